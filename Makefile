@@ -1,0 +1,128 @@
+# The front door. `make` lists what it can do; Meson does the building (meson.build).
+# Every build has its own folder under build/; build/maitred is the release.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+PYTHON := /usr/bin/python3
+FUZZ_SECONDS ?= 60
+
+# The thread sanitizer cannot place its shadow where the kernel randomises more than it expects.
+NO_ASLR := $(shell setarch -R true 2>/dev/null && echo "--wrapper=setarch\ -R")
+
+sources = $$(find src tests fuzz bench -name '*.[ch]' 2>/dev/null)
+say = @printf '\n== %s\n'
+pytest = $(PYTHON) -B -m pytest -q --tb=short -p no:cacheprovider
+
+.PHONY: help run build test bench fuzz format clean
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## installs what is missing, builds, and shows the thing working (examples/diner)
+	@tools/setup run
+	@$(MAKE) --no-print-directory build
+	@exec examples/diner/run
+
+build: build/release/build.ninja ## builds build/maitred
+	@ninja -C build/release maitred
+	@ln -sfn release/maitred build/maitred
+
+test: ## installs what is missing and runs every check and test (about 10 minutes on 2 cores)
+	@tools/setup test
+	@$(MAKE) --no-print-directory check-includes check-sources check-format test-tools \
+		test-release test-asan test-tsan test-system test-system-asan check-tidy check-aarch64
+	$(say) "everything passed"
+
+bench: ## measures against nginx and haproxy on this machine
+	@tools/setup bench
+	@$(MAKE) --no-print-directory build
+	@ninja -C build/release
+	@exec bench/run
+
+fuzz: ## runs each fuzz harness for FUZZ_SECONDS (60); findings go to build/fuzz/
+	@tools/setup test
+	@$(MAKE) --no-print-directory build/asan/build.ninja
+	@ninja -C build/asan
+	@find build/asan/fuzz -maxdepth 1 -type f -name 'fuzz_*' -executable | sort | while read -r harness; do \
+		name=$${harness##*/fuzz_}; dictionary=fuzz/$$name.dict; \
+		printf '\n== fuzz %s for %s s\n' "$$name" "$(FUZZ_SECONDS)"; \
+		mkdir -p "build/fuzz/$$name"; \
+		"$$harness" -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -artifact_prefix="build/fuzz/$$name-" \
+			$$([ ! -e "$$dictionary" ] || echo "-dict=$$dictionary") "build/fuzz/$$name" "fuzz/corpus/$$name"; \
+	done
+
+format: ## lays out every C file with clang-format
+	@clang-format -i $(sources)
+
+clean: ## removes build/
+	rm -rf build
+
+# --- the builds ---------------------------------------------------------------------------------
+
+build/release/build.ninja:
+	@CC=gcc meson setup build/release -Dbench=true
+
+build/asan/build.ninja:
+	@CC=clang meson setup build/asan -Db_sanitize=address,undefined -Db_lundef=false -Doptimization=1 -Dfuzz=true \
+		-Dtests=enabled
+
+build/tsan/build.ninja:
+	@CC=clang meson setup build/tsan -Db_sanitize=thread -Db_lundef=false -Doptimization=1 -Dtests=enabled
+
+build/aarch64/build.ninja:
+	@meson setup build/aarch64 --cross-file tools/aarch64.ini -Dtests=disabled
+
+# --- the steps of `make test`, each also by its own name -----------------------------------------
+
+.PHONY: check-includes check-sources check-format check-tidy check-aarch64
+check-includes: ## includes point down a floor only
+	$(say) "includes point down a floor only"
+	@tools/check-includes
+
+check-sources: ## every source and test is in a meson.build
+	$(say) "every source and test is in a meson.build"
+	@tools/check-sources
+
+check-format: ## layout is what clang-format makes of it
+	$(say) "layout is what clang-format makes of it"
+	@clang-format --dry-run -Werror $(sources)
+
+check-tidy: build/asan/build.ninja ## clang-tidy finds nothing in src/
+	$(say) "clang-tidy finds nothing in src/"
+	@run-clang-tidy -quiet -p build/asan "^$(CURDIR)/src/" >build/tidy.log 2>&1 || { cat build/tidy.log; exit 1; }
+
+check-aarch64: build/aarch64/build.ninja ## everything compiles for aarch64 (it is not linked)
+	$(say) "everything compiles for aarch64"
+	@ninja --quiet -C build/aarch64 src/libmaitred_core.a maitred.p/src_main.c.o
+
+.PHONY: test-tools test-release test-asan test-tsan test-system test-system-asan
+test-tools: ## tests of the scripts in tools/
+	$(say) "tests of the scripts in tools/"
+	@$(pytest) tests/tools
+
+test-release: build ## unit tests: gcc, release
+	$(say) "unit tests: gcc, release"
+	@grep -q tests/unit/test_ build/release/build.ninja || meson configure build/release -Dtests=enabled
+	@ninja --quiet -C build/release
+	@meson test -C build/release --no-rebuild --print-errorlogs --suite unit
+
+test-asan: build/asan/build.ninja ## unit tests and fuzz corpora: clang, address and undefined sanitizers
+	$(say) "unit tests and fuzz corpora: clang, address and undefined sanitizers"
+	@ninja --quiet -C build/asan
+	@meson test -C build/asan --no-rebuild --print-errorlogs
+
+test-tsan: build/tsan/build.ninja ## unit tests of suite threads: clang, thread sanitizer
+	$(say) "unit tests of suite threads: clang, thread sanitizer"
+	@ninja --quiet -C build/tsan
+	@meson test -C build/tsan --no-rebuild --print-errorlogs --suite threads $(NO_ASLR)
+
+test-system: build ## system tests: the release binary
+	$(say) "system tests: the release binary"
+	@MAITRED_BINARY=$(CURDIR)/build/release/maitred $(pytest) tests/system
+
+test-system-asan: build/asan/build.ninja ## system tests: the address and undefined sanitizers
+	$(say) "system tests: the address and undefined sanitizers"
+	@ninja --quiet -C build/asan
+	@MAITRED_BINARY=$(CURDIR)/build/asan/maitred $(pytest) tests/system

@@ -1,0 +1,504 @@
+/* load.c - the client side of the measurements: many connections, one thread, every answer checked and timed.
+ *
+ * Three ways of asking. Closed loop (default): each connection asks again as soon as it was answered.
+ * --rate: open loop, requests fall due at a fixed rate whatever the answers do, and latency counts from when a
+ * request was due, so that a stall is seen by all it delayed. --fresh: a new connection for each request,
+ * which the server closes.
+ *
+ * The talk with whoever measures: every connection asks once and gets its answer (not with --fresh); "ready"
+ * is printed; a line on standard input starts the measured time; the result is printed as a line of JSON; the
+ * next line or the end of standard input closes the connections. So CPU and memory can be read when nothing
+ * moves, and with --seconds 0 the connections just stay open and idle.
+ *
+ * Bodies are taken off the socket without being copied (MSG_TRUNC): only their length is checked.
+ * Invariant: each connection is either in flight or in the list of idle ones. */
+#include <errno.h>
+#include <getopt.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common.h"
+
+#define HEAD_MAX 2048
+#define BATCH 256
+#define SECOND_NS 1000000000ull
+#define OPENING_MAX 128          /* connections waiting for their first answer: below every backlog */
+#define WARM_NS (30 * SECOND_NS) /* until all connections had their first answer */
+#define DRAIN_NS (5 * SECOND_NS) /* for the answers still owed at the end */
+#define NEVER UINT64_MAX
+
+enum state { IDLE, UNSENT, HEAD, BODY, CLOSING };
+enum outcome { MORE, ANSWERED, BROKEN };
+
+struct connection {
+    int fd; /* -1: not open */
+    enum state state;
+    size_t have; /* bytes in head */
+    uint64_t body_left;
+    uint64_t due_ns;
+    struct connection *next_idle;
+    char head[HEAD_MAX];
+};
+
+/* Nanoseconds in buckets: below 64 exact, above with 64 steps per power of two (1.6 %). */
+#define STEP_BITS 6
+#define BUCKETS ((64 - STEP_BITS + 1) << STEP_BITS)
+
+static struct load {
+    uint64_t port, connections, seconds, rate;
+    bool fresh;
+    char request[512];
+    size_t request_len;
+
+    int epoll;
+    struct connection *all;
+    struct connection *idle_first, *idle_last;
+    uint64_t in_flight;
+    bool warm;   /* the first answers are in: what comes now counts */
+    bool asking; /* the closed loop goes on */
+    uint64_t start_ns, end_ns, last_ns;
+    uint64_t due; /* requests of the fixed rate sent so far */
+
+    uint64_t answers, first_answers, bytes, errors, closed;
+    uint64_t max_ns;
+    uint64_t histogram[BUCKETS];
+} load = {.connections = 64, .seconds = 5};
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * SECOND_NS + (uint64_t)t.tv_nsec;
+}
+
+static unsigned bucket_of(uint64_t ns)
+{
+    unsigned shift;
+
+    if (ns < (1u << STEP_BITS))
+        return (unsigned)ns;
+    shift = 63u - (unsigned)__builtin_clzll(ns) - STEP_BITS;
+    return ((shift + 1) << STEP_BITS) + (unsigned)(ns >> shift) - (1u << STEP_BITS);
+}
+
+/* The lowest value that falls into the bucket. */
+static uint64_t bucket_floor(unsigned bucket)
+{
+    unsigned shift = bucket >> STEP_BITS;
+    uint64_t step = bucket & ((1u << STEP_BITS) - 1);
+
+    return shift == 0 ? step : (step + (1u << STEP_BITS)) << (shift - 1);
+}
+
+static double percentile_us(double share)
+{
+    uint64_t left = (uint64_t)((double)load.answers * share);
+
+    for (unsigned i = 0; i < BUCKETS; i++) {
+        if (load.histogram[i] > left)
+            return (double)bucket_floor(i) / 1e3;
+        left -= load.histogram[i];
+    }
+    return (double)load.max_ns / 1e3;
+}
+
+static void push_idle(struct connection *c)
+{
+    c->state = IDLE;
+    c->next_idle = NULL;
+    if (load.idle_last)
+        load.idle_last->next_idle = c;
+    else
+        load.idle_first = c;
+    load.idle_last = c;
+}
+
+static struct connection *pop_idle(void)
+{
+    struct connection *c = load.idle_first;
+
+    load.idle_first = c->next_idle;
+    if (!load.idle_first)
+        load.idle_last = NULL;
+    return c;
+}
+
+static void close_connection(struct connection *c)
+{
+    if (c->fd >= 0)
+        close(c->fd);
+    c->fd = -1;
+}
+
+static void open_connection(struct connection *c)
+{
+    struct sockaddr_in address = loopback(load.port);
+
+    c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (c->fd < 0)
+        fail("socket");
+    set_option(c->fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    if (connect(c->fd, (struct sockaddr *)&address, sizeof(address)) != 0 && errno != EINPROGRESS)
+        fail("connect");
+    watch(load.epoll, c->fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, c);
+}
+
+/* False: the connection is broken. */
+static bool send_request(struct connection *c)
+{
+    ssize_t n = send(c->fd, load.request, load.request_len, MSG_NOSIGNAL);
+
+    if (n < 0) {
+        c->state = UNSENT;
+        return errno == EAGAIN;
+    }
+    c->state = HEAD;
+    return (size_t)n == load.request_len;
+}
+
+/* Asks over c, which is in no list. */
+static void ask(struct connection *c, uint64_t due_ns)
+{
+    c->due_ns = due_ns;
+    c->have = 0;
+    load.in_flight++;
+    if (c->fd < 0)
+        open_connection(c);
+    if (!send_request(c)) {
+        close_connection(c); /* closed by the server since the last answer: once more over a new one */
+        load.closed++;
+        open_connection(c);
+        if (!send_request(c))
+            fail("send");
+    }
+}
+
+static void count_answer(struct connection *c)
+{
+    uint64_t now = now_ns();
+    uint64_t took = now - c->due_ns;
+
+    if (!load.warm) {
+        load.first_answers++;
+        return;
+    }
+    load.answers++;
+    load.last_ns = now;
+    load.histogram[bucket_of(took)]++;
+    if (took > load.max_ns)
+        load.max_ns = took;
+}
+
+/* The end of an exchange, good or bad. */
+static void settle(struct connection *c)
+{
+    load.in_flight--;
+    if (load.asking)
+        ask(c, now_ns());
+    else
+        push_idle(c);
+}
+
+static bool content_length(const char *head, size_t len, uint64_t *value)
+{
+    const char name[] = "content-length:";
+    const char *line = head;
+
+    while ((line = memchr(line, '\n', (size_t)(head + len - line))) != NULL) {
+        line++;
+        if ((size_t)(head + len - line) > sizeof(name) && strncasecmp(line, name, sizeof(name) - 1) == 0) {
+            *value = strtoull(line + sizeof(name) - 1, NULL, 10);
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum outcome read_head(struct connection *c)
+{
+    size_t room = HEAD_MAX - 1 - c->have;
+    ssize_t n = recv(c->fd, c->head + c->have, room, 0);
+    const char *end;
+    size_t head_len;
+    uint64_t length;
+
+    if (n <= 0)
+        return n < 0 && errno == EAGAIN ? MORE : BROKEN;
+    c->have += (size_t)n;
+    c->head[c->have] = 0;
+    end = memmem(c->head, c->have, "\r\n\r\n", 4);
+    if (!end)
+        return c->have == HEAD_MAX - 1 ? BROKEN : MORE;
+    head_len = (size_t)(end - c->head) + 4;
+    if (memcmp(c->head, "HTTP/1.1 200", 12) != 0 || !content_length(c->head, head_len, &length) ||
+        c->have - head_len > length)
+        return BROKEN;
+    load.bytes += c->have;
+    c->body_left = length - (c->have - head_len);
+    c->state = BODY;
+    return c->body_left ? MORE : ANSWERED;
+}
+
+static enum outcome read_body(struct connection *c)
+{
+    while (c->body_left) {
+        ssize_t n = recv(c->fd, NULL, c->body_left, MSG_TRUNC);
+
+        if (n <= 0)
+            return n < 0 && errno == EAGAIN ? MORE : BROKEN;
+        c->body_left -= (size_t)n;
+        load.bytes += (uint64_t)n;
+    }
+    return ANSWERED;
+}
+
+static enum outcome read_answer(struct connection *c)
+{
+    enum outcome outcome = MORE;
+
+    if (c->state == HEAD)
+        outcome = read_head(c);
+    if (c->state == BODY && outcome == MORE)
+        outcome = read_body(c);
+    return outcome;
+}
+
+static void break_off(struct connection *c)
+{
+    load.errors++;
+    close_connection(c);
+    settle(c);
+}
+
+static void handle(struct connection *c, uint32_t events)
+{
+    const uint32_t over = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
+    enum outcome outcome;
+
+    if (c->state == IDLE) {
+        if (events & over) {
+            close_connection(c);
+            load.closed++;
+        }
+        return;
+    }
+    if (c->state == UNSENT && !send_request(c)) {
+        break_off(c);
+        return;
+    }
+    outcome = read_answer(c);
+    if (outcome == BROKEN) {
+        break_off(c);
+        return;
+    }
+    if (outcome == ANSWERED) {
+        count_answer(c);
+        if (!load.fresh) {
+            if (events & over) {
+                close_connection(c);
+                load.closed++;
+            }
+            settle(c);
+            return;
+        }
+        c->state =
+            CLOSING; /* the server was asked to close: its end of the connection belongs to the request */
+    }
+    if (events & over) {
+        if (c->state != CLOSING) {
+            break_off(c);
+            return;
+        }
+        close_connection(c);
+        settle(c);
+    }
+}
+
+/* Waits until until_ns at the most, and handles what came. */
+static void turn(uint64_t now, uint64_t until_ns)
+{
+    struct epoll_event events[BATCH];
+    uint64_t wait_ns = until_ns > now ? until_ns - now : 0;
+    struct timespec timeout = {(time_t)(wait_ns / SECOND_NS), (long)(wait_ns % SECOND_NS)};
+    int n = epoll_pwait2(load.epoll, events, BATCH, &timeout, NULL);
+
+    for (int i = 0; i < n; i++)
+        handle(events[i].data.ptr, events[i].events);
+}
+
+/* Opens all connections and asks once over each. */
+static void warm_up(void)
+{
+    uint64_t opened = 0;
+    uint64_t deadline = now_ns() + WARM_NS;
+
+    while (load.first_answers < load.connections) {
+        uint64_t now = now_ns();
+
+        if (now > deadline || load.errors) {
+            fprintf(stderr, "warm-up: %llu of %llu connections answered, %llu errors\n",
+                    (unsigned long long)load.first_answers, (unsigned long long)load.connections,
+                    (unsigned long long)load.errors);
+            exit(1);
+        }
+        while (opened < load.connections && load.in_flight < OPENING_MAX)
+            ask(&load.all[opened++], now);
+        turn(now, deadline);
+    }
+}
+
+static void run_closed_loop(void)
+{
+    load.asking = true;
+    while (load.idle_first)
+        ask(pop_idle(), load.start_ns);
+    for (uint64_t now = load.start_ns; now < load.end_ns; now = now_ns())
+        turn(now, load.end_ns);
+    load.asking = false;
+}
+
+static uint64_t due_at(uint64_t request)
+{
+    return load.start_ns + request / load.rate * SECOND_NS + request % load.rate * SECOND_NS / load.rate;
+}
+
+/* A request that finds no idle connection waits for one; its latency runs meanwhile. */
+static void run_fixed_rate(void)
+{
+    for (uint64_t now = load.start_ns; now < load.end_ns; now = now_ns()) {
+        uint64_t next = due_at(load.due);
+
+        while (next <= now && load.idle_first) {
+            ask(pop_idle(), next);
+            next = due_at(++load.due);
+        }
+        turn(now, load.idle_first && next < load.end_ns ? next : load.end_ns);
+    }
+}
+
+/* Takes the answers still owed. */
+static void drain(void)
+{
+    uint64_t deadline = now_ns() + DRAIN_NS;
+    uint64_t now;
+
+    while (load.in_flight && (now = now_ns()) < deadline)
+        turn(now, deadline);
+    load.errors += load.in_flight;
+}
+
+static void print_result(void)
+{
+    double seconds = load.last_ns > load.start_ns ? (double)(load.last_ns - load.start_ns) / 1e9 : 0;
+    uint64_t owed = load.rate ? load.rate * load.seconds - load.due : 0;
+
+    printf("{\"requests\": %llu, \"errors\": %llu, \"closed\": %llu, \"unsent\": %llu, \"seconds\": %.6f, "
+           "\"bytes\": %llu, \"p50_us\": %.1f, \"p99_us\": %.1f, \"max_us\": %.1f}\n",
+           (unsigned long long)load.answers, (unsigned long long)load.errors, (unsigned long long)load.closed,
+           (unsigned long long)owed, seconds, (unsigned long long)load.bytes, percentile_us(0.50),
+           percentile_us(0.99), (double)load.max_ns / 1e3);
+}
+
+/* False: standard input ended. */
+static bool wait_for_line(void)
+{
+    char line[64];
+
+    fflush(stdout);
+    return fgets(line, sizeof(line), stdin) != NULL;
+}
+
+static void read_options(int argc, char **argv)
+{
+    static const struct option names[] = {
+        {"port", required_argument, NULL, 'p'},
+        {"path", required_argument, NULL, 'a'},
+        {"rate", required_argument, NULL, 'r'},
+        {"connections", required_argument, NULL, 'c'},
+        {"seconds", required_argument, NULL, 's'},
+        {"fresh", no_argument, NULL, 'f'},
+        {NULL, 0, NULL, 0},
+    };
+    const char *text = "load --port N [--path PATH] [--connections N] [--seconds N] [--rate N | --fresh]";
+    const char *path = "/";
+    int len;
+
+    for (int option; (option = getopt_long(argc, argv, "", names, NULL)) != -1;) {
+        switch (option) {
+        case 'p':
+            load.port = parse_number("--port", optarg, 1, 65535);
+            break;
+        case 'a':
+            path = optarg;
+            break;
+        case 'r':
+            load.rate = parse_number("--rate", optarg, 1, 1000000);
+            break;
+        case 'c':
+            load.connections = parse_number("--connections", optarg, 1, 100000);
+            break;
+        case 's':
+            load.seconds = parse_number("--seconds", optarg, 0, 3600);
+            break;
+        case 'f':
+            load.fresh = true;
+            break;
+        default:
+            usage(text);
+        }
+    }
+    if (optind != argc || !load.port || (load.fresh && load.rate))
+        usage(text);
+    len = snprintf(load.request, sizeof(load.request), "GET %s HTTP/1.1\r\nHost: bench.test\r\n%s\r\n", path,
+                   load.fresh ? "Connection: close\r\n" : "");
+    if (len < 0 || (size_t)len >= sizeof(load.request))
+        usage(text);
+    load.request_len = (size_t)len;
+}
+
+int main(int argc, char **argv)
+{
+    read_options(argc, argv);
+    raise_fd_limit();
+    prctl(PR_SET_TIMERSLACK, 1ul); /* ns: the fixed rate must not be late by the default 50 us */
+    load.epoll = epoll_create1(EPOLL_CLOEXEC);
+    load.all = calloc(load.connections, sizeof(*load.all));
+    if (!load.all)
+        fail("calloc");
+    for (uint64_t i = 0; i < load.connections; i++)
+        load.all[i].fd = -1;
+    if (load.fresh) {
+        for (uint64_t i = 0; i < load.connections; i++)
+            push_idle(&load.all[i]);
+    } else {
+        warm_up();
+    }
+    puts("ready");
+    if (!wait_for_line())
+        return 0;
+    load.warm = true;
+    load.bytes = 0;
+    load.start_ns = now_ns();
+    load.end_ns = load.start_ns + load.seconds * SECOND_NS;
+    if (load.seconds == 0)
+        turn(0, 0); /* sees which connections the server closed */
+    else if (load.rate)
+        run_fixed_rate();
+    else
+        run_closed_loop();
+    drain();
+    print_result();
+    wait_for_line();
+    return 0;
+}

@@ -1,0 +1,318 @@
+/* build.c - see build.h. A section's rows say which options it may have; the rest of it is code here, a function each.
+ *
+ * Pools come before listeners whatever their order in the file, as routes point to pools. */
+#include "config/build.h"
+
+#include <assert.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "config/check.h"
+#include "config/nearest.h"
+#include "config/value.h"
+
+#define POOL_NAME_MAX 64
+#define THREADS_MAX 256
+
+static const char NAME_BYTES[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
+static const char TOKEN_BYTES[] =
+    "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
+struct build {
+    struct config *config;
+    struct config_store *store;
+    struct config_problems *problems;
+    bool whole;
+};
+
+#define refuse(build, item, ...) \
+    ((item)->bad = true, config_problem((build)->problems, (item)->place, __VA_ARGS__))
+
+/* --- names ---------------------------------------------------------------------------------------- */
+
+/* "in pool", "at the top of the file" */
+static const char *where(const struct config_table *table)
+{
+    return *table->name ? "in " : "at the top of the file";
+}
+
+/* Adds " or in NAME" for each section that knows the word. */
+static void who_knows(const struct config_table *table, const char *word, char *text, size_t bytes)
+{
+    if (config_table_row(table, word) || config_table_section(table, word)) {
+        strncat(text, *text ? " or " : "", bytes - strlen(text) - 1);
+        strncat(text, where(table), bytes - strlen(text) - 1);
+        strncat(text, table->name, bytes - strlen(text) - 1);
+    }
+    for (size_t i = 0; table->inside[i]; i++)
+        who_knows(table->inside[i], word, text, bytes);
+}
+
+static void all_known(const struct config_table *table, char *text, size_t bytes)
+{
+    text[0] = '\0';
+    for (size_t i = 0; i < table->n_rows; i++) {
+        strncat(text, *text ? ", " : "", bytes - strlen(text) - 1);
+        strncat(text, table->rows[i].name, bytes - strlen(text) - 1);
+    }
+    for (size_t i = 0; table->inside[i]; i++) {
+        strncat(text, ", ", bytes - strlen(text) - 1);
+        strncat(text, table->inside[i]->name, bytes - strlen(text) - 1);
+    }
+}
+
+static void refuse_unknown(struct build *b, struct config_item *item, const struct config_table *table)
+{
+    const char *kind = item->kind == CONFIG_OPTION ? "option" : "section";
+    struct config_nearest nearest;
+    char text[512] = "";
+
+    config_nearest_init(&nearest, item->name);
+    for (size_t i = 0; i < table->n_rows; i++)
+        config_nearest_try(&nearest, table->rows[i].name);
+    for (size_t i = 0; table->inside[i]; i++)
+        config_nearest_try(&nearest, table->inside[i]->name);
+    who_knows(&config_table_top, item->name, text, sizeof text);
+    if (*text) {
+        refuse(b, item, "unknown %s \"%s\" %s%s; it belongs %s", kind, item->name, where(table), table->name,
+               text);
+    } else if (nearest.best) {
+        refuse(b, item, "unknown %s \"" SHOWN "\" %s%s; did you mean \"%s\"?", kind, item->name, where(table),
+               table->name, nearest.best);
+    } else {
+        all_known(table, text, sizeof text);
+        refuse(b, item, "unknown %s \"" SHOWN "\" %s%s; known there: %s", kind, item->name, where(table),
+               table->name, text);
+    }
+}
+
+/* --- options -------------------------------------------------------------------------------------- */
+
+static void refuse_second(struct build *b, struct config_item *item, const struct config_item *first,
+                          const struct config_table *table)
+{
+    refuse(b, item, "\"%s\" stands twice %s%s; the first is at %s:%d, remove one", item->name, where(table),
+           table->name, first->place.file, first->place.line);
+}
+
+/* What is unknown, or there more often than it may be. */
+static void check_names(struct build *b, struct config_item *section)
+{
+    const struct config_item *first;
+
+    for (struct config_item *item = section->items; item; item = item->next) {
+        if (!item->row && !item->table && item->kind != CONFIG_INCLUDE)
+            refuse_unknown(b, item, section->table);
+        first = item->row
+                    ? config_item_option(section, item->name)
+                    : (item->table && !item->table->title ? config_item_section(section, item->table) : item);
+        if (first != item && (item->row || item->table))
+            refuse_second(b, item, first, section->table);
+        section->bad = section->bad || item->bad;
+    }
+}
+
+static void read_row(struct build *b, const struct config_row *row, struct config_item *option,
+                     void *structure)
+{
+    struct config_value standard = {.text = row->text};
+    struct config_reading reading = {b->store, b->problems, row, option ? option->values : &standard,
+                                     structure};
+
+    if (!option && !row->text)
+        return;
+    if (row->type->read(&reading))
+        return;
+    assert(option); /* a default is good */
+    option->bad = true;
+}
+
+/* Stores the options of a section, and the defaults of those that it does not have. section NULL: of all. */
+static void fill(struct build *b, const struct config_table *table, struct config_item *section,
+                 void *structure)
+{
+    for (size_t i = 0; i < table->n_rows; i++)
+        read_row(b, &table->rows[i], section ? config_item_option(section, table->rows[i].name) : NULL,
+                 structure);
+    if (section)
+        check_names(b, section);
+}
+
+/* Room for a structure for each section of that table; *count is how many there are. */
+static void *room_for(struct build *b, const struct config_item *section, const struct config_table *table,
+                      size_t size, size_t *count)
+{
+    void *room;
+
+    *count = 0;
+    for (const struct config_item *item = section->items; item; item = item->next)
+        *count += item->table == table;
+    room = config_store_array(b->store, *count, size);
+    if (!room) {
+        config_problem(b->problems, section->place, "out of memory; stop something else");
+        *count = 0;
+    }
+    return room;
+}
+
+/* --- sections ------------------------------------------------------------------------------------- */
+
+static void build_address(struct build *b, struct config_item *item, struct address *address)
+{
+    const char *why;
+
+    if (address_parse(slice_from_text(item->title), address, &why) != 0)
+        refuse(b, item, "%s \"" SHOWN "\" is no address; %s", item->name, item->title, why);
+}
+
+static void build_server(struct build *b, struct config_item *item, struct config_server *server)
+{
+    server->place = item->place;
+    server->name = item->title;
+    build_address(b, item, &server->address);
+    fill(b, item->table, item, server);
+}
+
+static void build_pool(struct build *b, struct config_item *item, struct config_pool *pool)
+{
+    struct config_item *health = config_item_section(item, &config_table_health);
+    size_t n = 0;
+
+    pool->place = item->place;
+    pool->name = item->title;
+    if (!*item->title || item->title[strspn(item->title, NAME_BYTES)] || strlen(item->title) > POOL_NAME_MAX)
+        refuse(b, item, "pool \"" SHOWN "\" has a bad name; write up to %d letters, digits, '-', '_' and '.'",
+               item->title, POOL_NAME_MAX);
+    fill(b, item->table, item, pool);
+    fill(b, &config_table_health, health, &pool->health);
+    pool->health.active = health != NULL;
+    fill(b, &config_table_ejection, config_item_section(item, &config_table_ejection), &pool->ejection);
+    pool->servers = room_for(b, item, &config_table_server, sizeof *pool->servers, &pool->n_servers);
+    for (struct config_item *server = item->items; server && n < pool->n_servers; server = server->next)
+        if (server->table == &config_table_server)
+            build_server(b, server, &pool->servers[n++]);
+    if (b->whole)
+        config_check_pool(b->problems, item, pool);
+}
+
+static const char *bad_prefix(struct slice path)
+{
+    struct slice segment;
+
+    if (!path.len || path.ptr[0] != '/')
+        return "must start with '/'";
+    for (size_t i = 0; i < path.len; i++)
+        if (path.ptr[i] <= ' ' || path.ptr[i] >= 0x7f || strchr("%?#", path.ptr[i]))
+            return "must be plain text without spaces, '%', '?' and '#'";
+    slice_drop(&path, 1);
+    if (!path.len)
+        return NULL;
+    while (slice_next_part(&path, '/', &segment)) {
+        if (slice_equal(segment, SLICE(".")) || slice_equal(segment, SLICE("..")))
+            return "must not contain the segments \".\" and \"..\"";
+        if (!segment.len && path.ptr)
+            return "must not contain \"//\"";
+    }
+    return NULL;
+}
+
+static void build_condition(struct build *b, struct config_item *item, struct config_condition *condition)
+{
+    condition->kind = item->table == &config_table_header   ? CONDITION_HEADER
+                      : item->table == &config_table_cookie ? CONDITION_COOKIE
+                                                            : CONDITION_QUERY;
+    condition->name = slice_from_text(item->title);
+    condition->any_value = true;
+    if (!*item->title ||
+        (condition->kind != CONDITION_QUERY && item->title[strspn(item->title, TOKEN_BYTES)]))
+        refuse(b, item, "%s \"" SHOWN "\" is no name; write the name that a request has", item->name,
+               item->title);
+    fill(b, item->table, item, condition);
+}
+
+static bool is_condition(const struct config_item *item)
+{
+    return item->table == &config_table_header || item->table == &config_table_cookie ||
+           item->table == &config_table_query;
+}
+
+static void build_conditions(struct build *b, struct config_item *section, struct config_route *route)
+{
+    size_t count = 0;
+
+    for (const struct config_item *item = section->items; item; item = item->next)
+        count += is_condition(item);
+    route->conditions = config_store_array(b->store, count, sizeof *route->conditions);
+    if (!route->conditions) {
+        config_problem(b->problems, section->place, "out of memory; stop something else");
+        return;
+    }
+    for (struct config_item *item = section->items; item; item = item->next)
+        if (is_condition(item))
+            build_condition(b, item, &route->conditions[route->n_conditions++]);
+}
+
+static void build_route(struct build *b, struct config_item *item, struct config_route *route)
+{
+    const char *why;
+
+    route->place = item->place;
+    route->path = slice_from_text(item->title);
+    route->retries = -1;
+    why = bad_prefix(route->path);
+    if (why)
+        refuse(b, item, "route \"" SHOWN "\" %s; write a prefix like \"/api\"", item->title, why);
+    else if (route->path.len > 1 && route->path.ptr[route->path.len - 1] == '/')
+        route->path.len--;
+    fill(b, item->table, item, route);
+    build_conditions(b, item, route);
+    if (b->whole)
+        config_check_route(b->problems, b->config, item, route);
+}
+
+static void build_http(struct build *b, struct config_item *item, struct config_http *http)
+{
+    size_t n = 0;
+
+    http->place = item->place;
+    http->name = item->title;
+    build_address(b, item, &http->address);
+    fill(b, item->table, item, http);
+    if (!config_item_option(item, "max-line") && http->max_line > http->max_head)
+        http->max_line = http->max_head;
+    http->routes = room_for(b, item, &config_table_route, sizeof *http->routes, &http->n_routes);
+    for (struct config_item *route = item->items; route && n < http->n_routes; route = route->next)
+        if (route->table == &config_table_route)
+            build_route(b, route, &http->routes[n++]);
+    if (b->whole)
+        config_check_http(b->problems, item, http);
+}
+
+static unsigned online_cpus(void)
+{
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+
+    return count < 1 ? 1 : (count > THREADS_MAX ? THREADS_MAX : (unsigned)count);
+}
+
+void config_build(struct config *config, struct config_item *top, struct config_store *store,
+                  struct config_problems *problems, bool whole)
+{
+    struct build b = {config, store, problems, whole};
+    size_t n = 0;
+
+    fill(&b, top->table, top, config);
+    if (!config->threads)
+        config->threads = online_cpus();
+    config->pools = room_for(&b, top, &config_table_pool, sizeof *config->pools, &config->n_pools);
+    for (struct config_item *item = top->items; item && n < config->n_pools; item = item->next)
+        if (item->table == &config_table_pool)
+            build_pool(&b, item, &config->pools[n++]);
+    config->http = room_for(&b, top, &config_table_http, sizeof *config->http, &config->n_http);
+    n = 0;
+    for (struct config_item *item = top->items; item && n < config->n_http; item = item->next)
+        if (item->table == &config_table_http)
+            build_http(&b, item, &config->http[n++]);
+    if (whole)
+        config_check_all(problems, top, config);
+}

@@ -1,0 +1,91 @@
+/* config.c - see config.h. From a file to the snapshot: read it (file.h), parse it (source.h), build and check
+ * (build.h, check.h), and print what is wrong (problems.h), or hand the snapshot out. */
+#include "config/config.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/list.h"
+#include "config/build.h"
+#include "config/file.h"
+#include "config/problems.h"
+#include "config/source.h"
+#include "config/store.h"
+
+/* A snapshot and all that it points to. */
+struct snapshot {
+    struct config config;
+    struct config_store store;
+};
+
+static void free_snapshot(struct snapshot *snapshot)
+{
+    config_store_free(&snapshot->store);
+    free(snapshot);
+}
+
+static struct snapshot *parse(const char *name, struct slice text, struct config_problems *problems)
+{
+    struct snapshot *snapshot = calloc(1, sizeof *snapshot);
+    const char *file = snapshot ? config_store_text(&snapshot->store, name) : NULL;
+    struct config_item top;
+    bool whole;
+
+    if (!file) {
+        config_problem(problems, (struct config_place){name, 0}, "out of memory; stop something else");
+        free(snapshot);
+        return NULL;
+    }
+    whole = config_source_read(&top, &snapshot->store, problems, file, text);
+    config_build(&snapshot->config, &top, &snapshot->store, problems, whole);
+    return snapshot;
+}
+
+struct config *config_parse(const char *name, struct slice text, FILE *errors)
+{
+    struct config_problems problems;
+    struct snapshot *snapshot;
+    bool bad;
+
+    config_problems_init(&problems, name);
+    snapshot = parse(name, text, &problems);
+    bad = config_problems_any(&problems);
+    config_problems_print(&problems, errors);
+    config_problems_free(&problems);
+    if (!bad)
+        return &snapshot->config;
+    if (snapshot)
+        free_snapshot(snapshot);
+    return NULL;
+}
+
+struct config *config_load(const char *file, FILE *errors)
+{
+    struct config_store bytes = {NULL};
+    struct config_problems problems;
+    struct config *config = NULL;
+    struct slice text;
+
+    config_problems_init(&problems, file);
+    if (config_file_read(&text, &bytes, &problems, file, (struct config_place){file, 0}))
+        config = config_parse(file, text, errors);
+    else
+        config_problems_print(&problems, errors);
+    config_problems_free(&problems);
+    config_store_free(&bytes);
+    return config;
+}
+
+void config_free(struct config *config)
+{
+    if (config)
+        free_snapshot(container_of(config, struct snapshot, config));
+}
+
+const struct config_pool *config_pool_find(const struct config *config, const char *name)
+{
+    for (size_t i = 0; i < config->n_pools; i++)
+        if (strcmp(config->pools[i].name, name) == 0)
+            return &config->pools[i];
+    return NULL;
+}

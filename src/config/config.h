@@ -1,0 +1,175 @@
+/* config.h - what the configuration file says, as an immutable snapshot.
+ *
+ * config_load reads, checks and completes a file; what it returns never changes and may be read by any thread
+ * until config_free. Every pointer in it is owned by it. Times are microseconds, sizes bytes, unless a name says
+ * otherwise; 0 means what the option's row in config/table.c says (mostly: off).
+ * Names, defaults and bounds stand in one place: the rows of config/table.c. */
+#ifndef CONFIG_CONFIG_H
+#define CONFIG_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/address.h"
+#include "base/slice.h"
+
+/* Where a thing stands in the file, for messages. */
+struct config_place {
+    const char *file;
+    int line;
+};
+
+enum balance_strategy {
+    BALANCE_ROUND_ROBIN,
+    BALANCE_LEAST_CONNECTIONS,
+    BALANCE_IP_HASH,
+    BALANCE_CONSISTENT_HASH,
+    BALANCE_RANDOM_TWO,
+    BALANCE_LEAST_LATENCY,
+};
+
+enum hash_key_kind {
+    HASH_KEY_IP,
+    HASH_KEY_HOST,
+    HASH_KEY_PATH,
+    HASH_KEY_URI,
+    HASH_KEY_HEADER,
+    HASH_KEY_COOKIE,
+    HASH_KEY_QUERY,
+};
+
+struct config_server {
+    struct config_place place;
+    const char *name; /* the title as written; unique in its pool */
+    struct address address;
+    unsigned weight;          /* 1 to 256 */
+    unsigned max_connections; /* 0: the pool's */
+    bool backup;
+    bool drain; /* takes no new requests */
+};
+
+struct config_health {
+    bool active;                      /* a health section is there */
+    const char *path;                 /* NULL: a TCP connect is enough */
+    const char *host;                 /* Host field of the check; NULL: the server's name */
+    unsigned status_low, status_high; /* expected, both inclusive */
+    uint64_t interval_us;
+    uint64_t fast_interval_us; /* while changing */
+    uint64_t timeout_us;
+    unsigned rise, fall;
+    uint64_t slow_start_us; /* 0: off */
+};
+
+struct config_ejection {
+    unsigned failures; /* in a row; 0: never ejected */
+    uint64_t time_us;  /* times the number of ejections in a row */
+    uint64_t time_most_us;
+    unsigned share_percent; /* of the pool's servers at the most; never the last one */
+};
+
+struct config_pool {
+    struct config_place place;
+    const char *name;
+    enum balance_strategy balance;
+    enum hash_key_kind hash_key;
+    const char *hash_key_name; /* of header, cookie, query; else NULL */
+    unsigned virtual_nodes;    /* per unit of weight */
+    double load_bound;         /* 0: off; else at least 1 */
+    struct config_server *servers;
+    size_t n_servers; /* at least 1 */
+    struct config_health health;
+    struct config_ejection ejection;
+    unsigned retries;
+    unsigned retry_budget_percent;
+    uint64_t connect_timeout_us;
+    uint64_t response_timeout_us; /* longest silence while waiting for or reading an answer */
+    unsigned max_connections;     /* per server; 0: no limit */
+    unsigned max_queue;           /* requests that may wait in line */
+    uint64_t queue_timeout_us;
+    uint64_t idle_timeout_us;     /* of kept upstream connections */
+    unsigned max_idle;            /* kept per server and thread; 0: none is kept */
+    unsigned max_requests;        /* over one upstream connection; 0: no limit */
+    uint64_t max_age_us;          /* of an upstream connection; 0: no limit */
+    uint64_t resolve_interval_us; /* of servers given by name */
+};
+
+enum condition_kind { CONDITION_HEADER, CONDITION_COOKIE, CONDITION_QUERY };
+
+struct config_condition {
+    enum condition_kind kind;
+    struct slice name;
+    bool any_value; /* present is enough */
+    struct slice value;
+};
+
+enum route_action { ROUTE_POOL, ROUTE_REDIRECT, ROUTE_RESPOND };
+
+struct config_route {
+    struct config_place place;
+    struct slice path;   /* the prefix, starts with '/', no '/' at its end unless it is "/" */
+    struct slice *hosts; /* lower case; "*.suffix" as written */
+    size_t n_hosts;      /* 0: any */
+    struct slice *methods;
+    size_t n_methods; /* 0: any */
+    struct config_condition *conditions;
+    size_t n_conditions;
+    enum route_action action;
+    const struct config_pool *pool; /* ROUTE_POOL */
+    bool strip_prefix;
+    int retries;          /* -1: the pool's */
+    bool retry_with_key;  /* repeat POST and PATCH that carry an Idempotency-Key */
+    const char *redirect; /* ROUTE_REDIRECT: with {host}, {uri}, {rest} */
+    unsigned status;      /* of redirect and respond */
+    struct slice body;    /* ROUTE_RESPOND */
+};
+
+struct config_http {
+    struct config_place place;
+    struct address address;
+    const char *name;       /* the title as written */
+    const char *access_log; /* a path, "-", or NULL: off */
+    struct ip_network *trusted_proxies;
+    size_t n_trusted_proxies;
+    struct config_route *routes; /* in the order of the file; front/http sorts them by precedence */
+    size_t n_routes;
+    uint64_t head_timeout_us;   /* from a head's first byte to its last */
+    uint64_t idle_timeout_us;   /* between requests */
+    uint64_t body_timeout_us;   /* longest silence while a body is read, or an answer is written */
+    uint64_t rate_grace_us;     /* min_rate counts after this long */
+    uint64_t min_rate;          /* bytes per second of a body, either way; 0: off */
+    uint64_t tunnel_timeout_us; /* silence both ways */
+    size_t max_head;            /* bytes of request line and fields */
+    size_t max_line;            /* bytes of the request line */
+    unsigned max_fields;
+    uint64_t max_body;     /* 0: no limit */
+    unsigned max_requests; /* per connection; 0: no limit */
+};
+
+struct config {
+    unsigned threads; /* at least 1 */
+    const char *user; /* NULL: stay who we are */
+    uint64_t drain_timeout_us;
+    unsigned max_connections; /* of clients, all listeners together */
+    struct config_http *http;
+    size_t n_http;
+    struct config_pool *pools;
+    size_t n_pools;
+};
+
+/* Reads and checks a file. Every error goes to errors as "file:line: what; what to do", one a line.
+ * Returns NULL when there was one. Blocks: not on a loop's thread once that serves. */
+struct config *config_load(const char *file, FILE *errors);
+/* The same for text that is already there; name is shown in errors, and its folder is where included files are
+ * looked for. */
+struct config *config_parse(const char *name, struct slice text, FILE *errors);
+void config_free(struct config *config);
+
+const struct config_pool *config_pool_find(const struct config *config, const char *name);
+
+/* Writes the reference of every section and option (Markdown or roff), from the same rows. */
+void config_write_reference(FILE *out);
+void config_write_manual(FILE *out);
+
+#endif

@@ -1,0 +1,323 @@
+/* table.c - see table.h. A section's rows stand in the order in which the manual shows them and values are stored. */
+#include "config/table.h"
+
+#include <string.h>
+
+#include "config/config.h"
+#include "config/value.h"
+
+#define MS 1000u
+#define SECOND (1000u * MS)
+#define HOUR (UINT64_C(3600) * SECOND)
+#define DAY (24 * HOUR)
+#define MEGA (UINT64_C(1) << 20)
+#define GIGA (UINT64_C(1) << 30)
+#define MILLION 1000000u
+
+/* Rows of options with a number: name, default, low, high, what 0 means, section, field, help. */
+#define NUMERIC(type, name, text, low, high, zero, section, field, help)                                   \
+    {                                                                                                      \
+        (name), (type), (text), NULL, (low), (high), (zero), NULL, offsetof(struct section, field), (help) \
+    }
+#define NUMBER(...) NUMERIC(&config_type_number, __VA_ARGS__)
+#define RATIO(...) NUMERIC(&config_type_ratio, __VA_ARGS__)
+#define SIZE(...) NUMERIC(&config_type_size, __VA_ARGS__)
+#define TIME(...) NUMERIC(&config_type_time, __VA_ARGS__)
+/* Name, default, section, field, help. */
+#define YES_NO(name, text, ...) NUMERIC(&config_type_yes_no, name, text, 0, 0, NULL, __VA_ARGS__)
+#define ROWS(rows) (rows), sizeof(rows) / sizeof *(rows)
+
+static const struct config_table *const nothing[] = {NULL};
+
+/* --- the top of the file ------------------------------------------------------------------------ */
+
+static const struct config_row top_rows[] = {
+    NUMBER("threads", "0", 0, 256, "one per online CPU", config, threads,
+           "Threads that serve; each has its own connections."),
+    {.name = "user",
+     .type = &config_type_text,
+     .without = "the user that started it",
+     .offset = offsetof(struct config, user),
+     .help = "User to become once every address is open, when started as root."},
+    TIME("drain-timeout", "30s", 0, DAY, "requests are cut off at once", config, drain_timeout_us,
+         "How long requests may take to finish when it stops."),
+    NUMBER("max-connections", "10000", 1, MILLION, NULL, config, max_connections,
+           "Most connections of clients at a time, over all listeners."),
+};
+
+static const struct config_table *const inside_top[] = {&config_table_http, &config_table_pool, NULL};
+
+const struct config_table config_table_top = {
+    "", NULL, "Options that stand outside any section.", ROWS(top_rows), inside_top,
+};
+
+/* --- http ----------------------------------------------------------------------------------------- */
+
+static const struct config_row http_rows[] = {
+    {.name = "access-log",
+     .type = &config_type_text,
+     .without = "off",
+     .offset = offsetof(struct config_http, access_log),
+     .help = "File that gets a line of JSON for each request; \"-\" is standard output."},
+    {.name = "trusted-proxies",
+     .type = &config_type_networks,
+     .without = "none",
+     .help = "Networks of the proxies in front, whose X-Forwarded fields are believed."},
+    TIME("head-timeout", "10s", MS, DAY, NULL, config_http, head_timeout_us,
+         "How long the head of a request may take, from its first byte to its last."),
+    TIME("idle-timeout", "75s", MS, DAY, NULL, config_http, idle_timeout_us,
+         "How long a connection may wait for its next request."),
+    TIME("body-timeout", "30s", MS, DAY, NULL, config_http, body_timeout_us,
+         "Longest silence while the body of a request is read, or an answer is written."),
+    TIME("rate-grace", "10s", 0, DAY, "min-rate counts from the first byte", config_http, rate_grace_us,
+         "How long a body may be slower than min-rate at its start."),
+    SIZE("min-rate", "240", 0, GIGA, "off", config_http, min_rate,
+         "Bytes per second that a body must move at, in either direction."),
+    TIME("tunnel-timeout", "1h", MS, 30 * DAY, NULL, config_http, tunnel_timeout_us,
+         "Longest silence in both directions of an upgraded connection, such as a WebSocket."),
+    SIZE("max-head", "32k", 256, MEGA, NULL, config_http, max_head,
+         "Largest head of a request: its first line and all fields."),
+    SIZE("max-line", "8k", 256, MEGA, NULL, config_http, max_line,
+         "Longest first line of a request; never more than max-head."),
+    NUMBER("max-fields", "128", 1, 4096, NULL, config_http, max_fields,
+           "Most fields in the head of a request."),
+    SIZE("max-body", "100m", 0, UINT64_C(1) << 50, "no limit", config_http, max_body,
+         "Largest body of a request."),
+    NUMBER("max-requests", "10000", 0, 1000 * MILLION, "no limit", config_http, max_requests,
+           "Most requests over one connection."),
+};
+
+static const struct config_table *const inside_http[] = {&config_table_route, NULL};
+
+const struct config_table config_table_http = {
+    "http",
+    "ADDRESS",
+    "A listener for HTTP. ADDRESS is HOST:PORT, [IPV6]:PORT, :PORT for every address, or unix:/PATH.",
+    ROWS(http_rows),
+    inside_http,
+};
+
+static const struct config_row route_rows[] = {
+    {.name = "host",
+     .type = &config_type_hosts,
+     .without = "any",
+     .help = "Hosts that the route is for; \"*.NAME\" means every name that ends so."},
+    {.name = "methods",
+     .type = &config_type_methods,
+     .without = "any",
+     .help = "Methods that the route is for, in capitals."},
+    {.name = "pool",
+     .type = &config_type_pool,
+     .without = "none",
+     .help = "Pool that requests are passed on to."},
+    {.name = "redirect",
+     .type = &config_type_redirect,
+     .without = "none",
+     .help = "Where the client is sent instead; {host}, {uri} and {rest} (the path after the prefix) are "
+             "replaced."},
+    {.name = "status",
+     .type = &config_type_redirection,
+     .text = "308",
+     .help = "Status of the redirect: 301, 302, 303, 307 or 308."},
+    /* after status, whose default it replaces */
+    {.name = "respond",
+     .type = &config_type_respond,
+     .without = "none",
+     .low = 200,
+     .high = 599,
+     .help = "Status that is answered without asking a server."},
+    {.name = "body",
+     .type = &config_type_body,
+     .without = "empty",
+     .help = "Body of the answer that respond gives."},
+    YES_NO("strip-prefix", "no", config_route, strip_prefix,
+           "Whether the prefix is cut off the path before the request is passed on."),
+    {.name = "retries",
+     .type = &config_type_number,
+     .without = "the pool's",
+     .low = 0,
+     .high = 10,
+     .zero = "never",
+     .offset = offsetof(struct config_route, retries),
+     .help = "How often a request that may be repeated is tried again on another server."},
+    YES_NO("retry-with-key", "no", config_route, retry_with_key,
+           "Whether POST and PATCH are repeated too when they carry an Idempotency-Key."),
+};
+
+static const struct config_table *const inside_route[] = {&config_table_header, &config_table_cookie,
+                                                          &config_table_query, NULL};
+
+const struct config_table config_table_route = {
+    "route",
+    "PREFIX",
+    "What to do with requests whose path starts with PREFIX, whole segments only. The most specific route "
+    "wins: a host "
+    "before no host, then the longer prefix, then more conditions. One of pool, redirect and respond must be "
+    "given.",
+    ROWS(route_rows),
+    inside_route,
+};
+
+static const struct config_row condition_rows[] = {
+    {.name = "value", .type = &config_type_match, .without = "any", .help = "The value that it must have."},
+};
+
+const struct config_table config_table_header = {
+    "header", "NAME", "The route is only for requests with this header field.", ROWS(condition_rows), nothing,
+};
+const struct config_table config_table_cookie = {
+    "cookie", "NAME", "The route is only for requests with this cookie.", ROWS(condition_rows), nothing,
+};
+const struct config_table config_table_query = {
+    "query", "NAME", "The route is only for requests with this parameter in the query.", ROWS(condition_rows),
+    nothing,
+};
+
+/* --- pool ----------------------------------------------------------------------------------------- */
+
+static const char *const strategies[] = {
+    [BALANCE_ROUND_ROBIN] = "round-robin",
+    [BALANCE_LEAST_CONNECTIONS] = "least-connections",
+    [BALANCE_IP_HASH] = "ip-hash",
+    [BALANCE_CONSISTENT_HASH] = "consistent-hash",
+    [BALANCE_RANDOM_TWO] = "random-two",
+    [BALANCE_LEAST_LATENCY] = "least-latency",
+    NULL,
+};
+
+static const struct config_row pool_rows[] = {
+    {.name = "balance",
+     .type = &config_type_choice,
+     .text = "round-robin",
+     .choices = strategies,
+     .offset = offsetof(struct config_pool, balance),
+     .help = "How a server is picked for a request."},
+    {.name = "hash-key",
+     .type = &config_type_hash_key,
+     .text = "ip",
+     .help = "With consistent-hash, what is hashed: ip, host, path, uri, header:NAME, cookie:NAME or "
+             "query:NAME."},
+    NUMBER("virtual-nodes", "160", 1, 10000, NULL, config_pool, virtual_nodes,
+           "With consistent-hash, points on the ring per unit of a server's weight."),
+    RATIO("load-bound", "1.25", 1, 100, "off", config_pool, load_bound,
+          "With consistent-hash, no server gets more than this times the mean of requests in flight."),
+    NUMBER("retries", "1", 0, 10, "never", config_pool, retries,
+           "How often a request that may be repeated is tried again on another server."),
+    NUMBER("retry-budget", "20", 0, 100, "never", config_pool, retry_budget_percent,
+           "Most retries, as a percentage of requests."),
+    TIME("connect-timeout", "4s", MS, DAY, NULL, config_pool, connect_timeout_us,
+         "How long a connection to a server may take to open."),
+    TIME("response-timeout", "60s", MS, DAY, NULL, config_pool, response_timeout_us,
+         "Longest silence while an answer is waited for or read."),
+    NUMBER("max-connections", "0", 0, MILLION, "no limit", config_pool, max_connections,
+           "Most connections to one server at a time; further requests wait in line."),
+    NUMBER("max-queue", "1024", 0, MILLION, "none waits", config_pool, max_queue,
+           "Most requests that wait in line."),
+    TIME("queue-timeout", "5s", MS, DAY, NULL, config_pool, queue_timeout_us,
+         "How long a request may wait in line."),
+    TIME("idle-timeout", "60s", MS, DAY, NULL, config_pool, idle_timeout_us,
+         "How long a connection to a server is kept without a request."),
+    NUMBER("max-idle", "1024", 0, MILLION, "none is kept", config_pool, max_idle,
+           "Most idle connections kept, per server and thread."),
+    NUMBER("max-requests", "1000", 0, 1000 * MILLION, "no limit", config_pool, max_requests,
+           "Most requests over one connection to a server."),
+    TIME("max-age", "1h", MS, 30 * DAY, "no limit", config_pool, max_age_us,
+         "How old a connection to a server may get before it takes no more requests."),
+    TIME("resolve-interval", "10s", 100 * MS, DAY, NULL, config_pool, resolve_interval_us,
+         "How often the names of servers are looked up again."),
+};
+
+static const struct config_table *const inside_pool[] = {&config_table_server, &config_table_health,
+                                                         &config_table_ejection, NULL};
+
+const struct config_table config_table_pool = {
+    "pool", "NAME", "Servers that can stand in for each other.", ROWS(pool_rows), inside_pool,
+};
+
+static const struct config_row server_rows[] = {
+    NUMBER("weight", "1", 1, 256, NULL, config_server, weight,
+           "Share of the requests, compared with the weights of the others."),
+    YES_NO("backup", "no", config_server, backup, "Whether it is used only when no other server is up."),
+    NUMBER("max-connections", "0", 0, MILLION, "the pool's", config_server, max_connections,
+           "Most connections to it at a time."),
+    YES_NO("drain", "no", config_server, drain, "Whether it gets no new requests."),
+};
+
+const struct config_table config_table_server = {
+    "server",
+    "ADDRESS",
+    "A server of the pool. ADDRESS is HOST:PORT, [IPV6]:PORT, :PORT for this machine, or unix:/PATH. A name "
+    "is looked up.",
+    ROWS(server_rows),
+    nothing,
+};
+
+static const struct config_row health_rows[] = {
+    {.name = "path",
+     .type = &config_type_check_path,
+     .without = "a TCP connection is enough",
+     .help = "Path that is asked for."},
+    {.name = "host",
+     .type = &config_type_check_host,
+     .without = "the server's name",
+     .help = "Host field of the request for path."},
+    {.name = "expect-status",
+     .type = &config_type_statuses,
+     .text = "200-399",
+     .low = 200,
+     .high = 599,
+     .help = "Status of a healthy answer to the request for path, or a range such as 200-399."},
+    TIME("interval", "3s", 10 * MS, DAY, NULL, config_health, interval_us,
+         "Time from one check to the next."),
+    TIME("fast-interval", "500ms", 10 * MS, DAY, NULL, config_health, fast_interval_us,
+         "The same, while a server is changing between up and down."),
+    TIME("timeout", "2s", MS, DAY, NULL, config_health, timeout_us, "How long a check may take."),
+    NUMBER("rise", "2", 1, 100, NULL, config_health, rise,
+           "Good checks in a row after which a server is up."),
+    NUMBER("fall", "3", 1, 100, NULL, config_health, fall,
+           "Failed checks in a row after which a server is down."),
+    TIME("slow-start", "0", MS, DAY, "off", config_health, slow_start_us,
+         "Time over which a server that came up grows to its full weight."),
+};
+
+const struct config_table config_table_health = {
+    "health",          NULL,    "Checks of the pool's servers. Without this section none is made.",
+    ROWS(health_rows), nothing,
+};
+
+static const struct config_row ejection_rows[] = {
+    NUMBER("failures", "5", 0, 1000, "never", config_ejection, failures,
+           "Failed requests in a row after which a server is left out for a while."),
+    TIME("time", "10s", MS, DAY, NULL, config_ejection, time_us,
+         "How long it is left out, times the number of ejections in a row."),
+    TIME("most", "300s", MS, DAY, NULL, config_ejection, time_most_us,
+         "The longest time that it is left out."),
+    NUMBER("share", "50", 0, 100, "never", config_ejection, share_percent,
+           "Most servers of the pool that are left out at a time, in percent; never the last one."),
+};
+
+const struct config_table config_table_ejection = {
+    "ejection",
+    NULL,
+    "Leaves out servers whose requests fail. It is on also without this section.",
+    ROWS(ejection_rows),
+    nothing,
+};
+
+/* -------------------------------------------------------------------------------------------------- */
+
+const struct config_row *config_table_row(const struct config_table *table, const char *name)
+{
+    for (size_t i = 0; i < table->n_rows; i++)
+        if (strcmp(table->rows[i].name, name) == 0)
+            return &table->rows[i];
+    return NULL;
+}
+
+const struct config_table *config_table_section(const struct config_table *table, const char *name)
+{
+    for (size_t i = 0; table->inside[i]; i++)
+        if (strcmp(table->inside[i]->name, name) == 0)
+            return table->inside[i];
+    return NULL;
+}

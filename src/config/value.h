@@ -1,0 +1,65 @@
+/* value.h - the types of options: how the text of a value is checked and stored.
+ *
+ * Defaults go the same way as what a user wrote. Pure but for the problems they report; one thread at a time. */
+#ifndef CONFIG_VALUE_H
+#define CONFIG_VALUE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "config/item.h"
+#include "config/problems.h"
+#include "config/store.h"
+#include "config/table.h"
+
+/* One option on its way into the section's structure. */
+struct config_reading {
+    struct config_store *store; /* what is stored lives here, or in the values' own store */
+    struct config_problems *problems;
+    const struct config_row *row;
+    const struct config_value *values; /* at least one */
+    void *section;                     /* struct config_pool and so on */
+};
+
+struct config_unit {
+    const char *name;
+    uint64_t factor;
+};
+
+struct config_type {
+    const char *name;                /* for the manual */
+    bool list;                       /* takes { several, values } */
+    size_t bytes;                    /* of the field of a number */
+    const struct config_unit *units; /* of a number, the smallest first; NULL: none */
+    /* Stores the value; false when a problem was reported instead, and the field is as it was. */
+    bool (*read)(const struct config_reading *reading);
+};
+
+extern const struct config_type config_type_yes_no;   /* bool */
+extern const struct config_type config_type_number;   /* unsigned, or int where -1 means without */
+extern const struct config_type config_type_ratio;    /* double */
+extern const struct config_type config_type_size;     /* uint64_t or size_t, in bytes */
+extern const struct config_type config_type_time;     /* uint64_t, in microseconds */
+extern const struct config_type config_type_choice;   /* an enum */
+extern const struct config_type config_type_text;     /* const char * */
+extern const struct config_type config_type_networks; /* struct config_http */
+extern const struct config_type config_type_hosts;    /* struct config_route */
+extern const struct config_type config_type_methods;  /* struct config_route */
+extern const struct config_type
+    config_type_pool; /* struct config_route: the action; the pool is found later */
+extern const struct config_type config_type_redirect;    /* struct config_route */
+extern const struct config_type config_type_redirection; /* struct config_route: the status of a redirect */
+extern const struct config_type config_type_respond;     /* struct config_route */
+extern const struct config_type config_type_body;        /* struct config_route */
+extern const struct config_type config_type_match;       /* struct config_condition */
+extern const struct config_type config_type_hash_key;    /* struct config_pool */
+extern const struct config_type config_type_check_path;  /* struct config_health */
+extern const struct config_type config_type_check_host;  /* struct config_health */
+extern const struct config_type config_type_statuses;    /* struct config_health */
+
+#define CONFIG_BOUND_TEXT_MAX 32
+/* A number as a user would write it, in the largest unit that divides it: "30s", "32k". */
+void config_number_text(const struct config_type *type, uint64_t number, char text[CONFIG_BOUND_TEXT_MAX]);
+
+#endif

@@ -1,0 +1,478 @@
+/* exchange.c - see exchange.h. */
+#include "http/exchange.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "base/rng.h"
+
+/* How much of an unread body is read away to keep a connection that was answered early. */
+#define DRAIN_BYTES_MAX (64u * 1024)
+/* How long a closing connection is read from, so that the answer is not lost to a reset. */
+#define LINGER_US (1 * US_PER_S)
+
+/* ---- small things ------------------------------------------------------------------------------------------ */
+
+struct slice http_date(void)
+{
+    static _Thread_local char text[32];
+    static _Thread_local size_t len;
+    static _Thread_local uint64_t fresh_until_us;
+    uint64_t now_us = loop_now_us();
+
+    if (now_us >= fresh_until_us) {
+        time_t now = (time_t)(clock_wall_us() / US_PER_S);
+        struct tm tm;
+
+        gmtime_r(&now, &tm);
+        len = strftime(text, sizeof text, "%a, %d %b %Y %H:%M:%S GMT", &tm);
+        fresh_until_us = now_us + US_PER_S - clock_wall_us() % US_PER_S;
+    }
+    return slice_of(text, len);
+}
+
+static void make_request_id(char id[32])
+{
+    static _Thread_local struct rng rng;
+    static _Thread_local bool seeded;
+
+    if (!seeded) {
+        if (getrandom(&rng, sizeof rng, 0) != sizeof rng)
+            rng.state = clock_wall_us();
+        seeded = true;
+    }
+    for (int half = 0; half < 2; half++) {
+        uint64_t bits = rng_next(&rng);
+
+        for (int i = 0; i < 16; i++, bits >>= 4)
+            id[half * 16 + i] = "0123456789abcdef"[bits & 15];
+    }
+}
+
+struct slice exchange_request_id(const struct exchange *x)
+{
+    return x->request_id_in.len ? x->request_id_in : slice_of(x->request_id, sizeof x->request_id);
+}
+
+static bool is_trusted(const struct http_limits *limits, const struct ip *ip)
+{
+    for (size_t i = 0; i < limits->n_trusted; i++)
+        if (ip_network_has(&limits->trusted[i], ip))
+            return true;
+    return false;
+}
+
+/* The last address of X-Forwarded-For that no trusted proxy has: right to left, as they were added. */
+static void find_client(struct exchange *x)
+{
+    const struct http_fields *fields = &x->request.fields;
+
+    x->client = x->connection->peer;
+    if (!x->connection->peer_trusted)
+        return;
+    for (unsigned i = fields->count; i-- > 0;) {
+        struct slice rest = fields->at[i].value;
+
+        if (fields->at[i].id == FIELD_X_REQUEST_ID && fields->at[i].value.len <= 128)
+            x->request_id_in = fields->at[i].value;
+        if (fields->at[i].id != FIELD_X_FORWARDED_FOR)
+            continue;
+        while (rest.len && is_trusted(x->connection->limits, &x->client)) {
+            size_t at = rest.len;
+            struct slice last;
+
+            while (at && rest.ptr[at - 1] != ',')
+                at--;
+            last = slice_trim(slice_of(rest.ptr + at, rest.len - at));
+            if (!ip_parse(last, &x->client))
+                break;
+            rest.len = at ? at - 1 : 0;
+        }
+    }
+}
+
+/* ---- reading a request ------------------------------------------------------------------------------------- */
+
+static void say_failure(struct exchange *x, unsigned status);
+
+static enum close_reason refuse(struct exchange *x, unsigned status, const char *why)
+{
+    x->close = true;
+    x->body.done = false; /* whatever follows is not to be parsed */
+    x->note = why;
+    say_failure(x, status);
+    return CLOSE_REFUSED;
+}
+
+static enum close_reason head_failed(struct exchange *x, int error)
+{
+    struct http_connection *c = x->connection;
+
+    switch (error) {
+    case -ENODATA:
+        return CLOSE_BY_CLIENT;
+    case -EMSGSIZE:
+        if (slice_find(input_bytes(&c->in), '\n') >= c->limits->max_line)
+            return refuse(x, 414, "a request line over max-line");
+        return refuse(x, 431, "a head over max-head");
+    case -ETIMEDOUT:
+        if (input_empty(&c->in))
+            return CLOSE_IDLE;
+        refuse(x, 408, "the head was not whole in time");
+        return CLOSE_SLOW;
+    case -ECANCELED:
+        return CLOSE_DRAIN;
+    case -ENOMEM:
+        return CLOSE_NO_MEMORY;
+    default:
+        return CLOSE_ABORTED;
+    }
+}
+
+static bool allot_fields(struct exchange *x)
+{
+    unsigned max = x->connection->limits->max_fields;
+
+    x->request.fields.max = max;
+    x->request.fields.at = arena_alloc(&x->arena, max * sizeof *x->request.fields.at);
+    return x->request.fields.at != NULL;
+}
+
+enum close_reason exchange_read(struct exchange *x, struct http_connection *c)
+{
+    struct http1_limits limits = {c->limits->max_line, c->limits->max_head};
+    struct http1_error why;
+    struct slice head;
+    int error;
+
+    memset(x, 0, sizeof *x);
+    x->connection = c;
+    x->start_us = loop_now_us();
+    x->client = c->peer;
+    make_request_id(x->request_id);
+    body_reader_init(&x->body, &c->in, (struct http_body){0}, &c->read_pace, &x->arena);
+    error = head_read(&c->in, c->limits->max_head, loop_deadline(c->limits->head_timeout_us), &head);
+    if (!error && !allot_fields(x))
+        error = -ENOMEM;
+    if (error)
+        return head_failed(x, error);
+    c->n_requests++;
+    if (http1_parse_request(head, &limits, &x->request, &why) != 0)
+        return refuse(x, why.status, why.why);
+    find_client(x);
+    body_reader_init(&x->body, &c->in, x->request.body, &c->read_pace, &x->arena);
+    x->body.bytes_max = c->limits->max_body;
+    pace_start(&c->read_pace);
+    pace_start(&c->write_pace);
+    x->close =
+        !x->request.keep_alive || (c->limits->max_requests && c->n_requests >= c->limits->max_requests);
+    if (c->limits->max_body && x->request.body.kind == BODY_LENGTH &&
+        x->request.body.length > c->limits->max_body)
+        return refuse(x, 413, "a body over max-body");
+    return CLOSE_NOT;
+}
+
+void exchange_free(struct exchange *x)
+{
+    arena_free(&x->arena);
+}
+
+int exchange_read_body(struct exchange *x, struct slice *piece)
+{
+    return body_read(&x->body, piece);
+}
+
+unsigned exchange_body_status(int error)
+{
+    switch (error) {
+    case -EFBIG:
+        return 413;
+    case -ETIMEDOUT:
+        return 408;
+    default:
+        return 400;
+    }
+}
+
+/* ---- writing an answer ------------------------------------------------------------------------------------- */
+
+static struct head_answer frame_answer(struct exchange *x, const struct http_response *response)
+{
+    struct head_answer answer = {
+        .framing = response->body.kind,
+        .length = response->body.length,
+        .length_given = response->length_given && response->status != 204,
+    };
+
+    if (response->body.kind == BODY_CHUNKED || response->body.kind == BODY_UNTIL_CLOSE) {
+        answer.framing = x->request.minor == 0 ? BODY_UNTIL_CLOSE : BODY_CHUNKED;
+        answer.length_given = false;
+    }
+    if (answer.framing == BODY_UNTIL_CLOSE || response->status == 101)
+        x->close = true;
+    answer.close = x->close && response->status != 101;
+    answer.say_keep_alive = !x->close && x->request.minor == 0;
+    return answer;
+}
+
+int exchange_answer(struct exchange *x, const struct http_response *response)
+{
+    struct http_output *out = &x->connection->out;
+    struct head_answer answer;
+
+    /* A body that nobody will read: say now that the connection ends, while it can be said. */
+    if (!x->body.done && x->request.expect_continue)
+        x->close = true;
+    answer = frame_answer(x, response);
+    answer.date = http_date();
+    x->answer_started = true;
+    x->status = response->status;
+    x->writer = (struct body_writer){out, answer.framing};
+    head_put_response(out, response, &answer);
+    return out->error;
+}
+
+int exchange_interim(struct exchange *x, const struct http_response *response)
+{
+    if (x->request.minor == 0)
+        return 0;
+    head_put_interim(&x->connection->out, response);
+    return output_flush(&x->connection->out);
+}
+
+int exchange_write(struct exchange *x, struct slice piece)
+{
+    x->answer_body_bytes += piece.len;
+    return body_write(&x->writer, piece);
+}
+
+int exchange_flush(struct exchange *x)
+{
+    return output_flush(&x->connection->out);
+}
+
+int exchange_end(struct exchange *x, const struct http_fields *trailers)
+{
+    body_write_end(&x->writer, trailers);
+    x->answer_ended = true;
+    return exchange_flush(x);
+}
+
+/* An answer of our own: up to three fields, and a body. */
+static int respond(struct exchange *x, unsigned status, const struct http_field *fields, unsigned n_fields,
+                   struct slice body)
+{
+    struct http_response response = {
+        .status = status,
+        .reason = slice_from_text(http_reason(status)),
+        .body = {status == 204 || status == 304 ? BODY_NONE : BODY_LENGTH, body.len},
+        .fields = {(struct http_field *)(uintptr_t)fields, n_fields, n_fields},
+    };
+
+    exchange_answer(x, &response);
+    if (response.body.kind == BODY_LENGTH && x->request.method_id != METHOD_HEAD)
+        exchange_write(x, body);
+    return exchange_end(x, NULL);
+}
+
+int exchange_respond(struct exchange *x, unsigned status, struct slice type, struct slice body)
+{
+    struct http_field field = {.name = SLICE("Content-Type"), .value = type};
+
+    return respond(x, status, &field, type.len ? 1 : 0, body);
+}
+
+int exchange_redirect(struct exchange *x, unsigned status, struct slice location)
+{
+    struct http_field field = {.name = SLICE("Location"), .value = location};
+
+    return respond(x, status, &field, 1, slice_of(NULL, 0));
+}
+
+/* "503 Service Unavailable", for whoever looks at it. */
+static void say_failure(struct exchange *x, unsigned status)
+{
+    static const struct http_field fields[] = {
+        {.name = {"Content-Type", 12}, .value = {"text/plain; charset=utf-8", 25}},
+        {.name = {"Retry-After", 11}, .value = {"1", 1}},
+    };
+    char text[64];
+    int n = snprintf(text, sizeof text, "%u %s\n", status, http_reason(status));
+
+    respond(x, status, fields, status == 503 ? 2 : 1, slice_of(text, (size_t)n));
+}
+
+void exchange_fail(struct exchange *x, unsigned status, const char *note)
+{
+    x->note = note;
+    if (x->answer_started) {
+        x->close = true;
+        if (x->writer.kind == BODY_UNTIL_CLOSE) /* a plain end would look like a whole body */
+            stream_reset_on_close(&x->connection->stream);
+        exchange_flush(x);
+        return;
+    }
+    say_failure(x, status);
+}
+
+/* ---- between requests -------------------------------------------------------------------------------------- */
+
+/* Reads the rest of a body that was not wanted, if it is small and on its way. */
+static bool drain_body(struct exchange *x)
+{
+    struct slice piece;
+    uint64_t bytes = 0;
+    int result = 1;
+
+    if (x->request.expect_continue && x->body.bytes == 0)
+        return x->body.done;
+    if (x->body.kind == BODY_LENGTH && x->body.left > DRAIN_BYTES_MAX)
+        return false;
+    while (result > 0 && bytes <= DRAIN_BYTES_MAX) {
+        result = body_read(&x->body, &piece);
+        if (result > 0)
+            bytes += piece.len;
+    }
+    return result == 0;
+}
+
+/* We have said all we have to say. What the client still sends is read away for a moment: a close with bytes unread
+ * resets the connection, and the client may lose an answer it has not read yet. */
+static void linger(struct http_connection *c)
+{
+    uint64_t deadline = loop_deadline(LINGER_US);
+    ssize_t n;
+
+    stream_shut_down(&c->stream);
+    if (input_open(&c->in) != 0)
+        return;
+    do {
+        c->in.keep = c->in.start = c->in.end = 0;
+        n = input_fill(&c->in, deadline);
+    } while (n > 0);
+}
+
+enum close_reason exchange_finish(struct exchange *x)
+{
+    struct http_connection *c = x->connection;
+
+    if (x->tunnelled)
+        return CLOSE_DONE;
+    if (c->out.error)
+        return c->out.error == -ETIMEDOUT ? CLOSE_SLOW : CLOSE_ABORTED;
+    if (!x->answer_ended)
+        return CLOSE_CUT;
+    if (!x->body.done && (x->close || !drain_body(x))) {
+        linger(c);
+        return CLOSE_REFUSED;
+    }
+    if (x->close)
+        return CLOSE_DONE;
+    output_drop(&c->out);
+    input_reclaim(&c->in);
+    return CLOSE_NOT;
+}
+
+/* ---- tunnel ------------------------------------------------------------------------------------------------ */
+
+struct tunnel {
+    uint64_t idle_us, last_us; /* when anything moved, either way */
+    bool broken;               /* one way failed: the other ends, too */
+};
+
+struct tunnel_way {
+    struct tunnel *tunnel;
+    struct stream *from, *to;
+    struct http_input *in; /* what was read of from already, and the block while bytes are on the move */
+    struct fiber *other;   /* who pumps the other way */
+    uint64_t bytes;
+};
+
+static uint64_t tunnel_deadline(const struct tunnel *tunnel)
+{
+    return tunnel->idle_us ? tunnel->last_us + tunnel->idle_us : NEVER;
+}
+
+static int wait_input(struct tunnel_way *way)
+{
+    struct tunnel *tunnel = way->tunnel;
+
+    for (;;) {
+        int error = stream_wait_readable(way->from, tunnel_deadline(tunnel));
+
+        if (tunnel->broken)
+            return -ECONNRESET;
+        if (error != -ETIMEDOUT || loop_now_us() >= tunnel_deadline(tunnel))
+            return error;
+    }
+}
+
+static ssize_t fill_way(struct tunnel_way *way)
+{
+    int error;
+
+    if (!input_empty(way->in))
+        return 1;
+    input_drop(way->in); /* an idle way holds no block */
+    error = wait_input(way);
+    if (!error)
+        error = input_open(way->in);
+    return error ? error : input_fill(way->in, tunnel_deadline(way->tunnel));
+}
+
+static int pump_bytes(struct tunnel_way *way)
+{
+    for (;;) {
+        ssize_t n = fill_way(way);
+        struct slice bytes;
+        int error;
+
+        if (n <= 0)
+            return (int)n;
+        bytes = input_bytes(way->in);
+        error = stream_write_all(way->to, bytes.ptr, bytes.len, loop_deadline(way->tunnel->idle_us));
+        if (error)
+            return error;
+        input_take(way->in, bytes.len);
+        way->bytes += bytes.len;
+        way->tunnel->last_us = loop_now_us();
+    }
+}
+
+/* One way until its end, which is passed on; a failure ends the other way as well. */
+static void pump_way(void *arg)
+{
+    struct tunnel_way *way = arg;
+
+    if (pump_bytes(way) == 0) {
+        stream_shut_down(way->to);
+        return;
+    }
+    way->tunnel->broken = true;
+    fiber_wake(way->other);
+}
+
+void exchange_tunnel(struct exchange *x, struct stream *other, struct http_input *other_in, uint64_t idle_us)
+{
+    struct http_connection *c = x->connection;
+    struct tunnel tunnel = {.idle_us = idle_us, .last_us = loop_now_us()};
+    struct tunnel_way up = {
+        .tunnel = &tunnel, .from = &c->stream, .to = other, .in = &c->in, .other = fiber_self()};
+    struct tunnel_way down = {.tunnel = &tunnel, .from = other, .to = &c->stream, .in = other_in};
+
+    x->tunnelled = true;
+    x->close = true;
+    c->in.keep = other_in->keep = 0;
+    output_drop(&c->out);
+    down.other = fiber_spawn("tunnel", pump_way, &up);
+    if (!down.other)
+        return;
+    pump_way(&down);
+    if (tunnel.broken || fiber_join(down.other, NEVER) != 0)
+        fiber_cancel_and_join(down.other);
+    x->answer_body_bytes += down.bytes;
+    x->body.bytes += up.bytes;
+}

@@ -1,0 +1,89 @@
+/* main.c - the commands of maitred, a row each. */
+#include <stdio.h>
+#include <string.h>
+
+#include "command/command.h"
+#include "config/config.h"
+
+static const struct command {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *arguments;
+    const char *what;
+    const char *more;
+} commands[] = {
+    {"run", command_run, "FILE", "serve what the configuration file says, until a signal ends it",
+     "SIGTERM or SIGINT: stop accepting, finish what runs within drain-timeout, exit; once more: at once.\n"
+     "SIGUSR1: open the access logs again, after they were renamed.\n"},
+    {"check", command_check, "FILE [--route \"METHOD URL\" [-H \"Name: value\"]...]",
+     "check a configuration file; print every error with its line",
+     "--route: say which route such a request takes, and why the others do not.\n"
+     "Example: maitred check maitred.conf --route \"GET http://localhost/api/videos\" -H \"X-Preview: yes\"\n"
+     "Exit code: 0 when it is good, 1 when it is not.\n"},
+    {"ring", command_ring, "FILE POOL KEY... [--without SERVER]",
+     "say which server of a pool's hash ring takes a key",
+     "--without: also how many of 100,000 keys move when that server is not there,\n"
+     "beside what a plain hash modulo the number of servers would move.\n"
+     "Example: maitred ring maitred.conf search alice bob --without 127.0.0.1:9031\n"},
+    {"version", command_version, "", "print the version", ""},
+};
+
+#define N_COMMANDS (sizeof commands / sizeof commands[0])
+
+static void print_help(FILE *out)
+{
+    fputs("maitred - the front of house: a load balancer in one binary\n\nusage: maitred COMMAND ...\n\n",
+          out);
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].what);
+    fputs("\n`maitred COMMAND --help` tells more. Every option of the file: docs/reference.md\n", out);
+}
+
+int command_misused(const char *command, const char *why)
+{
+    fprintf(stderr, "maitred %s: %s\n", command, why);
+    fprintf(stderr, "`maitred %s --help` shows how it is used\n", command);
+    return 2;
+}
+
+struct config *command_load(const char *file)
+{
+    return config_load(file, stderr);
+}
+
+static bool asks_for_help(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--help") == 0)
+            return true;
+    return false;
+}
+
+static int run_command(const struct command *command, int argc, char **argv)
+{
+    if (!asks_for_help(argc, argv))
+        return command->run(argc, argv);
+    printf("usage: maitred %s %s\n\n%s%s%s", command->name, command->arguments, command->what,
+           command->more[0] ? "\n\n" : "\n", command->more);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        print_help(stderr);
+        return 2;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
+        print_help(stdout);
+        return 0;
+    }
+    if (strcmp(argv[1], "--version") == 0)
+        return command_version(1, argv);
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        if (strcmp(argv[1], commands[i].name) == 0)
+            return run_command(&commands[i], argc - 1, argv + 1);
+    fprintf(stderr, "maitred: there is no command %s\n", argv[1]);
+    print_help(stderr);
+    return 2;
+}

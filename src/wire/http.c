@@ -1,0 +1,73 @@
+/* http.c - see http.h. */
+#include "wire/http.h"
+
+const struct http_field *http_field_find(const struct http_fields *fields, struct slice name)
+{
+    for (unsigned i = 0; i < fields->count; i++)
+        if (slice_equal_nocase(fields->at[i].name, name))
+            return &fields->at[i];
+    return NULL;
+}
+
+/* One cookie-pair or parameter "NAME=VALUE"; *value is empty, but not NULL, when there is no '='. */
+static void split_pair(struct slice pair, struct slice *name, struct slice *value)
+{
+    size_t at = slice_find(pair, '=');
+
+    *name = slice_of(pair.ptr, at);
+    *value = at < pair.len ? slice_of(pair.ptr + at + 1, pair.len - at - 1) : slice_of(pair.ptr + at, 0);
+}
+
+/* A cookie without '=' has no name that could be asked for (RFC 6265 section 5.2). */
+static bool cookie_find_in(struct slice list, struct slice name, struct slice *value)
+{
+    struct slice pair;
+
+    while (slice_next_part(&list, ';', &pair)) {
+        struct slice its_name, its_value;
+
+        split_pair(pair, &its_name, &its_value);
+        if (its_name.len == pair.len || !slice_equal(slice_trim(its_name), name))
+            continue;
+        *value = slice_trim(its_value);
+        return true;
+    }
+    return false;
+}
+
+/* Cookies may come in several fields: HTTP/2 sends them in crumbs. */
+bool http_cookie_find(const struct http_fields *fields, struct slice name, struct slice *value)
+{
+    for (unsigned i = 0; i < fields->count; i++)
+        if (fields->at[i].id == FIELD_COOKIE && cookie_find_in(fields->at[i].value, name, value))
+            return true;
+    return false;
+}
+
+/* Not with slice_next_part: it trims, and here every byte counts. */
+bool http_query_find(struct slice query, struct slice name, struct slice *value)
+{
+    while (query.len) {
+        struct slice pair = slice_take(&query, slice_find(query, '&'));
+        struct slice its_name, its_value;
+
+        if (query.len)
+            slice_drop(&query, 1);
+        split_pair(pair, &its_name, &its_value);
+        if (!pair.len || !slice_equal(its_name, name))
+            continue;
+        *value = its_value;
+        return true;
+    }
+    return false;
+}
+
+struct slice http_host_of(struct slice authority)
+{
+    if (authority.len && authority.ptr[0] == '[') {
+        size_t end = slice_find(authority, ']');
+
+        return slice_of(authority.ptr, end < authority.len ? end + 1 : end);
+    }
+    return slice_of(authority.ptr, slice_find(authority, ':'));
+}

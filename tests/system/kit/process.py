@@ -1,0 +1,233 @@
+"""The binary under test: started on a free port, watched, and stopped; its log is kept line by line."""
+import functools
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from kit.wire import DEADLINE, TimedOut, connect
+
+ROOT = Path(__file__).resolve().parents[3]
+BINARY = Path(os.environ.get("MAITRED_BINARY", ROOT / "build" / "maitred")).absolute()
+SANITIZER = re.compile(r"(Address|Leak|Thread|Memory|UndefinedBehavior)Sanitizer|runtime error:")
+PORT_TAKEN = re.compile(r"in use|EADDRINUSE", re.I)
+
+
+@functools.cache
+def is_sanitized():
+    """A sanitizer keeps freed memory for a while: limits on memory do not hold there."""
+    data = BINARY.read_bytes()
+    return b"__asan_init" in data or b"__tsan_init" in data
+
+
+def free_port(host="127.0.0.1"):
+    """A port nobody has, below the range that outgoing connections take theirs from."""
+    while True:
+        port = random.randrange(10000, 32000)
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
+            try:
+                sock.bind((host, port))
+                return port
+            except OSError:
+                continue
+
+
+def run(*arguments, seconds=20, **options):
+    """Runs a command of the binary to its end. The result has .returncode, .stdout and .stderr as text."""
+    return subprocess.run([BINARY, *map(str, arguments)], capture_output=True, text=True, timeout=seconds, **options)
+
+
+class Maitred:
+    """One running server. config_text may hold {port} (and {port2}...), which become free ports, and {dir}, a directory
+    of its own. address: where to connect when that is not 127.0.0.1 and {port}."""
+
+    def __init__(self, config_text, directory, address=None, wrapper=(), environment=None):
+        self.directory = directory
+        self.clients = []
+        for attempt in range(5):
+            self._start(config_text, address, wrapper, environment)
+            if self._listens():
+                return
+            self.process.wait(DEADLINE)
+            self._join_pumps()
+            if not PORT_TAKEN.search(self.errors):
+                break
+        raise AssertionError(f"maitred did not start: exit code {self.process.returncode}\n{self.errors}\n"
+                             f"{self.config.read_text()}")
+
+    def _start(self, text, address, wrapper, environment):
+        for name in sorted(set(re.findall(r"\{(port\d*)\}", text))):
+            port = free_port()
+            if name == "port":
+                self.port = port
+            else:
+                setattr(self, name, port)
+            text = text.replace("{%s}" % name, str(port))
+        text = text.replace("{dir}", str(self.directory))
+        self.address = address or ("127.0.0.1", self.port)
+        if isinstance(self.address, str):
+            self.address = self.address.replace("{dir}", str(self.directory))
+        elif self.address[1] is None:
+            self.address = (self.address[0], self.port)
+        self.config = self.directory / "maitred.conf"
+        self.config.write_text(text)
+        self.log, self.output = [], []
+        self._news = threading.Condition()
+        self.process = subprocess.Popen(
+            [*wrapper, str(BINARY), "run", str(self.config)], cwd=self.directory, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **(environment or {})})
+        self._pumps = [threading.Thread(target=self._pump, args=pair, daemon=True) for pair in
+                       ((self.process.stdout, self.output), (self.process.stderr, self.log))]
+        for pump in self._pumps:
+            pump.start()
+
+    def _pump(self, stream, lines):
+        for line in stream:
+            with self._news:
+                lines.append(line.decode("utf-8", "backslashreplace").rstrip("\n"))
+                self._news.notify_all()
+
+    def _join_pumps(self):
+        for pump in self._pumps:
+            pump.join(DEADLINE)
+
+    def _listens(self):
+        deadline = time.monotonic() + 20
+        while self.process.poll() is None:
+            try:
+                connect(self.address).close()
+                return True
+            except OSError:
+                if time.monotonic() > deadline:
+                    self.process.kill()
+                    raise TimedOut(f"maitred does not listen:\n{self.errors}") from None
+                try:
+                    self.process.wait(0.005)
+                except subprocess.TimeoutExpired:
+                    pass
+        return False
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    @property
+    def errors(self):
+        return "\n".join(self.log)
+
+    def wait_log(self, pattern, lines=None, seconds=DEADLINE):
+        """The first line of stderr (or of another list, such as .output) that the pattern is found in."""
+        lines = self.log if lines is None else lines
+        found = []
+
+        def look():
+            found[:] = [line for line in lines if re.search(pattern, line)]
+            return found
+        with self._news:
+            if not self._news.wait_for(look, seconds):
+                raise TimedOut(f"no line with {pattern!r} in:\n" + "\n".join(lines))
+        return found[0]
+
+    # --- clients
+
+    def client(self, address=None, receive_buffer=None):
+        peer = connect(address or self.address, receive_buffer)
+        self.clients.append(peer)
+        return peer
+
+    def ask(self, raw, **options):
+        """One request over a connection of its own."""
+        peer = self.client()
+        try:
+            return peer.ask(raw, **options)
+        finally:
+            peer.close()
+
+    def get(self, target="/", *fields, host="a", seconds=DEADLINE):
+        peer = self.client()
+        try:
+            return peer.get(target, *fields, host=host, seconds=seconds)
+        finally:
+            peer.close()
+
+    # --- the process
+
+    def memory(self, what="VmRSS"):
+        """In KiB."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(re.search(rf"^{what}:\s+(\d+) kB", status, re.M)[1])
+
+    def forget_peak(self):
+        """Makes VmHWM count from now."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def terminate(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, seconds=15):
+        """The exit code."""
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise TimedOut(f"maitred still runs {seconds} s later:\n{self.errors}") from None
+        self._join_pumps()
+        return code
+
+    def stop(self):
+        """Ends the process and says what was wrong with how it ended: nothing, or text."""
+        for peer in self.clients:
+            peer.close()
+        self.terminate()
+        try:
+            code = self.wait()
+            wrong = "" if code == 0 else f"maitred ended with exit code {code}"
+        except TimedOut:
+            self.process.kill()
+            self.wait()
+            wrong = "maitred did not end on SIGTERM"
+        if SANITIZER.search(self.errors):
+            wrong += " a sanitizer complained"
+        return wrong and f"{wrong}\n{self.errors}"
+
+
+class Stage:
+    """Everything one test (or one file of tests) has running."""
+
+    def __init__(self, directory):
+        self.directory = Path(directory)
+        self.proxies = []
+        self.origins = []
+
+    def maitred(self, config_text, **options):
+        directory = self.directory / f"maitred{len(self.proxies)}"
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir()
+        directory.chmod(0o777)
+        proxy = Maitred(config_text, directory, **options)
+        self.proxies.append(proxy)
+        return proxy
+
+    def add(self, origin):
+        self.origins.append(origin)
+        return origin
+
+    def close(self):
+        """Origins first, so that nothing keeps a drain waiting."""
+        for origin in self.origins:
+            origin.stop()
+        wrong = [text for proxy in self.proxies if (text := proxy.stop())]
+        for proxy in self.proxies:
+            print(f"--- {proxy.config}:\n{proxy.config.read_text()}--- stderr:\n{proxy.errors}\n")
+        errors = [f"{origin.name}: {error!r}" for origin in self.origins for error in origin.errors]
+        assert not wrong, "\n".join(wrong)
+        assert not errors, "an origin's script failed: " + "; ".join(errors)

@@ -1,0 +1,224 @@
+"""Clients that take their time, on purpose: row H35 of the checklist of attacks. Each kind is cut at its deadline, costs
+bounded memory, and delays nobody else. The deadlines are made short here; what counts is that they are total ones."""
+import threading
+import time
+
+import pytest
+
+from kit import process
+from kit.checks import assert_closes
+from kit.config import proxying, routing
+from kit.origin import REQUEST, EchoOrigin, Origin
+from kit.wire import DEADLINE, PeerGone, request
+
+
+def drip(peer, data, pause=0.03, seconds=DEADLINE):
+    """Sends data over and over, a byte at a time, until the other side says or does something."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if peer.send_slowly(data, pause) < len(data):
+            return
+    raise AssertionError(f"dripping {data[:20]!r} for {seconds} s was never stopped")
+
+
+def test_h35_a_head_that_comes_slowly_is_cut_at_a_total_deadline(maitred, echo):
+    origin = echo()
+    proxy = maitred(proxying(origin, http="head-timeout = 300ms  idle-timeout = 60s"))
+    peer = proxy.client()
+    began = time.monotonic()
+    peer.send(b"GET / HTTP/1.1\r\nHost: a\r\n")
+    drip(peer, b"X-Slow: and steady\r\n")
+    response = peer.read_response()
+    assert response.status == 408
+    assert_closes(peer, response)
+    assert time.monotonic() - began >= 0.29, "cut before its deadline"
+    assert origin.requests == []
+
+
+def test_h35_the_deadline_of_a_head_starts_anew_with_each_request(maitred, echo):
+    proxy = maitred(proxying(echo(), http="head-timeout = 300ms  idle-timeout = 60s"))
+    peer = proxy.client()
+    end = time.monotonic() + 0.7
+    while time.monotonic() < end:
+        assert peer.get().status == 200
+    peer.send(b"GET / HTTP/1.1\r\n")
+    assert peer.read_response().status == 408
+
+
+def test_h35_the_first_request_has_a_deadline_too_when_nothing_comes(maitred, echo):
+    proxy = maitred(proxying(echo(), http="head-timeout = 200ms  idle-timeout = 400ms"))
+    peer = proxy.client()
+    assert peer.is_closed()
+
+
+def test_h35_a_connection_idle_between_requests_is_closed_without_a_word(maitred, echo):
+    proxy = maitred(proxying(echo(), http="idle-timeout = 300ms"))
+    peer = proxy.client()
+    assert peer.get().status == 200
+    assert_closes(peer)
+    assert peer.ended == "eof"
+
+
+def test_h35_a_body_that_stops_is_cut(maitred, echo):
+    origin = echo()
+    proxy = maitred(proxying(origin, http="body-timeout = 300ms"))
+    peer = proxy.client().send(request("POST", "/", "Content-Length: 100") + b"hello")
+    response = peer.read_response()
+    assert response.status == 408
+    assert_closes(peer, response)
+    assert origin.requests == []
+
+
+def test_h35_a_body_under_the_least_rate_is_cut(maitred, echo):
+    origin = echo()
+    proxy = maitred(proxying(origin, http="body-timeout = 60s  min-rate = 10k  rate-grace = 300ms"))
+    peer = proxy.client().send(request("POST", "/", "Content-Length: 100000"))
+    drip(peer, b"x" * 100)
+    response = peer.read_response()
+    assert response.status == 408
+    assert_closes(peer, response)
+    assert origin.requests == []
+
+
+def test_h35_a_chunked_body_under_the_least_rate_is_cut(maitred, echo):
+    origin = echo()
+    proxy = maitred(proxying(origin, http="body-timeout = 60s  min-rate = 10k  rate-grace = 300ms"))
+    peer = proxy.client().send(request("POST", "/", "Transfer-Encoding: chunked"))
+    drip(peer, b"1\r\nx\r\n")
+    assert peer.read_response().status == 408
+    assert peer.is_closed()
+    assert origin.requests == []
+
+
+def test_h35_a_body_within_the_rate_passes_though_it_takes_longer_than_the_grace(maitred, echo):
+    origin = echo()
+    proxy = maitred(proxying(origin, http="body-timeout = 1s  min-rate = 1k  rate-grace = 100ms"))
+    peer = proxy.client().send(request("POST", "/", "Content-Length: 20000"))
+    for _ in range(10):
+        peer.send(b"x" * 2000)
+        assert not peer.readable(0.04), "a body that came fast enough was cut"
+    assert peer.read_response().status == 200
+
+
+def endless(connection):
+    """Answers with as much as the other side takes."""
+    REQUEST(connection)
+    connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+    try:
+        for _ in range(1000):
+            connection.send(b"x" * 1_000_000)
+    except PeerGone:
+        pass
+
+
+@pytest.mark.parametrize("limits", ["body-timeout = 400ms  min-rate = 0", "body-timeout = 60s  min-rate = 10k  rate-grace = 400ms"],
+                         ids=["silence", "rate"])
+def test_h35_a_client_that_hardly_reads_is_cut_and_costs_little_memory(maitred, scripted, limits):
+    origin = scripted(endless)
+    proxy = maitred(proxying(origin, http=limits))
+    proxy.client()
+    before = proxy.memory()
+    peers = [proxy.client(receive_buffer=4096).send(request("GET", "/")) for _ in range(10)]
+    most = 0
+    end = time.monotonic() + DEADLINE
+    while not (len(origin.connections) == 10 and all(c.done.is_set() for c in origin.connections)):
+        assert time.monotonic() < end, "clients that do not read are never cut"
+        for peer in peers:
+            if "rate" in limits and peer.readable(0.001):
+                peer.sock.recv(1)
+        most = max(most, proxy.memory())
+        origin.connections and origin.connections[0].done.wait(0.01)
+    if not process.is_sanitized():
+        assert most - before < 4096, f"10 such clients took {most - before} KiB"
+    for peer in peers:
+        with pytest.raises((PeerGone, ConnectionError)):
+            peer.discard(1_000_000_000)
+
+
+def test_h35_at_the_limit_of_connections_the_longest_idle_one_makes_room(maitred, echo):
+    proxy = maitred(proxying(echo(), general="max-connections = 10"))
+    peers = [proxy.client() for _ in range(10)]
+    for peer in peers:
+        assert peer.get().status == 200
+    assert peers[0].get("/again").status == 200        # so that the second one is idle for the longest
+    newcomer = proxy.client()
+    assert newcomer.get().status == 200
+    assert_closes(peers[1])
+    for peer in [peers[0]] + peers[2:]:
+        assert peer.get().status == 200, "one that was idle for less was closed"
+
+
+def test_h35_at_the_limit_of_connections_busy_ones_are_not_touched(maitred, echo):
+    origin = echo()
+    origin.hold()
+    proxy = maitred(proxying(origin, general="max-connections = 4"))
+    peers = [proxy.client().send(request("GET", f"/{n}")) for n in range(4)]
+    origin.wait_requests(4)
+    newcomer = proxy.client()
+    newcomer.send(request("GET", "/new"))
+    assert not any(peer.readable(0.05) for peer in peers)
+    origin.release()
+    for peer in peers:
+        assert peer.read_response().status == 200
+    newcomer.close()
+
+
+# --- two hundred of a kind, beside people who just want to eat
+
+ATTACKERS = 200
+NORMAL = 100
+
+
+def slow_heads(proxy):
+    return [proxy.client().send(b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ") for _ in range(ATTACKERS)], b"x"
+
+
+def slow_bodies(proxy):
+    return [proxy.client().send(request("POST", "/", "Content-Length: 100000")) for _ in range(ATTACKERS)], b"x"
+
+
+def slow_readers(proxy):
+    return [proxy.client(receive_buffer=4096).send(request("GET", "/big")) for _ in range(ATTACKERS)], b""
+
+
+@pytest.mark.parametrize("attack", [slow_heads, slow_bodies, slow_readers])
+def test_h35_two_hundred_slow_connections_delay_nobody_and_are_gone_after_their_deadline(stage, attack):
+    small = stage.add(EchoOrigin("small"))
+    big = stage.add(Origin(endless, name="big"))
+    proxy = stage.maitred(routing(
+        'route "/" { pool = small }  route "/big" { pool = big }',
+        http="head-timeout = 1500ms  body-timeout = 1500ms  min-rate = 10k  rate-grace = 1500ms",
+        small=small, big=big))
+    attackers, drop = attack(proxy)
+    stop, slowest, failed = threading.Event(), [0.0], []
+
+    def keep_dripping():
+        while not stop.wait(0.1):
+            for peer in attackers:
+                try:
+                    peer.sock.send(drop)
+                except OSError:
+                    pass
+    dripping = threading.Thread(target=keep_dripping)
+    dripping.start()
+    peer = proxy.client()
+    for number in range(NORMAL):
+        began = time.monotonic()
+        visitor = peer if number % 2 else proxy.client()
+        if visitor.get(f"/{number}").status != 200:
+            failed.append(number)
+        slowest[0] = max(slowest[0], time.monotonic() - began)
+    assert not failed
+    assert slowest[0] < 1.0, f"a normal request took {slowest[0]:.2f} s"
+    end = time.monotonic() + 15
+    for attacker in attackers:
+        while True:
+            assert time.monotonic() < end, "attackers are still connected after their deadline"
+            try:
+                if not attacker.sock.recv(1 << 20):
+                    break
+            except ConnectionError:
+                break
+    stop.set()
+    dripping.join()
+    assert proxy.get("/after").status == 200
