@@ -376,14 +376,15 @@ static uint64_t due_at(uint64_t request)
 /* A request that finds no idle connection waits for one; its latency runs meanwhile. */
 static void run_fixed_rate(void)
 {
-    for (uint64_t now = load.start_ns; now < load.end_ns; now = now_ns()) {
-        uint64_t next = due_at(load.due);
+    uint64_t all = load.rate * load.seconds;
+    uint64_t deadline = load.end_ns + DRAIN_NS;
 
-        while (next <= now && load.idle_first) {
-            ask(pop_idle(), next);
-            next = due_at(++load.due);
+    for (uint64_t now = load.start_ns; load.due < all && now < deadline; now = now_ns()) {
+        while (load.due < all && due_at(load.due) <= now && load.idle_first) {
+            ask(pop_idle(), due_at(load.due));
+            load.due++;
         }
-        turn(now, load.idle_first && next < load.end_ns ? next : load.end_ns);
+        turn(now, load.idle_first && load.due < all ? due_at(load.due) : deadline);
     }
 }
 

@@ -178,13 +178,10 @@ static void pump_main(void *arg)
     struct pump *pump = arg;
     struct exchange *x = pump->f->x;
     struct body_writer writer = {&pump->upstream->out, x->request.body.kind};
-    struct slice piece;
     int result;
 
     x->body.flush = &pump->upstream->out;
-    while ((result = exchange_read_body(x, &piece)) > 0)
-        if (body_write(&writer, piece) != 0)
-            break; /* the server wants no more of it; its answer, if any, is read by the other fiber */
+    result = body_move(&x->body, &writer);
     x->body.flush = NULL;
     if (result < 0 && result != -ECANCELED) {
         pump->client_error = result;
@@ -192,8 +189,8 @@ static void pump_main(void *arg)
             &pump->upstream
                  ->stream); /* wakes the other fiber, and the server must not take this for the end */
     }
-    if (result != 0)
-        return;
+    if (result != 0 || writer.out->error)
+        return; /* the server wants no more of it; its answer, if any, is read by the other fiber */
     body_write_end(&writer, &x->body.trailers);
     pump->done = output_flush(&pump->upstream->out) == 0;
 }
@@ -247,15 +244,15 @@ static bool relay_answer(struct forwarding *f, struct upstream *upstream,
 {
     struct exchange *x = f->x;
     struct body_reader body;
-    struct slice piece;
     int result;
 
     body_reader_init(&body, &upstream->in, response->body, &upstream->pace, &x->arena);
     body.flush = &x->connection->out;
     exchange_answer(x, response);
-    while ((result = body_read(&body, &piece)) > 0)
-        if (exchange_write(x, piece) != 0)
-            return false; /* the client has gone */
+    result = body_move(&body, &x->writer);
+    x->answer_body_bytes += body.bytes;
+    if (x->connection->out.error)
+        return false; /* the client has gone */
     if (result < 0) {
         exchange_fail(x, 502, result == -EBADMSG ? body.why : "the server broke off its answer");
         atomic_fetch_add_explicit(&upstream->server->errors, 1, memory_order_relaxed);

@@ -82,6 +82,19 @@ int upstream_connect(struct pool_thread *pt, struct server *server, struct upstr
     return 0;
 }
 
+/* Nothing came after the answer. The last read mostly tells; when it filled its room, or spliced, the kernel does. */
+static bool is_quiet(struct upstream *upstream)
+{
+    struct io *io = &upstream->stream.io;
+
+    if (!(io->ready & IO_READABLE))
+        return true;
+    if ((io->ready & IO_HUNG_UP) || !stream_is_quiet(&upstream->stream))
+        return false;
+    io->ready &= (uint8_t)~IO_READABLE;
+    return true;
+}
+
 void upstream_keep(struct upstream *upstream)
 {
     const struct config_pool *config = upstream->pt->pool->config;
@@ -91,8 +104,7 @@ void upstream_keep(struct upstream *upstream)
     upstream->n_requests++;
     if (!kept || kept->count >= config->max_idle ||
         (config->max_requests && upstream->n_requests >= config->max_requests) ||
-        (config->max_age_us && now_us - upstream->born_us >= config->max_age_us) ||
-        (upstream->stream.io.ready & IO_READABLE)) {
+        (config->max_age_us && now_us - upstream->born_us >= config->max_age_us) || !is_quiet(upstream)) {
         upstream_close(upstream);
         return;
     }

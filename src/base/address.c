@@ -209,6 +209,7 @@ static void endpoint_from_ip(struct endpoint *endpoint, const struct in6_addr *i
 void endpoint_from_address(struct endpoint *endpoint, const struct address *address, bool passive)
 {
     struct in6_addr loopback = mapped((struct in_addr){htonl(INADDR_LOOPBACK)});
+    size_t path_bytes;
 
     assert(address->kind != ADDRESS_NAME);
     memset(endpoint, 0, sizeof *endpoint);
@@ -221,8 +222,10 @@ void endpoint_from_address(struct endpoint *endpoint, const struct address *addr
         break;
     case ADDRESS_UNIX:
         endpoint->un.sun_family = AF_UNIX;
-        strcpy(endpoint->un.sun_path, address->host);
-        endpoint->len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(address->host) + 1);
+        path_bytes = strlen(address->host) + 1;
+        assert(path_bytes <= sizeof endpoint->un.sun_path);
+        memcpy(endpoint->un.sun_path, address->host, path_bytes);
+        endpoint->len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + path_bytes);
         break;
     case ADDRESS_NAME:
         break;

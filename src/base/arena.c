@@ -37,6 +37,8 @@ void *arena_alloc(struct arena *arena, size_t bytes)
 {
     char *p = arena->at;
 
+    if (!bytes)
+        bytes = 1;
     if (bytes > SIZE_MAX / 2)
         return NULL;
     bytes = (bytes + ALIGN - 1) & ~(size_t)(ALIGN - 1);

@@ -453,7 +453,7 @@ static enum outcome parse_once(struct reader *r, struct shape *shape, struct sli
     return r->outcome;
 }
 
-/* The same bytes, ending in a line's end and a NUL; NULL when a problem was reported instead. */
+/* The same bytes and a NUL, at least one; NULL when a problem was reported instead. */
 static char *copy_text(struct reader *r, struct config_store *bytes, struct slice text)
 {
     struct config_place place = {r->file, 1};
@@ -471,9 +471,9 @@ static char *copy_text(struct reader *r, struct config_store *bytes, struct slic
         out_of_memory(r);
         return NULL;
     }
+    copy[0] = '\n'; /* an empty file is no stream */
     if (text.len)
         memcpy(copy, text.ptr, text.len);
-    copy[text.len] = '\n'; /* an empty file is no stream */
     return copy;
 }
 
@@ -491,7 +491,7 @@ bool config_parse_into(struct config_item *section, struct config_store *store,
     if (shape && copy && config_clean(copy, file, problems)) {
         pthread_mutex_lock(&libconfuse);
         do
-            outcome = parse_once(&r, shape, slice_of(copy, text.len + 1));
+            outcome = parse_once(&r, shape, slice_from_text(copy));
         while (outcome == TAUGHT);
         pthread_mutex_unlock(&libconfuse);
     }

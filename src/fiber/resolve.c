@@ -66,12 +66,14 @@ static void drop_repeats(struct resolved *resolved)
 static int error_of(int code)
 {
     switch (code) {
-    case EAI_AGAIN:
-        return -EAGAIN;
+    case EAI_NONAME:
+    case EAI_NODATA:
+    case EAI_ADDRFAMILY:
+        return -ENOENT;
     case EAI_MEMORY:
         return -ENOMEM;
-    default:
-        return -ENOENT;
+    default: /* also out of descriptors: that says nothing about the name */
+        return -EAGAIN;
     }
 }
 

@@ -87,7 +87,7 @@ static void socket_close(struct stream *stream)
     stream->io.fd = -1;
 }
 
-static const struct stream_kind socket_kind = {
+const struct stream_kind stream_socket_kind = {
     .read = socket_read,
     .write = socket_write,
     .wait_readable = socket_wait_readable,
@@ -100,7 +100,7 @@ int stream_from_socket(struct stream *stream, int fd)
 {
     int error;
 
-    *stream = (struct stream){.kind = &socket_kind};
+    *stream = (struct stream){.kind = &stream_socket_kind};
     error = io_watch(&stream->io, fd, IO_READABLE, false);
     if (error)
         close(fd);
@@ -111,7 +111,7 @@ void stream_reset_on_close(struct stream *stream)
 {
     struct linger linger = {.l_onoff = 1, .l_linger = 0};
 
-    if (stream->kind == &socket_kind)
+    if (stream->kind == &stream_socket_kind)
         setsockopt(stream->io.fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
 }
 
@@ -151,7 +151,7 @@ int stream_connect(struct stream *stream, const struct endpoint *endpoint, uint6
 
     if (fd < 0)
         return fd;
-    *stream = (struct stream){.kind = &socket_kind};
+    *stream = (struct stream){.kind = &stream_socket_kind};
     if (connect(fd, &endpoint->sa, endpoint->len) == 0)
         return stream_from_socket(stream, fd);
     if (errno != EINPROGRESS) { /* EAGAIN: the backlog of a unix socket is full */

@@ -83,7 +83,7 @@ static ssize_t memory_write(struct stream *stream, const struct iovec *parts, in
     size_t done = 0;
     int error = 0;
 
-    while (!error && !pipe->deaf && pipe->count == pipe->room)
+    while (!error && !pipe->deaf && !pipe->finished && pipe->count == pipe->room)
         error = wait_queue_wait(&pipe->writers, deadline_us);
     if (error)
         return error;
@@ -105,6 +105,7 @@ static void finish(struct memory_pipe *pipe)
 {
     pipe->finished = true;
     wait_queue_wake_all(&pipe->readers);
+    wait_queue_wake_all(&pipe->writers);
 }
 
 static void memory_shut_down(struct stream *stream, bool both)

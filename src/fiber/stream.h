@@ -75,6 +75,9 @@ static inline void stream_close(struct stream *stream)
 /* All of it: 0 or a negative errno. */
 int stream_write_all(struct stream *stream, const void *bytes, size_t n, uint64_t deadline_us);
 
+/* Of streams over sockets; for splice.h. */
+extern const struct stream_kind stream_socket_kind;
+
 /* Takes over a connected, non-blocking socket. 0, or a negative errno with the socket closed. */
 int stream_from_socket(struct stream *stream, int fd);
 /* A reset instead of an end, when it is closed: the other side must not take what it has for whole. */

@@ -128,12 +128,13 @@ static enum close_reason serve_request(struct client *client)
     if (why == CLOSE_NOT) {
         x.close |= client->front->draining;
         serve_route(client, &x);
-        why = exchange_finish(&x);
-    } else if (x.answer_started) {
-        exchange_finish(&x);
     }
     if (client->front->log && (x.answer_started || x.request.method.len))
-        access_log_put(client->front->log, &x);
+        access_log_put(client->front->log, &x); /* the request is not there any more once it is finished */
+    if (why == CLOSE_NOT)
+        why = exchange_finish(&x);
+    else if (x.answer_started)
+        exchange_finish(&x);
     exchange_free(&x);
     return why;
 }

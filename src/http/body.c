@@ -3,6 +3,8 @@
 
 #include <errno.h>
 
+#include "fiber/splice.h"
+
 #define TRAILER_FIELDS_MAX 64
 
 void body_reader_init(struct body_reader *reader, struct http_input *in, struct http_body body,
@@ -155,6 +157,111 @@ int body_write(struct body_writer *writer, struct slice piece)
         return output_put(writer->out, SLICE("\r\n"));
     }
     return output_send(writer->out, piece);
+}
+
+/* How much of a body must be left for splice to pay. */
+#define SPLICE_BYTES_MIN (64u * 1024)
+/* How much is moved at once; how much is waited for, so that a body that flows wakes us seldom; and how long: one that
+ * trickles is passed on as it comes. */
+#define MOVE_BYTES (256u * 1024)
+#define GATHER_BYTES (128u * 1024)
+#define GATHER_US (5 * US_PER_MS)
+
+struct move {
+    struct body_reader *reader;
+    struct http_output *out;
+    struct splice_pipe pipe;
+    size_t low_water; /* of the reader's stream */
+};
+
+static bool may_splice(const struct body_reader *reader, const struct body_writer *writer)
+{
+    return reader->kind == BODY_LENGTH && writer->kind != BODY_CHUNKED && reader->left >= SPLICE_BYTES_MIN &&
+           input_empty(reader->in) && splice_possible(reader->in->stream, writer->out->stream);
+}
+
+static void set_low_water(struct move *move, size_t n)
+{
+    if (move->low_water != n)
+        splice_low_water(move->reader->in->stream, n);
+    move->low_water = n;
+}
+
+/* Everything in the pipe goes out; an error stays with the output. */
+static void empty_pipe(struct move *move)
+{
+    struct http_output *out = move->out;
+
+    while (move->pipe.held && !out->error) {
+        uint64_t start_us = loop_now_us();
+        ssize_t moved = splice_out(&move->pipe, out->stream, pace_deadline(out->pace));
+
+        if (moved < 0) {
+            out->error = (int)moved;
+            return;
+        }
+        pace_moved(out->pace, start_us, (uint64_t)moved);
+        out->written += (uint64_t)moved;
+    }
+}
+
+/* The next bytes into the pipe. */
+static int fill_pipe(struct move *move)
+{
+    struct body_reader *reader = move->reader;
+    uint64_t start_us = loop_now_us();
+    size_t want = reader->left < MOVE_BYTES ? (size_t)reader->left : MOVE_BYTES;
+    ssize_t moved;
+
+    if (want < move->low_water)
+        set_low_water(move, want);
+    moved = splice_in(&move->pipe, reader->in->stream, want,
+                      move->low_water > 1 ? loop_deadline(GATHER_US) : pace_deadline(reader->pace));
+    if (moved == -ETIMEDOUT && move->low_water > 1) {
+        set_low_water(move, 1);
+        moved = splice_in(&move->pipe, reader->in->stream, want, pace_deadline(reader->pace));
+    }
+    if (moved <= 0)
+        return moved < 0 ? (int)moved : -ECONNRESET;
+    pace_moved(reader->pace, start_us, (uint64_t)moved);
+    reader->left -= (uint64_t)moved;
+    reader->bytes += (uint64_t)moved;
+    reader->done = reader->left == 0;
+    if (move->low_water == 1 && moved >= SPLICE_BYTES_MIN / 2 && reader->left > GATHER_BYTES)
+        set_low_water(move, GATHER_BYTES);
+    return 0;
+}
+
+static int splice_rest(struct move *move)
+{
+    int error = 0;
+
+    output_flush(move->out);
+    while (!error && !move->reader->done && !move->out->error) {
+        error = fill_pipe(move);
+        if (!error)
+            empty_pipe(move);
+    }
+    set_low_water(move, 1);
+    return error;
+}
+
+int body_move(struct body_reader *reader, struct body_writer *writer)
+{
+    struct move move = {.reader = reader, .out = writer->out, .low_water = 1};
+    struct slice piece;
+    int result;
+
+    while ((result = body_read(reader, &piece)) > 0) {
+        if (body_write(writer, piece) != 0)
+            return 0;
+        if (!may_splice(reader, writer) || splice_pipe_take(&move.pipe) != 0)
+            continue;
+        result = splice_rest(&move);
+        splice_pipe_give(&move.pipe);
+        return result;
+    }
+    return result;
 }
 
 int body_write_end(struct body_writer *writer, const struct http_fields *trailers)

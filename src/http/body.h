@@ -37,6 +37,9 @@ struct body_writer {
 };
 
 int body_write(struct body_writer *writer, struct slice piece);
+/* Moves the whole of the body that is left from reader to writer, but for body_write_end; a long one of known
+ * length without copying it, where both are sockets. 0, or reader's error; a writer's error stays in its output. */
+int body_move(struct body_reader *reader, struct body_writer *writer);
 /* trailers may be NULL; they are written when the framing has room for them. */
 int body_write_end(struct body_writer *writer, const struct http_fields *trailers);
 

@@ -145,7 +145,6 @@ enum close_reason exchange_read(struct exchange *x, struct http_connection *c)
 {
     struct http1_limits limits = {c->limits->max_line, c->limits->max_head};
     struct http1_error why;
-    struct slice head;
     int error;
 
     memset(x, 0, sizeof *x);
@@ -154,13 +153,13 @@ enum close_reason exchange_read(struct exchange *x, struct http_connection *c)
     x->client = c->peer;
     make_request_id(x->request_id);
     body_reader_init(&x->body, &c->in, (struct http_body){0}, &c->read_pace, &x->arena);
-    error = head_read(&c->in, c->limits->max_head, loop_deadline(c->limits->head_timeout_us), &head);
+    error = head_read(&c->in, c->limits->max_head, loop_deadline(c->limits->head_timeout_us), &x->head);
     if (!error && !allot_fields(x))
         error = -ENOMEM;
     if (error)
         return head_failed(x, error);
     c->n_requests++;
-    if (http1_parse_request(head, &limits, &x->request, &why) != 0)
+    if (http1_parse_request(x->head, &limits, &x->request, &why) != 0)
         return refuse(x, why.status, why.why);
     find_client(x);
     body_reader_init(&x->body, &c->in, x->request.body, &c->read_pace, &x->arena);
@@ -391,6 +390,37 @@ struct tunnel_way {
     uint64_t bytes;
 };
 
+static void rebase(struct slice *s, struct slice from, struct slice to)
+{
+    uintptr_t at = (uintptr_t)s->ptr - (uintptr_t)from.ptr;
+
+    if (s->ptr && at <= from.len)
+        s->ptr = to.ptr + at;
+}
+
+/* Moves the request's bytes into the arena: a tunnel holds no block while it is idle, and the access log wants them
+ * after it. 0 or -ENOMEM. */
+static int move_request(struct exchange *x)
+{
+    struct http_request *r = &x->request;
+    struct slice from = x->head, to = arena_copy(&x->arena, from);
+
+    if (!to.ptr)
+        return -ENOMEM;
+    rebase(&r->method, from, to);
+    rebase(&r->authority, from, to);
+    rebase(&r->path, from, to);
+    rebase(&r->query, from, to);
+    rebase(&r->upgrade, from, to);
+    for (unsigned i = 0; i < r->fields.count; i++) {
+        rebase(&r->fields.at[i].name, from, to);
+        rebase(&r->fields.at[i].value, from, to);
+    }
+    rebase(&x->request_id_in, from, to);
+    x->head = to;
+    return 0;
+}
+
 static uint64_t tunnel_deadline(const struct tunnel *tunnel)
 {
     return tunnel->idle_us ? tunnel->last_us + tunnel->idle_us : NEVER;
@@ -465,8 +495,10 @@ void exchange_tunnel(struct exchange *x, struct stream *other, struct http_input
 
     x->tunnelled = true;
     x->close = true;
-    c->in.keep = other_in->keep = 0;
     output_drop(&c->out);
+    if (move_request(x) != 0)
+        return;
+    c->in.keep = other_in->keep = 0;
     down.other = fiber_spawn("tunnel", pump_way, &up);
     if (!down.other)
         return;

@@ -57,8 +57,9 @@ enum close_reason {
 
 struct exchange {
     struct http_connection *connection;
-    struct arena arena; /* lives as long as the exchange */
-    struct http_request request;
+    struct arena arena;          /* lives as long as the exchange */
+    struct http_request request; /* until exchange_finish */
+    struct slice head;           /* the bytes that it borrows */
     struct body_reader body;
     struct body_writer writer;
     struct ip client; /* the peer, or whom a trusted peer speaks for */

@@ -27,7 +27,8 @@ static inline int output_put(struct http_output *out, struct slice s)
 {
     if (!out->block || s.len > SLAB_BYTES - out->len)
         return output_put_slow(out, s);
-    memcpy(out->block + out->len, s.ptr, s.len);
+    if (s.len) /* an empty slice may be NULL, which memcpy must not be given */
+        memcpy(out->block + out->len, s.ptr, s.len);
     out->len += s.len;
     return 0;
 }

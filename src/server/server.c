@@ -19,6 +19,7 @@
 #include "balance/control.h"
 #include "balance/upstream.h"
 #include "base/log.h"
+#include "fiber/splice.h"
 #include "front/http.h"
 #include "server/listen.h"
 
@@ -252,6 +253,7 @@ static void end_loop(struct thread *thread)
         loop_free(thread->loop);
     thread->loop = NULL;
     slab_trim();
+    splice_trim();
 }
 
 static void *thread_main(void *arg)

@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 pytest.register_assert_rewrite("kit")
 
 from kit import process  # noqa: E402
-from kit.origin import EchoOrigin, Origin  # noqa: E402
+from kit.origin import Closed, EchoOrigin, Origin  # noqa: E402
 
 def pytest_sessionstart(session):
     if not session.config.option.collectonly and not process.BINARY.is_file():
@@ -56,3 +56,9 @@ def echo(stage):
     def start(name="origin", **options):
         return stage.add(EchoOrigin(name, **options))
     return start
+
+
+@pytest.fixture
+def closed(stage):
+    """closed(): a server that is not running."""
+    return lambda: stage.add(Closed())

@@ -26,8 +26,7 @@ def test_spaces_around_a_value_are_trimmed(proxy):
     assert passed_on(proxy, request("GET", "/", "X-Odd: \t  a  b\t ")).get("X-Odd") == "a  b"
 
 
-@pytest.mark.parametrize("field", ["Keep-Alive: timeout=5", "Proxy-Connection: keep-alive", "Proxy-Authenticate: x",
-                                   "TE: gzip", "Upgrade: x"])
+@pytest.mark.parametrize("field", ["Keep-Alive: timeout=5", "Proxy-Connection: keep-alive", "TE: gzip", "Upgrade: x"])
 def test_hop_by_hop_fields_of_a_request_end_here(proxy, field):
     assert field.partition(":")[0] not in passed_on(proxy, request("GET", "/", field))
 

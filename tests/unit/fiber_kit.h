@@ -90,7 +90,11 @@ static inline void kit_run(void (*main)(void *arg), void *arg)
     assert_int_equal(loop->timers.count, 0);
     loop_free(loop);
     assert_null(loop_self());
+#ifdef CONTEXT_TSAN
+    (void)descriptors; /* the sanitizer opens some when it looks up a symbol */
+#else
     assert_int_equal(kit_entries("/proc/self/fd"), descriptors);
+#endif
     assert_int_equal(atomic_load(&kit_failures), 0);
 }
 

@@ -1,6 +1,7 @@
 /* test_socket.c - the sockets of fiber/stream.h: connecting, accepting, listening. */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -264,6 +265,97 @@ static void what_cannot_be_watched_is_closed(void *arg)
     CHECK_EQUAL(fcntl(fd, F_GETFD), -1);                  /* closed */
 }
 
+/* A thread with a loop that accepts and closes, until it gets the message to stop. */
+struct waiter {
+    pthread_t thread;
+    struct message stop;
+    struct mailbox *mailbox;
+    struct fiber *accepts;
+    pthread_barrier_t *ready;
+    int listening, accepted;
+};
+
+static void accept_and_close(void *arg)
+{
+    struct waiter *waiter = arg;
+    struct io listener;
+    struct endpoint peer;
+    int fd;
+
+    CHECK_EQUAL(io_watch(&listener, waiter->listening, IO_READABLE, true), 0);
+    waiter->accepts = fiber_self();
+    waiter->mailbox = mailbox_ref(loop_mailbox(loop_self()));
+    pthread_barrier_wait(waiter->ready);
+    while ((fd = socket_accept(&listener, &peer, NEVER)) >= 0) {
+        waiter->accepted++;
+        close(fd);
+    }
+    CHECK_EQUAL(fd, -ECANCELED);
+    io_forget(&listener);
+}
+
+static void stop_accepting(struct message *message)
+{
+    fiber_cancel(container_of(message, struct waiter, stop)->accepts);
+}
+
+static void *run_waiter(void *arg)
+{
+    struct loop *loop;
+
+    CHECK_EQUAL(loop_create(&loop), 0);
+    CHECK_EQUAL(fiber_start("accepts", accept_and_close, arg), 0);
+    loop_run(loop);
+    loop_free(loop);
+    return NULL;
+}
+
+/* Connects, and waits until it has been accepted and closed. */
+static void visit(const struct endpoint *endpoint, int *fds, int n)
+{
+    char byte;
+
+    for (int i = 0; i < n; i++) {
+        fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(connect(fds[i], &endpoint->sa, endpoint->len), 0);
+    }
+    for (int i = 0; i < n; i++) {
+        assert_int_equal(recv(fds[i], &byte, 1, 0), 0);
+        close(fds[i]);
+    }
+}
+
+static void loops_that_share_a_listener_accept_every_connection_once(void **state)
+{
+    struct endpoint endpoint = tcp_endpoint(0);
+    struct waiter waiters[2] = {{.accepted = 0}, {.accepted = 0}};
+    pthread_barrier_t ready;
+    int fds[50], listening;
+
+    (void)state;
+    atomic_store(&kit_failures, 0);
+    listening = listen_at(&endpoint, 64);
+    pthread_barrier_init(&ready, NULL, 3);
+    for (int i = 0; i < 2; i++) {
+        waiters[i].listening = listening;
+        waiters[i].ready = &ready;
+        waiters[i].stop.deliver = stop_accepting;
+        assert_int_equal(pthread_create(&waiters[i].thread, NULL, run_waiter, &waiters[i]), 0);
+    }
+    pthread_barrier_wait(&ready);
+    for (int i = 0; i < 10; i++)
+        visit(&endpoint, fds, 1 + i * 5);
+    for (int i = 0; i < 2; i++) {
+        mailbox_send(waiters[i].mailbox, &waiters[i].stop);
+        assert_int_equal(pthread_join(waiters[i].thread, NULL), 0);
+        mailbox_unref(waiters[i].mailbox);
+    }
+    assert_int_equal(waiters[0].accepted + waiters[1].accepted, 235);
+    pthread_barrier_destroy(&ready);
+    close(listening);
+    assert_int_equal(atomic_load(&kit_failures), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -276,6 +368,7 @@ int main(void)
         FIBER_TEST(a_used_port_is_an_error_and_a_left_one_is_not),
         FIBER_TEST(the_unspecified_v6_address_listens_to_both_families),
         FIBER_TEST(what_cannot_be_watched_is_closed),
+        cmocka_unit_test(loops_that_share_a_listener_accept_every_connection_once),
     };
 
     kit_watchdog(55);

@@ -399,6 +399,32 @@ static void a_writer_that_waits_learns_of_the_close(struct pair *pair)
     stream_close(&pair->a);
 }
 
+static void an_abort_ends_our_reader_and_our_writer_and_the_peers_reader(struct pair *pair)
+{
+    struct victim reader = {&pair->a, wait_read, -1, -1}, writer = {&pair->a, wait_write, 1, 1};
+    struct fiber *reads, *writes;
+    char bytes[4096];
+    ssize_t n;
+
+    fill(&pair->a);
+    reads = fiber_spawn("reader", wait_twice, &reader);
+    writes = fiber_spawn("writer", wait_twice, &writer);
+    CHECK_EQUAL(fiber_join(reads, in_ms(2)), -ETIMEDOUT);
+    stream_abort(&pair->a);
+    if (!CHECK_EQUAL(fiber_join(reads, in_ms(5000)), 0))
+        fiber_cancel_and_join(reads);
+    if (!CHECK_EQUAL(fiber_join(writes, in_ms(5000)), 0))
+        fiber_cancel_and_join(writes);
+    CHECK_EQUAL(reader.first, 0);
+    CHECK_EQUAL(reader.second, 0);
+    CHECK_EQUAL(writer.first, -EPIPE);
+    CHECK_EQUAL(writer.second, -EPIPE);
+    while ((n = stream_read(&pair->b, bytes, sizeof bytes, NEVER)) > 0)
+        ;
+    CHECK_EQUAL(n, 0);
+    pair_close(pair);
+}
+
 static void a_stream_is_quiet_until_there_are_bytes_or_the_end(struct pair *pair)
 {
     CHECK(stream_is_quiet(&pair->b));
@@ -516,6 +542,7 @@ int main(void)
         OVER_EACH(a_waiting_reader_learns_of_bytes_and_of_the_end),
         OVER_EACH(a_write_to_a_closed_peer_is_an_error_and_no_signal),
         OVER_EACH(a_writer_that_waits_learns_of_the_close),
+        OVER_EACH(an_abort_ends_our_reader_and_our_writer_and_the_peers_reader),
         OVER_EACH(a_stream_is_quiet_until_there_are_bytes_or_the_end),
         OVER_EACH(a_wait_for_input_goes_on_until_there_is_some),
         OVER_SOCKETS(a_fiber_whose_input_never_ends_lets_others_run_and_can_be_cancelled),

@@ -494,6 +494,36 @@ static void a_wait_for_a_descriptor_ends_when_it_is_ready(void *arg)
     place_close(&place);
 }
 
+#define PAIRS 400 /* the loop takes 256 events a turn */
+
+static void more_events_than_one_turn_takes_all_arrive(void *arg)
+{
+    struct reading *readings = calloc(PAIRS, sizeof *readings);
+    struct fiber *fibers[PAIRS];
+    int peers[PAIRS];
+
+    (void)arg;
+    for (int i = 0; i < PAIRS; i++) {
+        int pair[2];
+
+        CHECK_EQUAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+        readings[i].result = 1;
+        CHECK_EQUAL(io_watch(&readings[i].io, pair[0], IO_READABLE, false), 0);
+        peers[i] = pair[1];
+        fibers[i] = fiber_spawn("reader", read_once, &readings[i]);
+    }
+    CHECK_EQUAL(fiber_yield(), 0);
+    for (int i = 0; i < PAIRS; i++)
+        CHECK_EQUAL(send(peers[i], "x", 1, 0), 1);
+    for (int i = 0; i < PAIRS; i++) {
+        CHECK_EQUAL(fiber_join(fibers[i], NEVER), 0);
+        CHECK_EQUAL(readings[i].result, 0);
+        close(readings[i].io.fd);
+        close(peers[i]);
+    }
+    free(readings);
+}
+
 static struct fiber *input_waiter;
 
 static void forget_and_free(struct io *io)
@@ -534,6 +564,7 @@ int main(void)
         FIBER_TEST(a_shorter_deadline_after_a_longer_one_fires_in_time),
         FIBER_TEST(a_thousand_waits_with_a_rising_deadline_touch_the_heap_once),
         FIBER_TEST(a_wait_for_a_descriptor_ends_when_it_is_ready),
+        FIBER_TEST(more_events_than_one_turn_takes_all_arrive),
         FIBER_TEST(an_idle_descriptor_calls_on_input_which_may_free_it),
     };
 

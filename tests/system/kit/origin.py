@@ -144,6 +144,20 @@ class Origin:
         self._listen(self.address)
 
 
+class Closed:
+    """An address that refuses connections, and that nobody else can take meanwhile: bound, but not listening."""
+
+    name, errors = "closed", ()
+
+    def __init__(self):
+        self.socket = socket.socket()
+        self.socket.bind(("127.0.0.1", 0))
+        self.at = "127.0.0.1:%d" % self.socket.getsockname()[1]
+
+    def stop(self):
+        self.socket.close()
+
+
 # --- scripts: functions of a connection, put together by steps()
 
 def steps(*actions):

@@ -26,10 +26,16 @@ def is_sanitized():
     return b"__asan_init" in data or b"__tsan_init" in data
 
 
+_given = set()
+
+
 def free_port(host="127.0.0.1"):
-    """A port nobody has, below the range that outgoing connections take theirs from."""
+    """A port nobody has, below the range that outgoing connections take theirs from; never the same one twice."""
     while True:
         port = random.randrange(10000, 32000)
+        if port in _given:
+            continue
+        _given.add(port)
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
             try:
                 sock.bind((host, port))

@@ -139,9 +139,9 @@ class Peer:
         if self.ended:
             raise PeerGone(f"{self.ended} while waiting for {wanted}; unread: {self.unread[-500:]!r}")
 
-    def take_bytes(self):
+    def take_bytes(self, most=65536):
         try:
-            data = self.sock.recv(65536)
+            data = self.sock.recv(most)
         except (ConnectionResetError, BrokenPipeError):
             self.ended = "reset"
         else:
