@@ -16,7 +16,7 @@ sources = $$(find src tests fuzz bench -name '*.[ch]' 2>/dev/null)
 say = @printf '\n== %s\n'
 pytest = $(PYTHON) -B -m pytest -q --tb=short -p no:cacheprovider
 
-.PHONY: help run build test bench fuzz format clean
+.PHONY: help run build test bench fuzz reference format clean
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -31,7 +31,7 @@ build: build/release/build.ninja ## builds build/maitred
 
 test: ## installs what is missing and runs every check and test (about 10 minutes on 2 cores)
 	@tools/setup test
-	@$(MAKE) --no-print-directory check-includes check-sources check-format test-tools \
+	@$(MAKE) --no-print-directory check-includes check-sources check-format check-reference test-tools \
 		test-release test-asan test-tsan test-system test-system-asan check-tidy check-aarch64
 	$(say) "everything passed"
 
@@ -52,6 +52,9 @@ fuzz: ## runs each fuzz harness for FUZZ_SECONDS (60); findings go to build/fuzz
 		"$$harness" -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -artifact_prefix="build/fuzz/$$name-" \
 			$$([ ! -e "$$dictionary" ] || echo "-dict=$$dictionary") "build/fuzz/$$name" "fuzz/corpus/$$name"; \
 	done
+
+reference: build ## writes docs/reference.md from the tables of options
+	@build/maitred reference >docs/reference.md
 
 format: ## lays out every C file with clang-format
 	@clang-format -i $(sources)
@@ -96,6 +99,11 @@ check-tidy: build/asan/build.ninja ## clang-tidy finds nothing in src/
 check-aarch64: build/aarch64/build.ninja ## everything compiles for aarch64 (it is not linked)
 	$(say) "everything compiles for aarch64"
 	@ninja --quiet -C build/aarch64 src/libmaitred_core.a maitred.p/src_main.c.o
+
+.PHONY: check-reference
+check-reference: build ## docs/reference.md is what the tables say
+	$(say) "docs/reference.md is what the tables say"
+	@build/maitred reference | diff -u docs/reference.md - || { echo "run \`make reference\`"; exit 1; }
 
 .PHONY: test-tools test-release test-asan test-tsan test-system test-system-asan
 test-tools: ## tests of the scripts in tools/

@@ -25,6 +25,8 @@ static const struct command {
      "--without: also how many of 100,000 keys move when that server is not there,\n"
      "beside what a plain hash modulo the number of servers would move.\n"
      "Example: maitred ring maitred.conf search alice bob --without 127.0.0.1:9031\n"},
+    {"reference", command_reference, "[--man]", "print every section and option of the file",
+     "--man: as the manual page maitred.conf(5); `maitred reference --man | man -l -` shows it.\n"},
     {"version", command_version, "", "print the version", ""},
 };
 
@@ -35,7 +37,7 @@ static void print_help(FILE *out)
     fputs("maitred - the front of house: a load balancer in one binary\n\nusage: maitred COMMAND ...\n\n",
           out);
     for (size_t i = 0; i < N_COMMANDS; i++)
-        fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].what);
+        fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].what);
     fputs("\n`maitred COMMAND --help` tells more. Every option of the file: docs/reference.md\n", out);
 }
 

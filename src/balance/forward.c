@@ -432,7 +432,7 @@ static bool goes_on(struct forwarding *f, enum outcome outcome, struct server *s
         exchange_fail(f->x, f->status, f->note);
         return false;
     }
-    f->tried[f->n_tried++] = server;
+    f->tried[f->n_tried++] = server_ref(server);
     f->x->retries++;
     atomic_fetch_add_explicit(&server->retries, 1, memory_order_relaxed);
     return true;
@@ -470,14 +470,11 @@ static void try_servers(struct forwarding *f)
         }
         f->x->upstream = arena_copy(&f->x->arena, server->name);
         atomic_fetch_add_explicit(&server->requests, 1, memory_order_relaxed);
-        server_ref(server); /* for tried, past the place */
         outcome = attempt(f, server, false);
         if (outcome == STALE && f->repeatable)
             outcome = attempt(f, server, true);
-        line_leave(f->pt, server);
         more = goes_on(f, outcome, server);
-        if (!more)
-            server_unref(server);
+        line_leave(f->pt, server);
     } while (more);
 }
 

@@ -302,7 +302,7 @@ static const struct config_route *asked_find(const struct router *router, const 
 {
     const struct config_route *route = NULL;
 
-    if (asked->host.len) {
+    if (asked->host.len && router->hosts.n) {
         route = host_find(router, asked->host, asked, prefix_len);
         if (!route)
             route = wildcard_find(router, asked->host, asked, prefix_len);

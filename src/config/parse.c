@@ -163,6 +163,7 @@ static int on_open(cfg_t *cfg, cfg_opt_t *opt, const char *text, void *result)
     return 0;
 }
 
+/* What libConfuse kept of the section goes: it would look through all of them when the next one opens. */
 static int on_close(cfg_t *cfg, cfg_opt_t *opt)
 {
     struct reader *r = shape_of(opt)->reader;
@@ -170,6 +171,7 @@ static int on_close(cfg_t *cfg, cfg_opt_t *opt)
     (void)cfg;
     if (r->outcome != PARSED)
         return -1;
+    cfg_free_value(opt);
     assert(r->depth > 1);
     r->depth--;
     return 0;

@@ -93,6 +93,44 @@ static void put_field(struct http_output *out, struct slice name, struct slice v
     output_put(out, SLICE("\r\n"));
 }
 
+/* The field's own line, where it came exactly as we would write it, CR LF and all; else nothing. */
+static struct slice line_as_sent(const struct http_field *field)
+{
+    const char *name_end = field->name.ptr + field->name.len;
+    const char *value_end = field->value.ptr + field->value.len;
+
+    if (field->value.ptr != name_end + 2 || memcmp(name_end, ": ", 2) != 0 || memcmp(value_end, "\r\n", 2) != 0)
+        return slice_of(NULL, 0);
+    return slice_of(field->name.ptr, (size_t)(value_end + 2 - field->name.ptr));
+}
+
+/* Fields that pass on, gathered as long as their lines stand side by side. */
+struct run {
+    struct http_output *out;
+    struct slice lines;
+};
+
+static void run_flush(struct run *run)
+{
+    output_put(run->out, run->lines);
+    run->lines.len = 0;
+}
+
+static void run_add(struct run *run, const struct http_field *field)
+{
+    struct slice line = line_as_sent(field);
+
+    if (line.len && run->lines.len && run->lines.ptr + run->lines.len == line.ptr) {
+        run->lines.len += line.len;
+        return;
+    }
+    run_flush(run);
+    if (line.len)
+        run->lines = line;
+    else
+        put_field(run->out, field->name, field->value);
+}
+
 static void put_framing(struct http_output *out, enum http_body_kind kind, uint64_t length, bool length_given)
 {
     if (kind == BODY_CHUNKED) {
@@ -193,6 +231,7 @@ void head_put_request(struct http_output *out, const struct http_request *reques
                       const struct head_forwarding *f)
 {
     struct slice host = request->authority.len ? request->authority : f->default_host;
+    struct run run = {.out = out};
 
     output_put(out, request->method);
     output_put(out, SLICE(" "));
@@ -206,7 +245,8 @@ void head_put_request(struct http_output *out, const struct http_request *reques
     output_put(out, SLICE("\r\n"));
     for (unsigned i = 0; i < request->fields.count; i++)
         if (passes_on(&request->fields.at[i], f))
-            put_field(out, request->fields.at[i].name, request->fields.at[i].value);
+            run_add(&run, &request->fields.at[i]);
+    run_flush(&run);
     put_origin_of_request(out, request, host, f);
     put_framing(out, request->body.kind, request->body.length, false);
     if (request->upgrade.len) {
@@ -232,6 +272,7 @@ static void put_status_line(struct http_output *out, const struct http_response 
 
 static bool put_response_fields(struct http_output *out, const struct http_response *response)
 {
+    struct run run = {.out = out};
     bool dated = false;
 
     for (unsigned i = 0; i < response->fields.count; i++) {
@@ -240,8 +281,9 @@ static bool put_response_fields(struct http_output *out, const struct http_respo
         if (field->hop_by_hop || field->id == FIELD_CONTENT_LENGTH || field->id == FIELD_TRANSFER_ENCODING)
             continue;
         dated |= field->id == FIELD_DATE;
-        put_field(out, field->name, field->value);
+        run_add(&run, field);
     }
+    run_flush(&run);
     return dated;
 }
 

@@ -192,7 +192,7 @@ static void start_fronts(struct thread *thread)
 static void close_thread(struct thread *thread)
 {
     const struct config *config = thread->process->config;
-    uint64_t deadline_us = thread->hurry ? loop_now_us() : loop_deadline(config->drain_timeout_us);
+    uint64_t deadline_us = loop_now_us() + (thread->hurry ? 0 : config->drain_timeout_us);
 
     for (size_t i = 0; i < config->n_http; i++) /* all stop accepting before any is waited for */
         if (thread->fronts[i])

@@ -181,6 +181,20 @@ static void an_arenas_blocks_serve_the_next_arena(void **state)
     slab_trim();
 }
 
+static void a_big_object_goes_back_to_the_system_at_once(void **state)
+{
+    struct arena arena = {0};
+    size_t before = mallinfo2().hblkhd; /* what malloc has mapped */
+
+    (void)state;
+    if (SANITIZED)
+        skip();
+    assert_non_null(arena_alloc(&arena, 64u << 20));
+    assert_true(mallinfo2().hblkhd - before >= 64u << 20);
+    arena_free(&arena);
+    assert_int_equal(mallinfo2().hblkhd, before);
+}
+
 #define BURST 1000u
 
 static void what_a_burst_took_goes_back_to_the_system_but_4_mib(void **state)
@@ -240,6 +254,7 @@ int main(void)
         cmocka_unit_test(a_copy_has_the_bytes_and_outlives_its_source),
         cmocka_unit_test(a_block_that_was_given_back_is_the_next_one_taken),
         cmocka_unit_test(an_arenas_blocks_serve_the_next_arena),
+        cmocka_unit_test(a_big_object_goes_back_to_the_system_at_once),
         cmocka_unit_test(what_a_burst_took_goes_back_to_the_system_but_4_mib),
         cmocka_unit_test(another_thread_may_give_a_block_back),
     };

@@ -211,12 +211,15 @@ static void a_used_port_is_an_error_and_a_left_one_is_not(void *arg)
 {
     struct endpoint endpoint = tcp_endpoint(0);
     struct stream stream;
-    int listener = listen_at(&endpoint, 4);
+    int listener = listen_at(&endpoint, 4), accepted;
 
     (void)arg;
     CHECK_EQUAL(socket_listen(&endpoint, 4), -EADDRINUSE);
     CHECK_EQUAL(stream_connect(&stream, &endpoint, NEVER), 0);
+    accepted = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    CHECK(accepted >= 0);
     close(listener);
+    close(accepted);       /* who closes first has to remember */
     stream_close(&stream); /* what is left of it in the kernel does not stand in the way of a restart */
     listener = socket_listen(&endpoint, 4);
     CHECK(listener >= 0);

@@ -341,7 +341,6 @@ static void run_and_catch(const char *name, void (*main)(void *))
 {
     struct loop *loop;
 
-    default_faults();
     if (loop_create(&loop) != 0 || fiber_catch_overflow() != 0)
         return;
     fiber_start(name, main, NULL);
@@ -350,11 +349,13 @@ static void run_and_catch(const char *name, void (*main)(void *))
 
 static void overflow_a_fiber(void)
 {
+    default_faults();
     run_and_catch("glutton", overflow);
 }
 
 static void fault_in_a_fiber(void)
 {
+    default_faults();
     run_and_catch("wanderer", touch_nowhere);
 }
 
@@ -403,7 +404,7 @@ static void a_fault_goes_on_to_the_handler_there_was_before(void **state)
 static void *overflow_on_a_thread(void *arg)
 {
     (void)arg;
-    overflow_a_fiber();
+    run_and_catch("glutton", overflow);
     return NULL;
 }
 
@@ -412,6 +413,7 @@ static void overflow_on_the_second_thread(void)
     struct loop *loop;
     pthread_t thread;
 
+    default_faults();
     if (loop_create(&loop) != 0 || fiber_catch_overflow() != 0)
         return;
     if (pthread_create(&thread, NULL, overflow_on_a_thread, NULL) == 0)

@@ -298,6 +298,8 @@ static ssize_t (*const waits[])(struct stream *, uint64_t) = {wait_read, wait_wr
 
 static void every_wait_ends_at_its_deadline_and_breaks_nothing(struct pair *pair)
 {
+    write_text(&pair->b, "all");
+    expect_text(&pair->a, "all"); /* a read that got all it asked for cannot tell that there is no more */
     fill(&pair->a);
     for (int i = 0; i < 3; i++) {
         uint64_t deadline = in_ms(3);

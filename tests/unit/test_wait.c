@@ -190,6 +190,25 @@ static void a_cancel_ends_every_kind_of_wait_and_every_later_one(void *arg)
     place_close(&place);
 }
 
+static void yield_once(void *arg)
+{
+    int *result = arg;
+
+    *result = fiber_yield();
+}
+
+static void a_cancel_during_a_yield_is_what_the_yield_returns(void *arg)
+{
+    int result = 1;
+    struct fiber *fiber = fiber_spawn("yields", yield_once, &result);
+
+    (void)arg;
+    CHECK_EQUAL(fiber_yield(), 0);
+    CHECK_EQUAL(result, 1);
+    fiber_cancel_and_join(fiber);
+    CHECK_EQUAL(result, -ECANCELED);
+}
+
 static void a_fiber_cancelled_before_its_first_turn_runs_and_cannot_wait(void *arg)
 {
     struct place place;
@@ -334,6 +353,24 @@ static void a_wake_that_meets_the_deadline_is_not_lost(void *arg)
     CHECK(wait_queue_wake_one(&queue));
     CHECK_EQUAL(fiber_join(fiber, NEVER), 0);
     CHECK_EQUAL(queued.result, 0);
+}
+
+static void a_deadline_that_passes_after_the_wake_is_none(void *arg)
+{
+    struct wait_queue queue;
+    struct queued queued = {&queue, in_ms(5), 'a', 1};
+    struct fiber *fiber;
+
+    (void)arg;
+    wait_queue_init(&queue);
+    fiber = fiber_spawn("queued", wait_in_line, &queued);
+    CHECK_EQUAL(fiber_yield(), 0);
+    while (clock_monotonic_us() < queued.deadline_us)
+        ; /* in one turn: at its end the timer of a fiber that is runnable already goes off */
+    CHECK(wait_queue_wake_one(&queue));
+    CHECK_EQUAL(fiber_join(fiber, NEVER), 0);
+    CHECK_EQUAL(queued.result, 0);
+    CHECK(strcmp(story, "a") == 0); /* it ran once */
 }
 
 static void a_wake_that_meets_a_cancel_is_not_lost(void *arg)
@@ -553,11 +590,13 @@ int main(void)
     const struct CMUnitTest tests[] = {
         FIBER_TEST(every_wait_ends_at_its_deadline),
         FIBER_TEST(a_cancel_ends_every_kind_of_wait_and_every_later_one),
+        FIBER_TEST(a_cancel_during_a_yield_is_what_the_yield_returns),
         FIBER_TEST(a_fiber_cancelled_before_its_first_turn_runs_and_cannot_wait),
         FIBER_TEST(a_wake_does_not_shorten_a_sleep),
         cmocka_unit_test(sleepers_rise_in_the_order_of_their_deadlines),
         cmocka_unit_test(a_wait_queue_serves_first_come_first_served),
         FIBER_TEST(a_wake_that_meets_the_deadline_is_not_lost),
+        FIBER_TEST(a_deadline_that_passes_after_the_wake_is_none),
         FIBER_TEST(a_wake_that_meets_a_cancel_is_not_lost),
         FIBER_TEST(a_later_deadline_does_not_fire_at_an_earlier_one),
         FIBER_TEST(no_deadline_after_one_does_not_fire),
