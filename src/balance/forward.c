@@ -336,7 +336,7 @@ static enum outcome exchange_over(struct forwarding *f, struct upstream *upstrea
     struct exchange *x = f->x;
     struct pump pump = {.f = f, .upstream = upstream};
     struct http_response response;
-    struct http1_error why;
+    struct http1_error why = {0};
     enum outcome outcome;
     uint64_t sent_us = loop_now_us();
     bool keep = false;

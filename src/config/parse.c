@@ -21,7 +21,7 @@
 
 #include "config/clean.h"
 
-#define LESSONS_MAX 256 /* unknown names taught in one file: each costs a parse */
+#define LESSONS_MAX 100 /* unknown names taught in one file: each costs a parse */
 
 enum shape_kind { SHAPE_OPTION, SHAPE_TITLED, SHAPE_UNTITLED };
 
@@ -32,7 +32,7 @@ struct shape {
     enum shape_kind kind;
     const struct config_row *row;     /* NULL: not an option of ours */
     const struct config_table *table; /* NULL: not a section of ours */
-    struct shape *parent, *inside;
+    struct shape *inside;
     struct reader *reader;
 };
 
@@ -83,34 +83,37 @@ static int out_of_memory(struct reader *r)
     return -1;
 }
 
-static struct config_item *add_item(struct reader *r, enum config_item_kind kind, const struct shape *shape,
-                                    struct config_place place)
-{
-    struct config_item *item = config_store_array(r->store, 1, sizeof *item);
-    char *name = config_store_text(r->store, shape->name);
-
-    if (!item || !name)
-        return NULL;
-    *item = (struct config_item){
-        .kind = kind, .place = place, .name = name, .row = shape->row, .table = shape->table};
-    config_item_append(top_frame(r)->item, item);
-    return item;
-}
-
-static int add_value(struct reader *r, struct config_item *item, struct config_place place, const char *text)
+static struct config_value *new_value(struct reader *r, struct config_place place, const char *text)
 {
     struct config_value *value = config_store_array(r->store, 1, sizeof *value);
     char *copy = config_store_text(r->store, text);
 
     if (!value || !copy)
-        return out_of_memory(r);
+        return NULL;
     *value = (struct config_value){.place = place, .text = copy};
-    if (item->last_value)
-        item->last_value->next = value;
-    else
-        item->values = value;
-    item->last_value = value;
-    return 0;
+    return value;
+}
+
+/* Puts a complete item at the end of the section that is open. A section has a title or none, the others a value. */
+static struct config_item *add_item(struct reader *r, enum config_item_kind kind, const struct shape *shape,
+                                    struct config_place place, const char *title, struct config_value *value)
+{
+    struct config_item *item = config_store_array(r->store, 1, sizeof *item);
+    char *name = config_store_text(r->store, shape->name);
+    char *title_copy = title ? config_store_text(r->store, title) : NULL;
+
+    if (!item || !name || (title && !title_copy))
+        return NULL;
+    *item = (struct config_item){.kind = kind,
+                                 .place = place,
+                                 .name = name,
+                                 .title = title_copy,
+                                 .row = shape->row,
+                                 .table = shape->table,
+                                 .values = value,
+                                 .last_value = value};
+    config_item_append(top_frame(r)->item, item);
+    return item;
 }
 
 /* --- what libConfuse calls ------------------------------------------------------------------------ */
@@ -122,27 +125,24 @@ static struct shape *shape_of(const cfg_opt_t *opt)
 }
 
 /* libConfuse takes a name like "a|b" for what is called b inside a section a. */
-static bool is_here(struct reader *r, const cfg_t *cfg, const struct shape *parent, const char *name)
+static void refuse_path(struct reader *r, const cfg_t *cfg)
 {
-    if (parent == top_frame(r)->shape)
-        return true;
     config_problem(r->problems, place_now(r, cfg),
-                   "no name contains '|'; write \"" SHOWN "\" inside its section", name);
+                   "no name contains '|' or '='; write it without, inside its section");
     r->outcome = STOPPED;
-    return false;
 }
 
 static void open_section(struct reader *r, struct shape *shape, cfg_t *cfg)
 {
     struct config_item *item = r->top;
 
+    if (r->depth && cfg == top_frame(r)->cfg) { /* the file itself names the hidden option */
+        refuse_path(r, cfg);
+        return;
+    }
     if (r->depth) {
-        if (!is_here(r, cfg, shape->parent, shape->name))
-            return;
-        item = add_item(r, CONFIG_SECTION, shape, place_now(r, cfg));
-        if (item && cfg->title)
-            item->title = config_store_text(r->store, cfg->title);
-        if (!item || (cfg->title && !item->title)) {
+        item = add_item(r, CONFIG_SECTION, shape, place_now(r, cfg), cfg->title, NULL);
+        if (!item) {
             out_of_memory(r);
             return;
         }
@@ -194,30 +194,36 @@ static int on_value(cfg_t *cfg, cfg_opt_t *opt, const char *text, void *result)
 {
     struct shape *shape = shape_of(opt);
     struct reader *r = shape->reader;
+    struct config_value *value;
     struct config_item *item;
 
-    if (r->outcome != PARSED || !is_here(r, cfg, shape->parent, shape->name))
+    if (r->outcome != PARSED)
         return -1;
     *(const char **)result = text;
+    value = new_value(r, place_now(r, cfg), text);
+    if (!value)
+        return out_of_memory(r);
     if (opt->nvalues == 1) /* libConfuse has counted this one: the first after '=' */
-        item = add_item(r, CONFIG_OPTION, shape, place_now(r, cfg));
-    else
-        item = item_to_extend(top_frame(r)->item, shape->name);
-    return item ? add_value(r, item, place_now(r, cfg), text) : out_of_memory(r);
+        return add_item(r, CONFIG_OPTION, shape, value->place, NULL, value) ? 0 : out_of_memory(r);
+    item = item_to_extend(top_frame(r)->item, shape->name);
+    item->last_value->next = value;
+    item->last_value = value;
+    return 0;
 }
 
 static int on_include(cfg_t *cfg, cfg_opt_t *opt, int count, const char **arguments)
 {
     static const struct shape include = {.name = "include"};
-    struct shape *section = shape_of(opt);
-    struct reader *r = section->reader;
-    struct config_item *item;
+    struct reader *r = shape_of(opt)->reader;
+    struct config_value *value;
 
-    if (r->outcome != PARSED || !is_here(r, cfg, section, include.name))
+    if (r->outcome != PARSED)
         return -1;
     assert(count == 1); /* clean.c saw to it */
-    item = add_item(r, CONFIG_INCLUDE, &include, place_now(r, cfg));
-    return item ? add_value(r, item, place_now(r, cfg), arguments[0]) : out_of_memory(r);
+    value = new_value(r, place_now(r, cfg), arguments[0]);
+    if (!value || !add_item(r, CONFIG_INCLUDE, &include, value->place, NULL, value))
+        return out_of_memory(r);
+    return 0;
 }
 
 /* --- shapes --------------------------------------------------------------------------------------- */
@@ -237,7 +243,7 @@ static struct shape *add_shape(struct reader *r, struct shape *parent, const cha
 
     if (!shape)
         return NULL;
-    *shape = (struct shape){.name = name, .kind = kind, .parent = parent, .reader = r};
+    *shape = (struct shape){.name = name, .kind = kind, .reader = r};
     if (parent) {
         shape->next = parent->inside;
         parent->inside = shape;
@@ -269,8 +275,7 @@ static struct shape *shape_table(struct reader *r, struct shape *parent, const s
 /* What libConfuse may find in a section. It copies all of it, deeply. */
 static cfg_opt_t *options_of(struct reader *r, struct shape *section)
 {
-    /* First the hidden option: on_error looks for the section's shape there. A file that names it is refused by
-     * is_here, as the parent of its shape is one section further out. */
+    /* First the hidden option: on_error looks for the section's shape there. */
     const cfg_opt_t hidden = {.name = "|",
                               .type = CFGT_STR,
                               .def = {.number = (long)(intptr_t)section, .parsed = "opened"},
@@ -362,23 +367,24 @@ static void on_misuse(struct reader *r, const struct shape *inside, const cfg_t 
     if (shape)
         r->outcome = reshape(r, shape, place_now(r, cfg));
     else
-        is_here(r, cfg, NULL, name);
+        refuse_path(r, cfg);
 }
 
 static void on_syntax(struct reader *r, const cfg_t *cfg, const char *format, va_list args)
 {
-    static const char NO_PATH[] = "no name contains '|' or '='; write it without, inside its section";
     static const struct {
         const char *format, *say;
     } plain[] = {
-        {"no sub-section '%s' in '%s'", NO_PATH},
-        {"no sub-section title/index for '%s'", NO_PATH},
         {"missing parenthesis for function '%s'", "include names a file; write include(\"FILE\")"},
         {"premature end of file", "the file ends in the middle of an option; write NAME = VALUE"},
     };
     char *text;
 
     r->outcome = STOPPED;
+    if (strncmp(format, "no sub-section ", 15) == 0) {
+        refuse_path(r, cfg);
+        return;
+    }
     for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
         if (strcmp(format, plain[i].format) == 0) {
             config_problem(r->problems, place_now(r, cfg), "%s", plain[i].say);

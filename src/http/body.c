@@ -197,7 +197,7 @@ static void empty_pipe(struct move *move)
         ssize_t moved = splice_out(&move->pipe, out->stream, pace_deadline(out->pace));
 
         if (moved < 0) {
-            out->error = (int)moved;
+            output_fail(out, (int)moved);
             return;
         }
         pace_moved(out->pace, start_us, (uint64_t)moved);
@@ -249,7 +249,7 @@ static int splice_rest(struct move *move)
 int body_move(struct body_reader *reader, struct body_writer *writer)
 {
     struct move move = {.reader = reader, .out = writer->out, .low_water = 1};
-    struct slice piece;
+    struct slice piece = {0};
     int result;
 
     while ((result = body_read(reader, &piece)) > 0) {

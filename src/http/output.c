@@ -8,9 +8,11 @@
 /* Below this a copy is cheaper than a second part in the system call. */
 #define COPY_MAX 4096
 
-static int fail(struct http_output *out, int error)
+/* Without a block output_put cannot take its short way, which does not look at the error. */
+int output_fail(struct http_output *out, int error)
 {
     out->error = error;
+    output_drop(out);
     return error;
 }
 
@@ -26,7 +28,7 @@ static int write_parts(struct http_output *out, struct iovec *parts, int n)
         ssize_t done = stream_write(out->stream, parts, n, pace_deadline(out->pace));
 
         if (done < 0)
-            return fail(out, (int)done);
+            return output_fail(out, (int)done);
         pace_moved(out->pace, start_us, (uint64_t)done);
         out->written += (uint64_t)done;
         while (n && (size_t)done >= parts->iov_len) {
@@ -61,7 +63,7 @@ char *output_room(struct http_output *out, size_t n)
         out->block = slab_take();
         out->len = 0;
         if (!out->block) {
-            fail(out, -ENOMEM);
+            output_fail(out, -ENOMEM);
             return NULL;
         }
     }

@@ -43,6 +43,8 @@ static inline void output_filled(struct http_output *out, size_t n)
 /* Sends s, copying it only when it is small. It may be reused on return. */
 int output_send(struct http_output *out, struct slice s);
 int output_flush(struct http_output *out);
+/* Whoever writes to the stream beside this output says that it failed. Returns error. */
+int output_fail(struct http_output *out, int error);
 /* Gives the block back; what it held is not sent. */
 void output_drop(struct http_output *out);
 
