@@ -111,7 +111,7 @@ static void check_passed_on(const struct http_request *r, bool trusted, bool exp
         .request_id = SLICE("0123456789abcdef"),
         .path = r->path,
         .default_host = SLICE("server:80"),
-        .expect_continue = expect,
+        .expect_continue = expect && r->expect_continue,
     };
     struct http_output out = {0};
     struct http1_error error;

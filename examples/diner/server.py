@@ -80,7 +80,7 @@ PAGE = """<!doctype html>
 <title>The diner</title>
 <body style="font: 1.3em sans-serif; margin: 3em; max-width: 40em">
 <h1>Good evening!</h1>
-<p>Your table is served by <b>{name}</b>. Reload the page: the next server may take you.</p>
+<p>You are served by <b>{name}</b>. Reload the page: the next server may take you.</p>
 <p>See also <a href="/menu?table=7">the menu for table 7</a>, <a href="/api/videos">the videos</a>,
 <a href="/api/auth">who you are</a>.</p>
 """
@@ -92,8 +92,10 @@ class Web(Server):
     menus = {}
 
     def serve(self, path):
-        if path == "/":
+        if path == "/" and "text/html" in self.headers.get("Accept", ""):
             self.answer(text=PAGE.format(name=self.server.name), type="text/html; charset=utf-8")
+        elif path == "/":
+            self.answer(text=f"Good evening! You are served by {self.server.name}.\n")
         elif path == "/menu":
             table = self.query.get("table", "0")
             remembered = table in self.menus

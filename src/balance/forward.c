@@ -207,6 +207,15 @@ static int send_request(struct forwarding *f, struct upstream *upstream)
     return output_flush(&upstream->out);
 }
 
+/* Without a block: many requests wait for their servers at a time, and what each holds grows cold. */
+static int wait_answer(struct upstream *upstream, uint64_t deadline_us)
+{
+    if (!input_empty(&upstream->in))
+        return 0;
+    input_drop(&upstream->in);
+    return stream_wait_readable(&upstream->stream, deadline_us);
+}
+
 /* Reads heads until a final one. 0 or an error as head_read's, or -EBADMSG with *why. */
 static int read_answer_head(struct forwarding *f, struct upstream *upstream, const struct pump *pump,
                             struct http_response *response, struct http1_error *why)
@@ -215,10 +224,12 @@ static int read_answer_head(struct forwarding *f, struct upstream *upstream, con
     uint64_t seen = x->body.bytes;
 
     for (int interim = 0; interim < INTERIM_MAX; interim++) {
+        uint64_t deadline_us = loop_deadline(f->pt->pool->config->response_timeout_us);
         struct slice head;
-        int error = head_read(&upstream->in, x->connection->limits->max_head,
-                              loop_deadline(f->pt->pool->config->response_timeout_us), &head);
+        int error = wait_answer(upstream, deadline_us);
 
+        if (!error)
+            error = head_read(&upstream->in, x->connection->limits->max_head, deadline_us, &head);
         if (error == -ETIMEDOUT && pump->fiber && !pump->done && x->body.bytes != seen) {
             seen = x->body.bytes; /* the upload is moving: the server's silence is no fault */
             interim--;

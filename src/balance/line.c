@@ -38,6 +38,12 @@ static bool take_place(struct server *server)
     return true;
 }
 
+/* A client stays with its server, and waits for it rather than go to another. */
+static bool is_pinned(const struct roster *roster)
+{
+    return strategy_table[roster->strategy].key == STRATEGY_KEY_CLIENT;
+}
+
 /* 0 with a place, -EAGAIN when all that would do are full, -EHOSTUNREACH. *aim: who was picked, full or not. */
 static int pick_and_take(struct pool_thread *pt, struct strategy_input *input, struct server **aim)
 {
@@ -45,8 +51,8 @@ static int pick_and_take(struct pool_thread *pt, struct strategy_input *input, s
     if (!pt->roster)
         return -EHOSTUNREACH;
     input->now_us = loop_now_us();
-    input->skip_full = true;
-    for (;;) {
+    input->skip_full = !is_pinned(pt->roster);
+    while (input->skip_full) {
         struct server *server = strategy_pick(pt->roster, &pt->strategy, input);
 
         if (!server)
@@ -58,7 +64,9 @@ static int pick_and_take(struct pool_thread *pt, struct strategy_input *input, s
     }
     input->skip_full = false;
     *aim = strategy_pick(pt->roster, &pt->strategy, input);
-    return *aim ? -EAGAIN : -EHOSTUNREACH;
+    if (!*aim)
+        return -EHOSTUNREACH;
+    return take_place(*aim) ? 0 : -EAGAIN;
 }
 
 static void waiter_free(struct waiter *waiter)
@@ -167,7 +175,7 @@ static struct waiter *waiter_create(struct pool_thread *pt, const struct strateg
     waiter->fiber = fiber_self();
     waiter->pt = pt;
     waiter->aim = server_ref(aim);
-    waiter->pinned = strategy_table[pt->roster->strategy].key == STRATEGY_KEY_CLIENT;
+    waiter->pinned = is_pinned(pt->roster);
     waiter->tried = input->tried;
     waiter->n_tried = input->n_tried;
     return waiter;

@@ -15,7 +15,7 @@ _Static_assert(sizeof(struct arena_block) == ALIGN, "the first object of a block
 
 static void *add_block(struct arena *arena, size_t bytes)
 {
-    size_t big = bytes > SLAB_BYTES - sizeof(struct arena_block);
+    size_t big = SLAB_PLAIN || bytes > SLAB_BYTES - sizeof(struct arena_block);
     struct arena_block *block = big ? malloc(sizeof *block + bytes) : slab_take();
 
     if (!block)
@@ -42,10 +42,18 @@ void *arena_alloc(struct arena *arena, size_t bytes)
     if (bytes > SIZE_MAX / 2)
         return NULL;
     bytes = (bytes + ALIGN - 1) & ~(size_t)(ALIGN - 1);
-    if (bytes > (size_t)(arena->end - p))
+    if (SLAB_PLAIN || bytes > (size_t)(arena->end - p))
         return add_block(arena, bytes);
     arena->at += bytes;
     return p;
+}
+
+void arena_trim(struct arena *arena, void *end)
+{
+    char *at = (char *)(((uintptr_t)end + ALIGN - 1) & ~(uintptr_t)(ALIGN - 1));
+
+    if (!SLAB_PLAIN && at <= arena->at && at > arena->end - SLAB_BYTES)
+        arena->at = at;
 }
 
 struct slice arena_copy(struct arena *arena, struct slice s)

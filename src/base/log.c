@@ -35,6 +35,9 @@ void log_line(enum log_level level, const char *format, ...)
     va_end(args);
     if (more > 0)
         n += (size_t)more < sizeof line - n - 1 ? (size_t)more : sizeof line - n - 2;
+    for (size_t i = 0; i < n; i++)
+        if ((unsigned char)line[i] < 0x20)
+            line[i] = ' ';
     line[n++] = '\n';
     if (write(STDERR_FILENO, line, n) < 0)
         return; /* nowhere left to say it */

@@ -3,19 +3,8 @@
 
 #include <stdlib.h>
 
-/* 4 MiB of warm blocks a thread; what a burst needed beyond that goes back to the system. */
-#define SPARE_MAX 256
-
-#if defined(__SANITIZE_ADDRESS__)
-#define SLAB_PLAIN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SLAB_PLAIN 1
-#endif
-#endif
-#ifndef SLAB_PLAIN
-#define SLAB_PLAIN 0
-#endif
+/* 16 MiB of warm blocks a thread; what a burst needed beyond that goes back to the system. */
+#define SPARE_MAX 1024
 
 static _Thread_local void *spare[SPARE_MAX];
 static _Thread_local unsigned n_spare;

@@ -10,6 +10,18 @@
 
 #define SLAB_BYTES 16384u
 
+/* 1 where every object is malloc's own, so that the address sanitizer sees its bounds and life. */
+#if defined(__SANITIZE_ADDRESS__)
+#define SLAB_PLAIN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SLAB_PLAIN 1
+#endif
+#endif
+#ifndef SLAB_PLAIN
+#define SLAB_PLAIN 0
+#endif
+
 void *slab_take(void);
 void slab_give(void *block);
 /* Frees this thread's spare blocks: before the thread ends. */

@@ -14,7 +14,7 @@
 struct loop;
 
 int loop_create(struct loop **loop);
-/* Runs until no fiber is left that keeps it (see fiber_spawn), delivering mail meanwhile. */
+/* Runs until no fiber is left, delivering mail meanwhile. */
 void loop_run(struct loop *loop);
 /* No fiber is left. Mail that comes later is dropped. */
 void loop_free(struct loop *loop);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -118,10 +119,14 @@ static void job_deliver(struct message *message)
 static int start(struct job *job)
 {
     pthread_t thread;
+    sigset_t all, before;
     int error;
 
+    sigfillset(&all); /* signals are the main thread's */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     mailbox_ref(job->home);
     error = pthread_create(&thread, NULL, look_up, job);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error) {
         mailbox_unref(job->home);
         return -error;

@@ -2,6 +2,7 @@
  *
  * Edge-triggered: a direction is known ready until a call says EAGAIN, or a read comes back short, which means
  * the same and saves the call. After a hang-up the end is still to be read, so then a short read proves nothing. */
+#include <assert.h>
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <sys/stat.h>
@@ -83,6 +84,7 @@ static void socket_shut_down(struct stream *stream, bool both)
 
 static void socket_close(struct stream *stream)
 {
+    assert(!stream->io.reader && !stream->io.writer);
     close(stream->io.fd); /* which ends the watch, too */
     stream->io.fd = -1;
 }

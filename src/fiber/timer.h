@@ -1,6 +1,6 @@
 /* timer.h - a heap of deadlines: arm, disarm and pop in O(log n), the earliest in O(1).
  *
- * Four children a node, so that a level is one cache line. A heap belongs to one thread. Room is made ahead
+ * Four children a node: half the levels of a binary heap, and siblings lie side by side. A heap belongs to one thread. Room is made ahead
  * (timer_heap_reserve), so that arming cannot fail. Times are monotonic microseconds. */
 #ifndef FIBER_TIMER_H
 #define FIBER_TIMER_H

@@ -334,23 +334,18 @@ static int accept_one(struct acceptor *acceptor)
         seat_client(front, fd, &peer);
         return 0;
     }
-    if (fd == -EMFILE || fd == -ENFILE || fd == -ENOBUFS || fd == -ENOMEM) {
-        complain(front, strerror(-fd));
-        return make_room(front);
-    }
-    return fd;
+    if (fd == -ECANCELED)
+        return fd;
+    complain(front, strerror(-fd)); /* no descriptors, no memory, or the network's own trouble: it passes */
+    return make_room(front);
 }
 
 static void accept_main(void *arg)
 {
     struct acceptor *acceptor = arg;
-    int error = 0;
 
-    while (!error)
-        error = accept_one(acceptor);
-    if (error != -ECANCELED)
-        log_error("listener %s: accept failed: %s; it takes no more clients",
-                  acceptor->front->shared->config->name, strerror(-error));
+    while (accept_one(acceptor) == 0)
+        ;
 }
 
 /* ---- the listener on this thread --------------------------------------------------------------------------- */

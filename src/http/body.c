@@ -127,27 +127,33 @@ static int read_plain(struct body_reader *reader, struct slice *piece)
     return 1;
 }
 
+static bool over_limit(const struct body_reader *reader)
+{
+    return reader->bytes_max && reader->bytes > reader->bytes_max;
+}
+
 int body_read(struct body_reader *reader, struct slice *piece)
 {
     int result;
 
     if (reader->done)
         return 0;
+    if (reader->why) /* what follows may look like framing again */
+        return -EBADMSG;
+    if (over_limit(reader))
+        return -EFBIG;
     result = input_open(reader->in);
     if (result)
         return result;
     result = reader->kind == BODY_CHUNKED ? read_chunked(reader, piece) : read_plain(reader, piece);
-    if (result == 1) {
+    if (result == 1)
         reader->bytes += piece->len;
-        if (reader->bytes_max && reader->bytes > reader->bytes_max)
-            return -EFBIG;
-    }
-    return result;
+    return over_limit(reader) ? -EFBIG : result;
 }
 
 int body_write(struct body_writer *writer, struct slice piece)
 {
-    if (writer->kind == BODY_CHUNKED) {
+    if (writer->kind == BODY_CHUNKED && piece.len) { /* a chunk of nothing would be the end */
         char *head = output_room(writer->out, HTTP1_CHUNK_HEAD_MAX);
 
         if (!head)

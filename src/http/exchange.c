@@ -172,6 +172,7 @@ enum close_reason exchange_read(struct exchange *x, struct http_connection *c)
     c->n_requests++;
     if (http1_parse_request(x->head, &limits, &x->request, &why) != 0)
         return refuse(x, why.status, why.why);
+    arena_trim(&x->arena, x->request.fields.at + x->request.fields.count);
     find_client(x);
     body_reader_init(&x->body, &c->in, x->request.body, &c->read_pace, &x->arena);
     x->body.bytes_max = c->limits->max_body;
@@ -214,7 +215,7 @@ static struct head_answer frame_answer(struct exchange *x, const struct http_res
     struct head_answer answer = {
         .framing = response->body.kind,
         .length = response->body.length,
-        .length_given = response->length_given && response->status != 204,
+        .length_given = response->length_given && response->status >= 200 && response->status != 204,
     };
 
     if (response->body.kind == BODY_CHUNKED || response->body.kind == BODY_UNTIL_CLOSE) {
@@ -379,8 +380,11 @@ enum close_reason exchange_finish(struct exchange *x)
         linger(c);
         return CLOSE_REFUSED;
     }
-    if (x->close)
+    if (x->close) {
+        if (!input_empty(&c->in) || !stream_is_quiet(&c->stream)) /* it has sent more than we will answer */
+            linger(c);
         return CLOSE_DONE;
+    }
     output_drop(&c->out);
     input_reclaim(&c->in);
     return CLOSE_NOT;
@@ -390,14 +394,12 @@ enum close_reason exchange_finish(struct exchange *x)
 
 struct tunnel {
     uint64_t idle_us, last_us; /* when anything moved, either way */
-    bool broken;               /* one way failed: the other ends, too */
 };
 
 struct tunnel_way {
     struct tunnel *tunnel;
     struct stream *from, *to;
     struct http_input *in; /* what was read of from already, and the block while bytes are on the move */
-    struct fiber *other;   /* who pumps the other way */
     uint64_t bytes;
 };
 
@@ -444,8 +446,6 @@ static int wait_input(struct tunnel_way *way)
     for (;;) {
         int error = stream_wait_readable(way->from, tunnel_deadline(tunnel));
 
-        if (tunnel->broken)
-            return -ECONNRESET;
         if (error != -ETIMEDOUT || loop_now_us() >= tunnel_deadline(tunnel))
             return error;
     }
@@ -492,30 +492,30 @@ static void pump_way(void *arg)
         stream_shut_down(way->to);
         return;
     }
-    way->tunnel->broken = true;
-    fiber_wake(way->other);
+    stream_abort(way->from);
+    stream_abort(way->to);
 }
 
 void exchange_tunnel(struct exchange *x, struct stream *other, struct http_input *other_in, uint64_t idle_us)
 {
     struct http_connection *c = x->connection;
     struct tunnel tunnel = {.idle_us = idle_us, .last_us = loop_now_us()};
-    struct tunnel_way up = {
-        .tunnel = &tunnel, .from = &c->stream, .to = other, .in = &c->in, .other = fiber_self()};
+    struct tunnel_way up = {.tunnel = &tunnel, .from = &c->stream, .to = other, .in = &c->in};
     struct tunnel_way down = {.tunnel = &tunnel, .from = other, .to = &c->stream, .in = other_in};
+    struct fiber *fiber;
 
     x->tunnelled = true;
     x->close = true;
-    output_drop(&c->out);
     if (move_request(x) != 0)
         return;
     c->in.keep = other_in->keep = 0;
-    down.other = fiber_spawn("tunnel", pump_way, &up);
-    if (!down.other)
+    output_drop(&c->out);
+    fiber = fiber_spawn("tunnel", pump_way, &up);
+    if (!fiber)
         return;
     pump_way(&down);
-    if (tunnel.broken || fiber_join(down.other, NEVER) != 0)
-        fiber_cancel_and_join(down.other);
+    if (fiber_join(fiber, NEVER) != 0)
+        fiber_cancel_and_join(fiber);
     x->answer_body_bytes += down.bytes;
     x->body.bytes += up.bytes;
 }

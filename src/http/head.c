@@ -11,10 +11,12 @@
 
 /* ---- reading ----------------------------------------------------------------------------------------------- */
 
-static void skip_empty_lines(struct http_input *in)
+/* False: what is left may be half of one. */
+static bool skip_empty_lines(struct http_input *in)
 {
     while (in->end - in->start >= 2 && in->block[in->start] == '\r' && in->block[in->start + 1] == '\n')
         in->start += 2;
+    return in->end - in->start != 1 || in->block[in->start] != '\r';
 }
 
 static void move_to_front(struct http_input *in)
@@ -60,14 +62,11 @@ int head_read(struct http_input *in, size_t max, uint64_t deadline_us, struct sl
 
     in->keep = 0;
     while (!error) {
-        struct slice bytes;
-        size_t len;
+        bool begun = scanned || skip_empty_lines(in);
+        struct slice bytes = input_bytes(in);
+        size_t len = begun ? http1_head_end(bytes.ptr, bytes.len, &scanned) : 0;
         ssize_t n;
 
-        if (!scanned)
-            skip_empty_lines(in);
-        bytes = input_bytes(in);
-        len = http1_head_end(bytes.ptr, bytes.len, &scanned);
         if (len)
             return keep_head(in, len, head);
         if (bytes.len > max)

@@ -47,17 +47,22 @@ static int write_parts(struct http_output *out, struct iovec *parts, int n)
 int output_flush(struct http_output *out)
 {
     struct iovec part = {out->block, out->len};
+    int error;
 
     if (out->error || !out->len)
         return out->error;
     out->len = 0;
-    return write_parts(out, &part, 1);
+    error = write_parts(out, &part, 1);
+    output_drop(out); /* the next one to need a block finds this one warm */
+    return error;
 }
 
 char *output_room(struct http_output *out, size_t n)
 {
     assert(n <= SLAB_BYTES / 2);
     if (out->error)
+        return NULL;
+    if (out->block && n > SLAB_BYTES - out->len && output_flush(out) != 0)
         return NULL;
     if (!out->block) {
         out->block = slab_take();
@@ -67,8 +72,6 @@ char *output_room(struct http_output *out, size_t n)
             return NULL;
         }
     }
-    if (n > SLAB_BYTES - out->len && output_flush(out) != 0)
-        return NULL;
     return out->block + out->len;
 }
 

@@ -358,7 +358,7 @@ def test_h32_many_clients_at_once_each_get_their_own_answer(proxy):
             told = Told(peer.ask(request("POST", target, body=target.encode())))
             if told.target != target or told.length != len(target):
                 wrong.append((target, told.target))
-    threads = [threading.Thread(target=visit, args=(number,)) for number in range(8)]
+    threads = [threading.Thread(target=visit, args=(number,), daemon=True) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

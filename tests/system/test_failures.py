@@ -26,7 +26,7 @@ def test_a_server_killed_in_flight_costs_no_idempotent_request(maitred, echo):
             if response.status != 200:
                 failed.append((method, number, count, response))
     b.hold()
-    threads = [threading.Thread(target=visit, args=(number,)) for number in range(CLIENTS)]
+    threads = [threading.Thread(target=visit, args=(number,), daemon=True) for number in range(CLIENTS)]
     for thread in threads:
         thread.start()
     b.wait_requests(2)

@@ -364,7 +364,7 @@ def test_both_ways_at_once(maitred, scripted):
         HANG(connection)
     proxy = maitred(proxying(scripted(serve)))
     peer = proxy.client().send(request("POST", "/", FRAMING["length"]))
-    sender = threading.Thread(target=send_all, args=(peer, "length"))
+    sender = threading.Thread(target=send_all, args=(peer, "length"), daemon=True)
     sender.start()
     assert peer.read_head().status == 200
     assert take_all(peer, "length") == DIGEST

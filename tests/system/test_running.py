@@ -243,7 +243,7 @@ def test_it_survives_a_storm_of_connections(maitred, echo):
                 peer.send(request())
                 peer.reset()
             peer.close()
-    threads = [threading.Thread(target=storm) for _ in range(4)]
+    threads = [threading.Thread(target=storm, daemon=True) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

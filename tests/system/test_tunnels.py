@@ -141,7 +141,7 @@ def test_the_upgrade_reaches_the_origin_as_sent(maitred, scripted):
 def test_megabytes_both_ways_through_a_tunnel(maitred, scripted):
     peer = upgraded(maitred(proxying(scripted(echo_back))))
     data = bytes(range(256)) * 4096 * 8         # 8 MiB
-    sender = threading.Thread(target=peer.sock.sendall, args=(data,))
+    sender = threading.Thread(target=peer.sock.sendall, args=(data,), daemon=True)
     sender.start()
     assert peer.read_exactly(len(data), seconds=30) == data
     sender.join()

@@ -162,7 +162,7 @@ def test_many_in_line_all_get_through(maitred, turnstile):
         for count in range(20):
             if Told(peer.get(f"/{number}/{count}")).target != f"/{number}/{count}":
                 wrong.append((number, count))
-    threads = [threading.Thread(target=visit, args=(number,)) for number in range(25)]
+    threads = [threading.Thread(target=visit, args=(number,), daemon=True) for number in range(25)]
     for thread in threads:
         thread.start()
     for thread in threads:
