@@ -302,10 +302,10 @@ static enum outcome judge_answer(struct forwarding *f, struct upstream *upstream
                                  int error, const struct http1_error *why)
 {
     if (pump->client_error) {
+        f->x->close = true;
         exchange_fail(f->x, exchange_body_status(pump->client_error),
                       pump->client_error == -EBADMSG ? f->x->body.why
                                                      : "the request's body did not come whole");
-        f->x->close = true;
         return SETTLED;
     }
     if (error == -ECANCELED) {
@@ -315,8 +315,10 @@ static enum outcome judge_answer(struct forwarding *f, struct upstream *upstream
     if (!error)
         return SETTLED;
     if (upstream->n_requests && (error == -ENODATA || error == -ECONNRESET || error == -EPIPE) &&
-        input_empty(&upstream->in))
+        input_empty(&upstream->in)) {
+        server_note_hasty(upstream->server, loop_now_us());
         return STALE;
+    }
     if (error == -EBADMSG || error == -EMSGSIZE) {
         note_failure(f, upstream->server, 502,
                      error == -EBADMSG ? why->why : "an answer's head over max-head");

@@ -113,6 +113,8 @@ static bool would_do(const struct waiter *waiter, const struct server *server)
 {
     if (waiter->aim == server)
         return true;
+    if (server->backup && !waiter->aim->backup) /* full servers call no backup in */
+        return false;
     for (size_t i = 0; i < waiter->n_tried; i++)
         if (waiter->tried[i] == server)
             return false;
@@ -248,15 +250,14 @@ static int wait_for_place(struct pool_thread *pt, struct strategy_input *input, 
         waiter_free(waiter);
         return error;
     }
-    if (pick_and_take(pt, input, &again) == 0) {
-        if (quit_line(pt->pool, waiter)) {
-            waiter_free(waiter);
-            *server = server_ref(again);
-            return 0;
-        }
-        server_ref(again);
-        line_leave(pt, again); /* told as well: one place is enough */
+    error = pick_and_take(pt, input, &again);
+    if (error != -EAGAIN && quit_line(pt->pool, waiter)) { /* a place, or the last server has just gone */
+        waiter_free(waiter);
+        *server = error ? NULL : server_ref(again);
+        return error;
     }
+    if (!error)
+        line_leave(pt, server_ref(again)); /* told as well: one place is enough */
     return wait_in_line(pt, waiter, deadline_us, server);
 }
 

@@ -127,6 +127,11 @@ void server_observe_failure(struct server *server, uint64_t now_us)
         atomic_fetch_add_explicit(&server->failures_in_row, 1, memory_order_relaxed);
 }
 
+void server_note_hasty(struct server *server, uint64_t now_us)
+{
+    atomic_store_explicit(&server->hasty_until_us, now_us + SERVER_HASTY_US, memory_order_relaxed);
+}
+
 double server_latency(const struct server *server, uint64_t now_us)
 {
     uint64_t age = latency_age_us(server, now_us);

@@ -42,7 +42,8 @@ struct server {
     alignas(CACHE_LINE) _Atomic unsigned active; /* requests using it now */
     _Atomic unsigned waiting;                    /* requests in line for it */
     _Atomic unsigned failures_in_row;
-    _Atomic double latency_us; /* peak EWMA as of latency_at_us; 0: never measured */
+    _Atomic uint64_t hasty_until_us; /* see server_note_hasty */
+    _Atomic double latency_us;       /* peak EWMA as of latency_at_us; 0: never measured */
     _Atomic uint64_t latency_at_us;
     _Atomic uint64_t requests; /* counters only ever rise; whoever serves a request adds to them */
     _Atomic uint64_t errors;
@@ -105,6 +106,15 @@ void server_observe(struct server *server, uint64_t latency_us, uint64_t now_us)
 #define SERVER_FAILURE_US 1000000u
 #define SERVER_FAILURE_MOST_US 60000000u
 void server_observe_failure(struct server *server, uint64_t now_us);
+
+/* It closed a kept connection soon after an answer on it, or under a request. For a while, a request that cannot be
+ * repeated should not meet its kept connections: the next one may be closing at that very moment. */
+#define SERVER_HASTY_US 60000000u
+void server_note_hasty(struct server *server, uint64_t now_us);
+static inline bool server_is_hasty(const struct server *server, uint64_t now_us)
+{
+    return atomic_load_explicit(&server->hasty_until_us, memory_order_relaxed) > now_us;
+}
 
 /* The average decayed until now, so that a server once slow is tried again; 0: never measured, or
  * forgotten. */

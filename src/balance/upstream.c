@@ -11,6 +11,9 @@
 #define REAP_MOST_US (5 * US_PER_S)
 #define REAP_LEAST_US (100 * US_PER_MS)
 
+/* A server that closes a kept connection sooner than this after an answer is hasty. */
+#define HASTY_US US_PER_S
+
 static struct kept *kept_of(struct pool_thread *pt, const struct server *server)
 {
     struct kept *kept = server->slot < pt->n_kept ? &pt->kept[server->slot] : NULL;
@@ -39,6 +42,8 @@ static void on_input(struct io *io)
     struct upstream *upstream = container_of(io, struct upstream, stream.io);
 
     unkeep(upstream);
+    if (loop_now_us() - upstream->idle_since_us < HASTY_US)
+        server_note_hasty(upstream->server, loop_now_us());
     upstream_close(upstream);
 }
 
@@ -46,6 +51,8 @@ struct upstream *upstream_take(struct pool_thread *pt, struct server *server, bo
 {
     struct kept *kept = kept_of(pt, server);
 
+    if (must_be_alive && server_is_hasty(server, loop_now_us()))
+        return NULL;
     while (kept && !list_empty(&kept->idle)) {
         struct upstream *upstream = container_of(kept->idle.next, struct upstream, idle);
 

@@ -2,6 +2,7 @@
 #include "front/http.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -126,7 +127,6 @@ static enum close_reason serve_request(struct client *client)
     enum close_reason why = exchange_read(&x, &client->connection);
 
     if (why == CLOSE_NOT) {
-        x.close |= client->front->draining;
         serve_route(client, &x);
     }
     if (client->front->log && (x.answer_started || x.request.method.len))
@@ -147,7 +147,7 @@ static enum close_reason wait_request(struct client *client)
 
     if (!input_empty(&c->in))
         return CLOSE_NOT;
-    if (client->front->draining && c->n_requests)
+    if (c->last)
         return CLOSE_DRAIN;
     list_push_back(&client->front->idle, &client->idle);
     error = stream_wait_readable(&c->stream, loop_deadline(client->front->shared->config->idle_timeout_us));
@@ -157,12 +157,26 @@ static enum close_reason wait_request(struct client *client)
     return error ? CLOSE_DRAIN : CLOSE_NOT;
 }
 
+/* Something came while nobody reads: the request is being served. When it is the end of the connection, there is
+ * nobody left to serve: the exchange is cancelled, and its server and place in line are free again. More requests
+ * behind this one are no end, even when the client has closed its side after them. */
+static void on_input(struct io *io)
+{
+    struct client *client = container_of(io, struct client, connection.stream.io);
+    char byte;
+
+    if ((io->ready & IO_HUNG_UP) && input_empty(&client->connection.in) &&
+        recv(io->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0)
+        fiber_cancel(client->fiber);
+}
+
 static void client_open(struct client *client)
 {
     struct http_connection *c = &client->connection;
     const struct http_limits *limits = &client->front->limits;
 
     c->limits = limits;
+    c->stream.io.on_input = on_input;
     c->in.stream = c->out.stream = &c->stream;
     c->out.pace = &c->write_pace;
     c->read_pace = c->write_pace = (struct pace){
@@ -318,6 +332,19 @@ static int make_room(struct http_front *front)
     return error == -ETIMEDOUT ? 0 : error;
 }
 
+/* Every seat is taken: nobody has to go before somebody new is really there. */
+static int wait_at_limit(struct acceptor *acceptor)
+{
+    struct pollfd door = {.fd = acceptor->io.fd, .events = POLLIN};
+
+    if (poll(&door, 1, 0) == 1) {
+        complain(acceptor->front, "max-connections is reached");
+        return make_room(acceptor->front);
+    }
+    acceptor->io.ready = 0;
+    return io_wait_readable(&acceptor->io, NEVER);
+}
+
 static int accept_one(struct acceptor *acceptor)
 {
     struct http_front *front = acceptor->front;
@@ -326,8 +353,7 @@ static int accept_one(struct acceptor *acceptor)
     int fd;
 
     if (atomic_load_explicit(&seats->total, memory_order_relaxed) >= seats->max) {
-        complain(front, "max-connections is reached");
-        return make_room(front);
+        return wait_at_limit(acceptor);
     }
     fd = socket_accept(&acceptor->io, &peer, NEVER);
     if (fd >= 0) {
@@ -413,6 +439,15 @@ int http_front_start(struct http_front *front)
     return 0;
 }
 
+/* From now on the kernel refuses new clients, instead of letting them wait for nobody. */
+static void close_sockets(struct http_shared *shared)
+{
+    for (size_t i = 0; i < shared->n_fds; i++) {
+        close(shared->fds[i]);
+        shared->fds[i] = -1;
+    }
+}
+
 void http_front_drain(struct http_front *front)
 {
     if (front->draining)
@@ -427,6 +462,10 @@ void http_front_drain(struct http_front *front)
         acceptor->fiber = NULL;
         io_forget(&acceptor->io);
     }
+    if (atomic_fetch_sub(&front->shared->accepting, 1) == 1)
+        close_sockets(front->shared);
+    for (struct list *node = front->clients.next; node != &front->clients; node = node->next)
+        container_of(node, struct client, list)->connection.last = true;
     for (struct list *node = front->idle.next; node != &front->idle; node = node->next)
         fiber_cancel(container_of(node, struct client, idle)->fiber);
 }

@@ -25,8 +25,9 @@ struct http_shared {
     const struct config_http *config; /* borrowed */
     struct router *router;            /* borrowed; read only */
     struct access_log *log;           /* borrowed; NULL: off */
-    int *fds;                         /* borrowed listening sockets */
+    int *fds; /* borrowed listening sockets; closed, and then -1, by the last to drain */
     size_t n_fds;
+    _Atomic unsigned accepting; /* threads that have not drained */
     struct seats *seats;        /* borrowed */
     struct http_front **fronts; /* by thread; complete before any accepts */
 };

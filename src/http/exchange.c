@@ -234,6 +234,7 @@ int exchange_answer(struct exchange *x, const struct http_response *response)
     struct http_output *out = &x->connection->out;
     struct head_answer answer;
 
+    x->close |= x->connection->last;
     /* A body that nobody will read: say now that the connection ends, while it can be said. */
     if (!x->body.done && x->request.expect_continue)
         x->close = true;
@@ -506,6 +507,7 @@ void exchange_tunnel(struct exchange *x, struct stream *other, struct http_input
 
     x->tunnelled = true;
     x->close = true;
+    c->stream.io.on_input = NULL; /* in a tunnel, the end of one way is not the end */
     if (move_request(x) != 0)
         return;
     c->in.keep = other_in->keep = 0;

@@ -39,6 +39,7 @@ struct http_connection {
     uint8_t peer_len;
     bool peer_trusted;
     unsigned n_requests;
+    bool last; /* the exchange under way is the last one: answers say so */
 };
 
 /* Why a connection ends, or that it goes on. */

@@ -98,7 +98,8 @@ static struct slice line_as_sent(const struct http_field *field)
     const char *name_end = field->name.ptr + field->name.len;
     const char *value_end = field->value.ptr + field->value.len;
 
-    if (field->value.ptr != name_end + 2 || memcmp(name_end, ": ", 2) != 0 || memcmp(value_end, "\r\n", 2) != 0)
+    if (field->value.ptr != name_end + 2 || memcmp(name_end, ": ", 2) != 0 ||
+        memcmp(value_end, "\r\n", 2) != 0)
         return slice_of(NULL, 0);
     return slice_of(field->name.ptr, (size_t)(value_end + 2 - field->name.ptr));
 }
@@ -198,7 +199,8 @@ static void put_origin_of_request(struct http_output *out, const struct http_req
     output_put(out, host);
     output_put(out, SLICE("\";proto=http\r\nX-Request-Id: "));
     output_put(out, f->request_id);
-    output_put(out, SLICE("\r\nVia: 1.1 maitred\r\n"));
+    output_put(out,
+               request->minor == 0 ? SLICE("\r\nVia: 1.0 maitred\r\n") : SLICE("\r\nVia: 1.1 maitred\r\n"));
 }
 
 /* Whether a request's field goes on as it came. What is left out is written anew, or ends here. */

@@ -64,7 +64,8 @@ void listen_close(const struct address *address, int *fds, size_t n)
     if (n && address->kind == ADDRESS_UNIX)
         unlink(address->host);
     for (size_t i = 0; i < n; i++)
-        close(fds[i]);
+        if (fds[i] >= 0)
+            close(fds[i]);
     free(fds);
 }
 
@@ -94,6 +95,8 @@ int listen_open(const struct address *address, const char *name, int **fds, size
         if (fd < 0) {
             log_error("cannot listen on %s: %s; %s", name, strerror(-fd), advice(fd));
             listen_close(address, *fds, *n);
+            *fds = NULL;
+            *n = 0;
             return -1;
         }
         (*fds)[*n] = fd;

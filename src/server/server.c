@@ -473,6 +473,7 @@ static int open_listener(struct process *process, size_t i)
 
     shared->config = config;
     shared->seats = process->seats;
+    atomic_init(&shared->accepting, process->config->threads);
     shared->router = router_create(config);
     shared->fronts = calloc(process->config->threads, sizeof(struct http_front *));
     if (!shared->router || !shared->fronts) {

@@ -318,16 +318,26 @@ static bool mark_named_fields(struct http_fields *fields)
     return true;
 }
 
-/* Upgrade without h2c, which must not reach a server behind a proxy's back. A slice cannot leave out a middle, so
- * a list that holds h2c is left out whole. */
+/* Upgrade without h2c, which must not reach a server behind a proxy's back. A slice cannot leave out a middle: a list
+ * that holds h2c between others is left out whole. */
 static struct slice upgrade_of(struct slice value)
 {
-    struct slice list = value, part;
+    struct slice list = value, part, kept = slice_of(NULL, 0);
+    bool gap = false;
 
-    while (slice_next_part(&list, ',', &part))
-        if (slice_equal_nocase(part, SLICE("h2c")))
+    while (slice_next_part(&list, ',', &part)) {
+        if (slice_equal_nocase(part, SLICE("h2c"))) {
+            gap = kept.len != 0;
+            continue;
+        }
+        if (gap)
             return slice_of(NULL, 0);
-    return value;
+        if (kept.len)
+            kept.len = (size_t)(part.ptr + part.len - kept.ptr);
+        else
+            kept = part;
+    }
+    return kept;
 }
 
 /* ---- request ----------------------------------------------------------------------------------------------- */
@@ -503,7 +513,7 @@ static bool starts_with_nocase(struct slice s, struct slice prefix)
 static int parse_target(struct slice target, struct http_request *request, struct http1_error *error)
 {
     struct slice rest = target;
-    size_t query;
+    size_t path;
 
     if (!all_of(target, TARGET))
         return refuse(error, 400, "a byte that must not stand in a request target");
@@ -518,21 +528,16 @@ static int parse_target(struct slice target, struct http_request *request, struc
         request->authority = slice_take(&rest, authority);
         if (!authority_is_valid(request->authority))
             return refuse(error, 400, "a request target with a bad authority");
-        if (!rest.len || rest.ptr[0] == '?') { /* "http://host?x" means "/?x": no bytes to borrow for that */
-            if (rest.len)
-                return refuse(error, 400, "an absolute request target without a path");
-            rest = SLICE("/");
-        }
     } else if (slice_equal(rest, SLICE("*"))) {
         if (request->method_id != METHOD_OPTIONS)
             return refuse(error, 400, "the target * is for OPTIONS alone");
     } else if (rest.ptr[0] != '/') {
         return refuse(error, 400, "a request target that is no path");
     }
-    query = slice_find(rest, '?');
-    request->path = slice_of(rest.ptr, query);
-    request->query =
-        query < rest.len ? slice_of(rest.ptr + query + 1, rest.len - query - 1) : slice_of(NULL, 0);
+    path = slice_find(rest, '?');
+    request->path = path ? slice_of(rest.ptr, path) : SLICE("/"); /* "http://host?x" means "/?x" */
+    if (path < rest.len)
+        request->query = slice_of(rest.ptr + path + 1, rest.len - path - 1);
     return check_path(request, error);
 }
 
@@ -838,7 +843,7 @@ static const char *take_extension(struct http1_chunked *d, char c)
         return c == '"' || is_class(c, TOKEN) ? NULL : "a chunk extension without a value";
     case AT_QUOTED:
     case AT_QUOTED_ESCAPE:
-        if ((unsigned char)c < 0x20 && c != '\t')
+        if (((unsigned char)c < 0x20 && c != '\t') || c == 0x7f)
             return "a control byte in a chunk extension";
         if (d->state == AT_QUOTED_ESCAPE)
             d->state = AT_QUOTED;
