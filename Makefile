@@ -39,7 +39,7 @@ bench: ## measures against nginx and haproxy on this machine
 	@tools/setup bench
 	@$(MAKE) --no-print-directory build
 	@ninja -C build/release
-	@exec bench/run
+	@exec bench/run --out docs/benchmarks.md
 
 fuzz: ## runs each fuzz harness for FUZZ_SECONDS (60); findings go to build/fuzz/
 	@tools/setup test

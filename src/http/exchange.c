@@ -339,8 +339,6 @@ static bool drain_body(struct exchange *x)
     uint64_t bytes = 0;
     int result = 1;
 
-    if (x->request.expect_continue && x->body.bytes == 0)
-        return x->body.done;
     if (x->body.kind == BODY_LENGTH && x->body.left > DRAIN_BYTES_MAX)
         return false;
     while (result > 0 && bytes <= DRAIN_BYTES_MAX) {

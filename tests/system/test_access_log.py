@@ -13,7 +13,8 @@ from kit.config import proxying
 from kit.origin import REQUEST, steps
 from kit.wire import DEADLINE, request
 
-KEYS = {"ts", "request_id", "client_ip", "method", "host", "path", "proto", "status", "bytes_in", "bytes_out", "duration_ms",
+KEYS = {"ts", "request_id", "client_ip", "method", "host", "path", "proto", "status", "bytes_in", "bytes_out",
+        "duration_ms",
         "upstream", "upstream_ms", "queue_ms", "retries", "user_agent"}
 
 
@@ -24,7 +25,8 @@ def to_stdout(*origins, http="", **options):
 def logged(proxy, count):
     """The first lines, once there are that many."""
     with proxy._news:
-        assert proxy._news.wait_for(lambda: len(proxy.output) >= count, DEADLINE), f"{count} lines; there are {proxy.output}"
+        assert proxy._news.wait_for(lambda: len(proxy.output) >= count,
+                                    DEADLINE), f"{count} lines; there are {proxy.output}"
     return [json.loads(line) for line in proxy.output[:count]]
 
 
@@ -58,7 +60,8 @@ def test_lines_are_in_order_one_for_each_pipelined_request(maitred, echo):
 
 
 @pytest.mark.parametrize("raw, status", [
-    (b"BAD\r\n\r\n", 400), (request("GET", "/../x"), 400), (request("CONNECT", "a:1"), 405), (request("GET", "/" + "x" * 9000), 414),
+    (b"BAD\r\n\r\n", 400), (request("GET", "/../x"), 400), (request("CONNECT", "a:1"), 405),
+    (request("GET", "/" + "x" * 9000), 414),
     (request("POST", "/", "Content-Length: 5", "Transfer-Encoding: chunked"), 400), (request(version="HTTP/3.0"), 505),
 ])
 def test_refused_requests_are_logged_too(maitred, echo, raw, status):
@@ -84,7 +87,8 @@ def test_connections_without_a_request_are_not_logged(maitred, echo):
 
 
 HOSTILE = {
-    "quote": b'a"b\\c', "brace": b'","status":999,"x":"', "high": b"caf\xc3\xa9 \x80\xff", "tab": b"a\tb", "html": b"</script>\xe2\x80\xa8",
+    "quote": b'a"b\\c', "brace": b'","status":999,"x":"', "high": b"caf\xc3\xa9 \x80\xff", "tab": b"a\tb",
+    "html": b"</script>\xe2\x80\xa8",
     "escape": b"\\u0000\\n\\", "long": b"x" * 5000,
 }
 
@@ -100,8 +104,10 @@ def test_hostile_bytes_in_a_field_make_no_broken_line(maitred, echo, agent):
     assert lines[1]["path"] == "/next"
 
 
-@pytest.mark.parametrize("raw", [b'G"T / HTTP/1.1\r\nHost: a\r\n\r\n', b"GET /\"\\\x01\x02\x1b[31m HTTP/1.1\r\nHost: a\r\n\r\n",
-                                 b"GET / HTTP/1.1\r\nHost: \"},{\r\n\r\n", bytes(range(1, 256)) + b"\r\n\r\n", b"\xff" * 300 + b"\r\n\r\n"],
+@pytest.mark.parametrize("raw", [b'G"T / HTTP/1.1\r\nHost: a\r\n\r\n',
+                                 b"GET /\"\\\x01\x02\x1b[31m HTTP/1.1\r\nHost: a\r\n\r\n",
+                                 b"GET / HTTP/1.1\r\nHost: \"},{\r\n\r\n", bytes(range(1, 256)) + b"\r\n\r\n",
+                                 b"\xff" * 300 + b"\r\n\r\n"],
                          ids=range(5))
 def test_hostile_bytes_in_a_refused_request_make_no_broken_line(maitred, echo, raw):
     proxy = maitred(proxying(echo(), http='access-log = "{dir}/access.log"'))

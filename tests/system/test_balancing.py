@@ -185,7 +185,8 @@ def test_a_backup_gets_nothing_while_another_server_is_up(maitred, trio):
 
 
 def test_a_backup_stands_in_when_the_others_are_down_and_steps_back(maitred, trio):
-    proxy = maitred(proxying(trio[0], (trio[1], "backup = yes"), options="health { interval = 50ms  fast-interval = 20ms }  ejection { failures = 0 }"))
+    proxy = maitred(proxying(trio[0], (trio[1], "backup = yes"),
+                             options="health { interval = 50ms  fast-interval = 20ms }  ejection { failures = 0 }"))
     trio[0].stop()
     until_only(proxy, {"b"})
     assert set(visits(proxy, plain(20))) == {"b"}

@@ -86,7 +86,8 @@ def test_h10_a_folded_line_in_an_answer_is_502(maitred, scripted, bad):
     assert proxy.get().body == b"good"
 
 
-@pytest.mark.parametrize("end", [(), (b"HTTP/1.1 2",), (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n",)], ids=["nothing", "line", "fields"])
+@pytest.mark.parametrize("end", [(), (b"HTTP/1.1 2",), (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n",)],
+                         ids=["nothing", "line", "fields"])
 def test_h33_an_end_before_the_head_is_complete_is_502(maitred, scripted, end):
     proxy, _ = serving(maitred, scripted, once(REQUEST, *end))
     assert proxy.ask(request("POST", "/", body=b"hello")).status == 502
@@ -98,7 +99,8 @@ BAD_BODIES = {
     "chunk size": (raw(OK, "Transfer-Encoding: chunked"), b"5\r\nhello\r\nxyz\r\n"),
     "chunk data too long": (raw(OK, "Transfer-Encoding: chunked"), b"5\r\nhello\r\n", b"3\r\nhello\r\n0\r\n\r\n"),
     "bare LF": (raw(OK, "Transfer-Encoding: chunked"), b"5\r\nhello\r\n", b"5\nhello\r\n0\r\n\r\n"),
-    "size over 16 digits": (raw(OK, "Transfer-Encoding: chunked"), b"5\r\nhello\r\n", b"10000000000000005\r\nhello\r\n0\r\n\r\n"),
+    "size over 16 digits": (raw(OK, "Transfer-Encoding: chunked"), b"5\r\nhello\r\n",
+                            b"10000000000000005\r\nhello\r\n0\r\n\r\n"),
     "no last chunk": (raw(OK, "Transfer-Encoding: chunked"), b"5\r\nhello\r\n"),
     "cut in a chunk": (raw(OK, "Transfer-Encoding: chunked"), b"5\r\nhello\r\n5\r\nhe"),
     "cut in the last chunk": (raw(OK, "Transfer-Encoding: chunked"), b"5\r\nhello\r\n0\r\n"),

@@ -38,8 +38,10 @@ def test_h14_a_bare_lf_in_chunked_framing_is_refused(proxy, origin, body):
     assert_body_refused(proxy, origin, post_chunked(body), 400)
 
 
-@pytest.mark.parametrize("size", [b"0x5", b"+5", b"-1", b" 5", b"5 ", b"\t5", b"5\t", b"1_0", b"", b"g", b"5h", b"00000000000000005",
-                                  b"10000000000000000", b"ffffffffffffffffff", b"ffffffffffffffff", b"8000000000000000", b"\xb5",
+@pytest.mark.parametrize("size", [b"0x5", b"+5", b"-1", b" 5", b"5 ", b"\t5", b"5\t", b"1_0", b"", b"g", b"5h",
+                                  b"00000000000000005",
+                                  b"10000000000000000", b"ffffffffffffffffff", b"ffffffffffffffff",
+                                  b"8000000000000000", b"\xb5",
                                   b"5\x00", b"5,5", b"5.0", b"\x005"], ids=repr)
 def test_h15_a_chunk_size_that_is_not_plain_hex_is_refused(proxy, origin, size):
     assert_body_refused(proxy, origin, post_chunked(size + b"\r\nhello\r\n0\r\n\r\n"), 400)
@@ -58,7 +60,8 @@ def test_h16_a_chunk_extension_is_dropped(proxy, origin, extension):
     assert b";" not in b"".join(origin.since(mark)).split(b"\r\n\r\n", 1)[1]
 
 
-@pytest.mark.parametrize("extension", [b";a=\x00", b";a=b\x00c", b";a=\rb", b"\r;a=b", b';a="b', b';a="b\r\n"', b";", b";;a=b", b";a=b;",
+@pytest.mark.parametrize("extension", [b";a=\x00", b";a=b\x00c", b";a=\rb", b"\r;a=b", b';a="b', b';a="b\r\n"', b";",
+                                       b";;a=b", b";a=b;",
                                        b";=b", b";a=", b";a=\x7f", b";a=b\x01", b";a b", b" ;a=b"], ids=repr)
 def test_h16_a_broken_chunk_extension_is_refused(proxy, origin, extension):
     assert_body_refused(proxy, origin, post_chunked(b"5" + extension + b"\r\nhello\r\n0\r\n\r\n"), 400)
@@ -86,8 +89,10 @@ def test_h17_chunk_data_that_does_not_end_where_it_should_is_refused(proxy, orig
     assert_body_refused(proxy, origin, post_chunked(body), 400)
 
 
-@pytest.mark.parametrize("name", ["Content-Length", "Transfer-Encoding", "Host", "Authorization", "Cache-Control", "Cookie",
-                                  "Connection", "Content-Encoding", "Content-Type", "Content-Range", "Trailer", "TE", "Expect",
+@pytest.mark.parametrize("name", ["Content-Length", "Transfer-Encoding", "Host", "Authorization", "Cache-Control",
+                                  "Cookie",
+                                  "Connection", "Content-Encoding", "Content-Type", "Content-Range", "Trailer", "TE",
+                                  "Expect",
                                   "X-Forwarded-For", "Upgrade"])
 def test_h18_a_trailer_that_must_not_be_one_is_dropped(proxy, name):
     told = passed_on(proxy, post_chunked(chunked(b"hello", trailers=["X-Before: 1", f"{name}: 7", "X-After: 2"]),
@@ -97,12 +102,14 @@ def test_h18_a_trailer_that_must_not_be_one_is_dropped(proxy, name):
     assert "7" not in told.all(name)
 
 
-@pytest.mark.parametrize("trailers", [["X: " + "x" * 9000], [f"X-{n}: " + "x" * 100 for n in range(100)]], ids=["one", "sum"])
+@pytest.mark.parametrize("trailers", [["X: " + "x" * 9000], [f"X-{n}: " + "x" * 100 for n in range(100)]],
+                         ids=["one", "sum"])
 def test_h18_many_bytes_of_trailers_are_refused(proxy, origin, trailers):
     assert_body_refused(proxy, origin, post_chunked(chunked(b"hello", trailers=trailers)), 400, 413, 431)
 
 
-@pytest.mark.parametrize("line", [b"X", b": y", b"X : y", b" X: y", b"X: a\x00", b"X: a\r\n b", b"X\x80: y", b"X: a\rb"], ids=repr)
+@pytest.mark.parametrize("line", [b"X", b": y", b"X : y", b" X: y", b"X: a\x00", b"X: a\r\n b", b"X\x80: y",
+                                  b"X: a\rb"], ids=repr)
 def test_h18_a_broken_trailer_is_refused(proxy, origin, line):
     assert_body_refused(proxy, origin, post_chunked(b"5\r\nhello\r\n0\r\n" + line + b"\r\n\r\n"), 400)
 
@@ -110,7 +117,8 @@ def test_h18_a_broken_trailer_is_refused(proxy, origin, line):
 @pytest.fixture(scope="module")
 def answering(shared, origin):
     """Answers /closed itself; everything else goes to the origin."""
-    return shared.maitred(routing('route "/closed" { respond = 403  body = "no\\n" }  route "/" { pool = web }', web=origin))
+    return shared.maitred(routing('route "/closed" { respond = 403  body = "no\\n" }  route "/" { pool = web }',
+                                  web=origin))
 
 
 @pytest.mark.parametrize("body", [
@@ -223,10 +231,12 @@ def test_h28_an_upgrade_with_a_body_is_refused(proxy, origin, fields, body):
     assert_refused(proxy, origin, request("GET", "/", *UPGRADE, *fields) + body, 400)
 
 
-@pytest.mark.parametrize("asked, passed", [("h2c", None), ("H2C", None), ("websocket, h2c", "websocket"), ("h2c, websocket", "websocket"),
+@pytest.mark.parametrize("asked, passed", [("h2c", None), ("H2C", None), ("websocket, h2c", "websocket"),
+                                           ("h2c, websocket", "websocket"),
                                            ("h2c,h2c", None)])
 def test_h28_an_upgrade_to_h2c_is_stripped(proxy, asked, passed):
-    told = passed_on(proxy, request("GET", "/", "Connection: Upgrade, HTTP2-Settings", f"Upgrade: {asked}", "HTTP2-Settings: AAMAAABk"))
+    told = passed_on(proxy, request("GET", "/", "Connection: Upgrade, HTTP2-Settings", f"Upgrade: {asked}",
+                                    "HTTP2-Settings: AAMAAABk"))
     assert told.get("Upgrade") == passed
     assert "HTTP2-Settings" not in told
     assert "http2" not in (told.get("Connection") or "").lower()
@@ -313,8 +323,8 @@ def test_h31_any_method_may_have_a_body_and_it_goes_along(proxy, origin, method,
 
 def test_h32_pipelined_requests_are_answered_in_order(maitred, echo):
     slow, fast = echo("slow"), echo("fast")
-    proxy = maitred(routing('route "/" { pool = fast }  route "/slow" { pool = slow }  route "/own" { respond = 200  body = "own" }',
-                            slow=slow, fast=fast))
+    proxy = maitred(routing('route "/" { pool = fast }  route "/slow" { pool = slow }'
+                            '  route "/own" { respond = 200  body = "own" }', slow=slow, fast=fast))
     slow.hold()
     targets = ["/slow/1", "/2", "/own", "/4", "/slow/5"] + [f"/{number}" for number in range(6, 30)]
     peer = proxy.client().send(b"".join(request("GET", target) for target in targets))

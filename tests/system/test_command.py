@@ -10,7 +10,8 @@ GOOD = (top() + listener('''route "/" { pool = web }
     route "/api" { pool = api  host = { "shop.example" } }
     route "/old" { redirect = "/new" }''', address="127.0.0.1:8080") +
         pool("web", "127.0.0.1:9001", "127.0.0.1:9002") +
-        pool("api", "127.0.0.1:9003", ("127.0.0.1:9004", "weight = 3"), options='balance = consistent-hash  hash-key = "query:user"'))
+        pool("api", "127.0.0.1:9003", ("127.0.0.1:9004", "weight = 3"),
+             options='balance = consistent-hash  hash-key = "query:user"'))
 
 
 @pytest.fixture
@@ -32,15 +33,19 @@ def test_check_of_a_good_file_says_so(file):
 BAD = {
     "unknown option": ('pool web {\n    retrys = 2\n    server "127.0.0.1:1" { }\n}\n', 2, ["retrys", "retries"]),
     "unknown section": ('pol web {\n    server "127.0.0.1:1" { }\n}\n', 1, ["pol", "pool"]),
-    "bad time": ('pool web {\n    server "127.0.0.1:1" { }\n    connect-timeout = 1x\n}\n', 3, ["connect-timeout", "1x"]),
+    "bad time": ('pool web {\n    server "127.0.0.1:1" { }\n    connect-timeout = 1x\n}\n', 3,
+                 ["connect-timeout", "1x"]),
     "bad number": ('threads = many\n', 1, ["threads", "many"]),
-    "out of bounds": ('pool web {\n    server "127.0.0.1:1" {\n        weight = 1000\n    }\n}\n', 3, ["weight", "1000", "256"]),
-    "no such pool": ('http ":1" {\n    route "/" {\n        pool = wbe\n    }\n}\npool web { server "127.0.0.1:1" { } }\n', 3, ["wbe", "web"]),
+    "out of bounds": ('pool web {\n    server "127.0.0.1:1" {\n        weight = 1000\n    }\n}\n', 3,
+                      ["weight", "1000", "256"]),
+    "no such pool": ('http ":1" {\n    route "/" {\n        pool = wbe\n    }\n}\n'
+                     'pool web { server "127.0.0.1:1" { } }\n', 3, ["wbe", "web"]),
     "no server": ("\npool web { }\n", 2, ["web", "server"]),
     "bad address": ('pool web {\n    server "127.0.0.1" { }\n}\n', 2, ["127.0.0.1"]),
     "nothing to do": ('http ":1" {\n    route "/" { }\n}\n', 2, ["pool", "redirect", "respond"]),
     "not closed": ('http ":1" {\n    route "/" { respond = 200 }\n', None, []),
-    "bad network": ('http ":1" {\n    trusted-proxies = { 10.0.0.0/33 }\n    route "/" { respond = 200 }\n}\n', 2, ["10.0.0.0/33"]),
+    "bad network": ('http ":1" {\n    trusted-proxies = { 10.0.0.0/33 }\n    route "/" { respond = 200 }\n}\n', 2,
+                    ["10.0.0.0/33"]),
     "bad yes": ('pool web {\n    server "127.0.0.1:1" { backup = maybe }\n}\n', 2, ["backup", "maybe"]),
 }
 
@@ -70,7 +75,8 @@ def test_a_file_that_is_not_there(command, tmp_path):
 
 
 @pytest.mark.parametrize("asked, words", [
-    ("GET http://a/x", ["web"]), ("GET http://shop.example/api/x?y=1", ["api"]), ("GET http://other.example/api", ["web"]),
+    ("GET http://a/x", ["web"]), ("GET http://shop.example/api/x?y=1", ["api"]),
+    ("GET http://other.example/api", ["web"]),
     ("POST http://a/old", ["/new"]), ("GET http://shop.example/%61pi", ["api"]),
 ])
 def test_check_tells_the_route_a_request_takes(file, asked, words):
@@ -87,7 +93,8 @@ def test_check_tells_when_no_route_matches(file):
     assert "/api" in result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("asked", ["", "GET", "http://a/", "GET /x", "GET http://", "G(T http://a/", "GET http://a/../x"])
+@pytest.mark.parametrize("asked", ["", "GET", "http://a/", "GET /x", "GET http://", "G(T http://a/",
+                                   "GET http://a/../x"])
 def test_check_refuses_a_route_question_that_is_no_request(file, asked):
     result = process.run("check", "--route", asked, file(GOOD))
     assert result.returncode in (1, 2)
@@ -114,7 +121,8 @@ def test_ring_tells_what_moves_without_a_server(file):
 
 @pytest.mark.parametrize("arguments, words", [
     (["nopool", "key"], ["nopool"]), (["web", "key"], ["web", "consistent-hash"]),
-    (["api", "key", "--without", "127.0.0.1:1"], ["127.0.0.1:1", "127.0.0.1:9003"]), (["api"], ["key"]), (["api", "key", "--without"], ["--without"]),
+    (["api", "key", "--without", "127.0.0.1:1"], ["127.0.0.1:1", "127.0.0.1:9003"]), (["api"], ["key"]),
+    (["api", "key", "--without"], ["--without"]),
 ])
 def test_ring_says_what_it_cannot_do(file, arguments, words):
     result = process.run("ring", file(GOOD), *arguments)
@@ -124,7 +132,8 @@ def test_ring_says_what_it_cannot_do(file, arguments, words):
 
 
 def test_ring_tells_the_server_that_a_request_goes_to(stage, echo):
-    proxy = stage.maitred(proxying(*[echo(name) for name in "abc"], options='balance = consistent-hash  hash-key = "query:user"'))
+    proxy = stage.maitred(proxying(*[echo(name) for name in "abc"],
+                                   options='balance = consistent-hash  hash-key = "query:user"'))
     peer = proxy.client()
     for key in ("alice", "bob", "carol", "dave"):
         told = Told(peer.ask(request("GET", f"/?user={key}")))
@@ -157,7 +166,8 @@ def test_help_names_every_command(flag):
         assert command in result.stdout
 
 
-@pytest.mark.parametrize("arguments", [[], ["rnu"], ["run"], ["run", "a", "b"], ["check"], ["run", "--frob", "a"], ["version", "x"]], ids=str)
+@pytest.mark.parametrize("arguments", [[], ["rnu"], ["run"], ["run", "a", "b"], ["check"], ["run", "--frob", "a"],
+                                       ["version", "x"]], ids=str)
 def test_a_wrong_command_line_is_refused_with_a_hint(arguments):
     result = process.run(*arguments)
     assert result.returncode not in (0, -6, -11)

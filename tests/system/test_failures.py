@@ -280,7 +280,8 @@ def test_a_big_body_is_not_held_for_a_retry(maitred, scripted):
 def test_a_failing_server_is_ejected_and_comes_back(maitred, scripted, echo):
     dying = scripted([steps(REQUEST)] * 3 + [forever(REQUEST, answer(b"well again"))], name="dying")
     alive = echo("alive")
-    proxy = maitred(proxying(dying, alive, options="retry-budget = 100  ejection { failures = 3  time = 700ms  share = 100 }"))
+    proxy = maitred(proxying(dying, alive,
+                             options="retry-budget = 100  ejection { failures = 3  time = 700ms  share = 100 }"))
     began = time.monotonic()
     for _ in range(10):
         assert proxy.get().status == 200
@@ -311,7 +312,8 @@ def test_of_two_failing_servers_one_is_never_ejected(maitred, scripted):
     assert proxy.get().body == b"well again"
 
 
-@pytest.mark.parametrize("status, counts", [("502 Bad Gateway", True), ("503 Service Unavailable", True), ("504 Gateway Timeout", True),
+@pytest.mark.parametrize("status, counts", [("502 Bad Gateway", True), ("503 Service Unavailable", True),
+                                            ("504 Gateway Timeout", True),
                                             ("500 Internal Server Error", False), ("404 Not Found", False)])
 def test_answers_that_say_the_server_is_not_well_count_as_failures(maitred, scripted, echo, status, counts):
     sick = scripted(forever(REQUEST, answer(b"oh", status=status)))

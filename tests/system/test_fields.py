@@ -15,7 +15,8 @@ def proxy(shared):
 
 
 def test_fields_pass_in_order_as_they_were_written(proxy):
-    sent = ["X-One: 1", "x-two: 2", "X-ONE: 3", "Cookie: a=b", "Cookie: c=d", "Authorization: Basic eA==", "Accept: */*",
+    sent = ["X-One: 1", "x-two: 2", "X-ONE: 3", "Cookie: a=b", "Cookie: c=d", "Authorization: Basic eA==",
+            "Accept: */*",
             "User-Agent: me/1.0 (x; y)", "X-Empty:", "Accept-Encoding: gzip, br", "Referer: http://x/?y"]
     told = passed_on(proxy, request("GET", "/", *sent))
     names = {line.partition(":")[0] for line in sent}
@@ -55,7 +56,8 @@ def test_via_is_appended_and_tells_the_version_that_came(proxy):
 
 
 def test_fields_of_an_answer_pass_in_order(maitred, scripted):
-    sent = ["Set-Cookie: a=b", "X-One: 1", "Set-Cookie: c=d", "Date: Tue, 15 Nov 1994 08:12:31 GMT", "server: origin/1", "Vary: *"]
+    sent = ["Set-Cookie: a=b", "X-One: 1", "Set-Cookie: c=d", "Date: Tue, 15 Nov 1994 08:12:31 GMT",
+            "server: origin/1", "Vary: *"]
     proxy = maitred(proxying(scripted(forever(REQUEST, answer(b"x", *sent)))))
     response = proxy.get()
     names = {line.partition(":")[0] for line in sent}
@@ -64,7 +66,8 @@ def test_fields_of_an_answer_pass_in_order(maitred, scripted):
 
 def test_hop_by_hop_fields_of_an_answer_end_here(maitred, scripted):
     proxy = maitred(proxying(scripted(forever(REQUEST, answer(
-        b"x", "Connection: keep-alive, X-Secret", "Keep-Alive: timeout=5", "X-Secret: 1", "Proxy-Connection: x", "Upgrade: h2c",
+        b"x", "Connection: keep-alive, X-Secret", "Keep-Alive: timeout=5", "X-Secret: 1", "Proxy-Connection: x",
+        "Upgrade: h2c",
         "X-Kept: 2")))))
     response = proxy.get()
     for name in ("Keep-Alive", "X-Secret", "Proxy-Connection", "Upgrade"):
@@ -101,7 +104,8 @@ def test_own_answers_have_a_date_too(maitred):
     assert DATE.fullmatch(proxy.ask(b"BAD\r\n\r\n", method="GET").get("Date"))
 
 
-@pytest.mark.parametrize("status", ["200 OK", "200 ", "404 Not Found", "299 Whatever it is", "599 Odd", "418 I'm a teapot"])
+@pytest.mark.parametrize("status", ["200 OK", "200 ", "404 Not Found", "299 Whatever it is", "599 Odd",
+                                    "418 I'm a teapot"])
 def test_a_status_passes_as_it_is(maitred, scripted, status):
     proxy = maitred(proxying(scripted(forever(REQUEST, answer(b"x", status=status)))))
     assert proxy.get().status == int(status[:3])

@@ -111,7 +111,9 @@ def test_an_answer_that_ends_by_close_becomes_chunked_for_a_1_1_client(maitred, 
     assert peer.get().body == b"hello world", "the client's connection did not live on"
 
 
-@pytest.mark.parametrize("sent", [UNTIL_CLOSE, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(b"hello", b" world")],
+@pytest.mark.parametrize("sent", [UNTIL_CLOSE,
+                                  b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" +
+                                  chunked(b"hello", b" world")],
                          ids=["until close", "chunked"])
 def test_an_answer_without_length_ends_by_close_for_a_1_0_client(maitred, scripted, sent):
     proxy = serving_once(maitred, scripted, sent)
@@ -166,11 +168,15 @@ def test_a_client_that_says_close_is_closed(proxy):
     assert_closes(peer, response)
 
 
-def test_a_client_that_half_closes_still_gets_its_answer(proxy):
-    peer = proxy.client().send(request())
+def test_requests_in_front_of_a_half_close_are_answered_as_long_as_others_stand_behind_them(maitred, echo):
+    origin = echo()
+    origin.hold()
+    peer = maitred(proxying(origin)).client().send(request("GET", "/1") + request("GET", "/2"))
     peer.finish()
-    assert peer.read_response().status == 200
-    assert_closes(peer)
+    origin.wait_requests(1)
+    origin.release()
+    assert Told(peer.read_response()).target == "/1"
+    assert peer.is_closed()
 
 
 @pytest.mark.parametrize("head", [answer(b"x" * 1234)[:-1234], b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -388,11 +394,13 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_leaves_no_whole_request_
     assert origin.connections[0].received.rstrip(b"\r\n").endswith(b"half"), "half a request was made a whole one"
 
 
-def test_a_client_that_leaves_while_waiting_frees_the_origin(maitred, scripted):
+@pytest.mark.parametrize("how", ["close", "reset", "finish"])
+def test_a_client_that_leaves_while_waiting_frees_the_origin(maitred, scripted, how):
+    """A client that closes cannot be told from one that only half-closes: both count as gone."""
     origin = scripted([steps(REQUEST, HANG), forever(REQUEST, answer(b"fine"))])
     proxy = maitred(proxying(origin))
     peer = proxy.client().send(request())
     origin.wait_requests(1)
-    peer.reset()
+    getattr(peer, how)()
     assert origin.connections[0].done.wait(8), "an exchange nobody waits for is kept"
     assert proxy.get().body == b"fine"

@@ -122,12 +122,14 @@ def test_the_status_decides(maitred, echo, expected, status, up):
 
 def test_a_check_that_hangs_is_a_failure(maitred, echo, scripted):
     hanging = scripted(steps(REQUEST, HANG), name="hanging")
-    proxy = maitred(proxying(echo("a"), hanging, options='health { path = "/healthz"  interval = 50ms  fast-interval = 50ms  '
-                                                         'timeout = 80ms  fall = 2 }  retries = 0  response-timeout = 100ms'))
+    proxy = maitred(proxying(echo("a"), hanging,
+                             options='health { path = "/healthz"  interval = 50ms  fast-interval = 50ms  '
+                                     'timeout = 80ms  fall = 2 }  retries = 0  response-timeout = 100ms'))
     until(proxy, only("a"), "without the one that hangs")
 
 
-@pytest.mark.parametrize("sent", [b"", b"garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\n"], ids=["nothing", "garbage", "lengths"])
+@pytest.mark.parametrize("sent", [b"", b"garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\n"],
+                         ids=["nothing", "garbage", "lengths"])
 def test_a_broken_answer_to_a_check_is_a_failure(maitred, echo, scripted, sent):
     broken = scripted(steps(REQUEST, sent), name="broken")
     a = echo("a")

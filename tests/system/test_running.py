@@ -172,7 +172,7 @@ def test_started_as_root_it_becomes_the_user_it_is_told(maitred, echo):
     assert proxy.get().status == 200
     for task in Path(f"/proc/{proxy.pid}/task").iterdir():
         status = (task / "status").read_text()
-        ids = {line.split()[0]: line.split()[1:] for line in status.splitlines() if line.startswith(("Uid", "Gid", "Groups", "CapEff"))}
+        ids = {line.split()[0]: line.split()[1:] for line in status.splitlines() if line.strip()}
         assert ids["Uid:"] == [str(nobody.pw_uid)] * 4
         assert ids["Gid:"] == [str(nobody.pw_gid)] * 4
         assert "0" not in ids.get("Groups:", [])
@@ -197,7 +197,8 @@ def short_directory():
 
 def test_it_listens_at_a_unix_socket(maitred, echo, short_directory):
     path = f"{short_directory}/front.sock"
-    proxy = maitred(top() + listener('route "/" { pool = web }', address=f"unix:{path}") + pool("web", echo()), address=path)
+    proxy = maitred(top() + listener('route "/" { pool = web }', address=f"unix:{path}") + pool("web", echo()),
+                    address=path)
     peer = proxy.client()
     told = Told(peer.get())
     assert told.target == "/"
@@ -217,7 +218,8 @@ def test_it_asks_servers_at_a_unix_socket(maitred, echo, short_directory):
 
 def test_it_listens_at_an_ipv6_address(maitred, stage):
     origin = stage.add(EchoOrigin(address=("::1", 0)))
-    proxy = maitred(top() + listener('route "/" { pool = web }', address="[::1]:{port}") + pool("web", origin), address=("::1", None))
+    proxy = maitred(top() + listener('route "/" { pool = web }', address="[::1]:{port}") + pool("web", origin),
+                    address=("::1", None))
     told = Told(proxy.get(host="[::1]:80"))
     assert told.get("X-Forwarded-For") == "::1"
     assert '"[::1]"' in told.get("Forwarded")

@@ -10,7 +10,8 @@ from kit.wire import DEADLINE, request
 
 
 def limited(*origins, options, threads=1, per_server="max-connections = 1"):
-    return (top(threads=threads) + listener('route "/" { pool = web }  route "/ping" { respond = 200  body = "pong" }') +
+    return (top(threads=threads) +
+            listener('route "/" { pool = web }  route "/ping" { respond = 200  body = "pong" }') +
             pool("web", *origins, options=f"{per_server}  {options}"))
 
 

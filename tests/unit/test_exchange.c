@@ -491,6 +491,7 @@ static void a_large_body_that_nobody_read_ends_the_connection(void *arg)
                               ? "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n186a0\r\n"
                               : "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n");
         say(&client.wire, large);
+        say(&client.wire, chunked ? "\r\n0\r\n\r\n" GET : GET);
         peer = fiber_spawn("peer", listen_to_the_end, &client.wire);
         CHECK_EQUAL(serve_ok(&client), CLOSE_REFUSED);
         must_end(peer);

@@ -144,6 +144,29 @@ static void what_is_kept_is_neither_moved_nor_written_over(void *arg)
     reading_close(&r);
 }
 
+static void when_all_is_taken_reading_goes_on_behind_what_is_kept(void *arg)
+{
+    struct reading r;
+
+    (void)arg;
+    reading_open(&r);
+    say(&r.wire, "head");
+    CHECK_EQUAL(input_open(&r.in), 0);
+    CHECK_EQUAL(fill(&r), 4);
+    input_take(&r.in, 4);
+    r.in.keep = 4;
+    for (int i = 0; i < 2; i++) {
+        say(&r.wire, i ? "two" : "one");
+        CHECK_EQUAL(fill(&r), 3);
+        CHECK_SLICE(input_bytes(&r.in), i ? "two" : "one");
+        input_take(&r.in, 3);
+    }
+    CHECK(memcmp(r.in.block, "headtwo", 7) == 0);
+    input_reclaim(&r.in);
+    CHECK(!r.in.block && !r.in.keep);
+    reading_close(&r);
+}
+
 static void a_full_block_says_so(void *arg)
 {
     char *bytes = pattern(2 * SLAB_BYTES);
@@ -485,6 +508,7 @@ int main(void)
         FIBER_TEST(bytes_that_come_later_join_those_that_wait),
         FIBER_TEST(the_end_and_errors_of_the_stream_come_through),
         FIBER_TEST(what_is_kept_is_neither_moved_nor_written_over),
+        FIBER_TEST(when_all_is_taken_reading_goes_on_behind_what_is_kept),
         FIBER_TEST(a_full_block_says_so),
         FIBER_TEST(a_larger_block_takes_everything_along),
         FIBER_TEST(nothing_leaves_before_a_flush),
