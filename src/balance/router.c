@@ -179,10 +179,13 @@ static struct slice fold_host(struct slice host, char *text, size_t room)
     return slice_of(text, host.len);
 }
 
-static void asked_fill(struct asked *asked, const struct http_request *request)
+/* by_host: the host matters. */
+static void asked_fill(struct asked *asked, const struct http_request *request, bool by_host)
 {
+    struct slice host = by_host ? http_host_of(request->authority) : slice_of(NULL, 0);
+
     asked->request = request;
-    asked->host = fold_host(http_host_of(request->authority), asked->host_text, sizeof asked->host_text);
+    asked->host = fold_host(host, asked->host_text, sizeof asked->host_text);
     if (asked->host.len && asked->host.ptr[0] == '.')
         asked->host.len = 0;
     if (!request->path.len || request->path.ptr[0] != '/') {
@@ -302,7 +305,7 @@ static const struct config_route *asked_find(const struct router *router, const 
 {
     const struct config_route *route = NULL;
 
-    if (asked->host.len && router->hosts.n) {
+    if (asked->host.len) {
         route = host_find(router, asked->host, asked, prefix_len);
         if (!route)
             route = wildcard_find(router, asked->host, asked, prefix_len);
@@ -317,7 +320,7 @@ const struct config_route *router_find(const struct router *router, const struct
     const struct config_route *route;
     size_t prefix_len = 0;
 
-    asked_fill(&asked, request);
+    asked_fill(&asked, request, router->hosts.n != 0);
     route = asked_find(router, &asked, &prefix_len);
     if (route)
         *rest = rest_after(&asked, prefix_len);
@@ -598,7 +601,7 @@ void router_explain(const struct router *router, const struct http_request *requ
     struct asked asked;
     size_t prefix_len;
 
-    asked_fill(&asked, request);
+    asked_fill(&asked, request, true);
     found = asked_find(router, &asked, &prefix_len);
     if (found) {
         print_route(out, found);

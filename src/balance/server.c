@@ -73,6 +73,7 @@ void server_came_up(struct server *server, uint64_t now_us)
         return;
     atomic_store_explicit(&server->up_since_us, now_us, memory_order_relaxed);
     atomic_store_explicit(&server->failures_in_row, 0, memory_order_relaxed);
+    atomic_store_explicit(&server->ejected_until_us, 0, memory_order_relaxed);
     atomic_store_explicit(&server->state, SERVER_UP, memory_order_release);
 }
 

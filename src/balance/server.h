@@ -85,7 +85,7 @@ static inline uint64_t server_load(const struct server *server)
 #define SERVER_WEIGHT_UNIT 1000u
 unsigned server_weight(const struct server *server, uint64_t now_us, uint64_t slow_start_us);
 
-/* What active checks found. Coming up begins a slow start and forgets failures; being up already changes
+/* What active checks found. Coming up begins a slow start, forgets failures and ends an ejection; being up already changes
  * nothing. */
 void server_came_up(struct server *server, uint64_t now_us);
 void server_went_down(struct server *server);

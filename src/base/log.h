@@ -1,7 +1,8 @@
 /* log.h - what the operator should read, one line on standard error.
  *
  * "2026-01-31T12:00:00.123Z warning balance: pool web: server a:80 is down: connection refused".
- * Control bytes in it become spaces, so that a line stays one. Any thread; a line is one write. Not for the hot path: requests go to the access log. */
+ * Control bytes in it become spaces, so that a line stays one. Any thread; a line is one write. Not for the hot path:
+ * requests go to the access log. */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 

@@ -10,6 +10,8 @@
 
 #include "fiber/stream.h"
 
+#define UNSENT_BYTES_MAX (256 * 1024)
+
 static ssize_t socket_read(struct stream *stream, void *bytes, size_t room, uint64_t deadline_us)
 {
     struct io *io = &stream->io;
@@ -185,6 +187,16 @@ static void remove_stale_file(const struct endpoint *endpoint)
     close(fd);
 }
 
+/* Connections inherit them. Without a limit on what waits to be sent, the kernel keeps megabytes for a reader that
+ * takes its time. */
+static void set_listener_options(int fd)
+{
+    int on = 1, unsent_max = UNSENT_BYTES_MAX;
+
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent_max, sizeof unsent_max);
+}
+
 int socket_listen(const struct endpoint *endpoint, int backlog)
 {
     int fd = open_socket(endpoint);
@@ -195,7 +207,7 @@ int socket_listen(const struct endpoint *endpoint, int backlog)
     if (endpoint->sa.sa_family == AF_UNIX)
         remove_stale_file(endpoint);
     else
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+        set_listener_options(fd);
     if (endpoint->sa.sa_family == AF_INET6) {
         bool any = memcmp(&endpoint->in6.sin6_addr, &in6addr_any, sizeof in6addr_any) == 0;
 

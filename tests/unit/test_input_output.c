@@ -467,7 +467,7 @@ static void a_peer_that_keeps_the_pace_is_not_given_up(void *arg)
     w.pace = (struct pace){.idle_us = 10 * US_PER_S, .grace_us = 10 * US_PER_MS, .min_rate = 1};
     peer = fiber_spawn("peer", hear_a_trickle, &w.wire);
     CHECK_EQUAL(output_put(&w.out, slice_of(bytes, 200)), 0);
-    CHECK_EQUAL(output_flush(&w.out), 0); /* 150 bytes at once are good for 150 seconds */
+    CHECK_EQUAL(output_flush(&w.out), 0); /* 150 bytes at once are good for one silence, which is 10 seconds */
     fiber_cancel_and_join(peer);
     free(bytes);
     writing_close(&w);
@@ -486,18 +486,34 @@ static void a_deadline_is_the_nearer_of_silence_and_rate(void *arg)
     CHECK_EQUAL(pace_deadline(&pace), now + 300);
     pace_moved(&pace, now - 400, 0);
     CHECK_EQUAL(pace_deadline(&pace), now + 1); /* over: soon, but not in the past */
-    pace_moved(&pace, now, 1);                  /* good for a tenth of a second */
+    pace_moved(&pace, now, 1);                  /* pays a tenth of a second */
     CHECK_EQUAL(pace_deadline(&pace), now + 1000);
     pace.idle_us = 0;
-    CHECK_EQUAL(pace_deadline(&pace), now + 100000 - 600);
+    CHECK_EQUAL(pace_deadline(&pace), now + 500 + 1000); /* paid ahead for one silence, no more */
     pace_start(&pace);
     CHECK_EQUAL(pace_deadline(&pace), now + 500);
     pace.min_rate = 0;
     CHECK_EQUAL(pace_deadline(&pace), NEVER);
     pace.idle_us = 7;
     CHECK_EQUAL(pace_deadline(&pace), now + 7);
-    pace = (struct pace){.min_rate = 1, .bytes = UINT64_MAX / 2};
-    CHECK(pace_deadline(&pace) > now);
+    pace = (struct pace){.min_rate = 1};
+    pace_moved(&pace, now, UINT64_MAX);
+    CHECK_EQUAL(pace_deadline(&pace), now + US_PER_S);
+}
+
+/* A burst first must not buy hours of trickling after it. */
+static void a_burst_does_not_pay_for_a_slow_rest(void *arg)
+{
+    struct pace pace = {.idle_us = 1000, .grace_us = 500, .min_rate = 1000};
+    uint64_t now = loop_now_us(), waited = 0;
+
+    (void)arg;
+    pace_moved(&pace, now, 1u << 20);
+    while (pace_deadline(&pace) > now + 1) { /* a byte is good for 1 ms, and takes 1.1 ms to come */
+        pace_moved(&pace, now - 1100, 1);
+        waited += 1100;
+    }
+    CHECK(waited <= (1000 + 500) * 11 + 1100);
 }
 
 int main(void)
@@ -521,6 +537,7 @@ int main(void)
         FIBER_TEST(a_peer_that_reads_nothing_is_given_up),
         FIBER_TEST(a_peer_that_reads_too_slowly_is_given_up),
         FIBER_TEST(a_peer_that_keeps_the_pace_is_not_given_up),
+        FIBER_TEST(a_burst_does_not_pay_for_a_slow_rest),
         FIBER_TEST(a_deadline_is_the_nearer_of_silence_and_rate),
     };
 
