@@ -1,8 +1,8 @@
 /* slab.h - blocks of 16 KiB, the one size that connections read into and exchanges live in.
  *
- * Each thread keeps a stack of free blocks, so that a request touches the system's allocator never and warm
- * memory always. A block is released by the thread that frees it, whichever took it. Sanitizer builds go
- * straight to malloc, so that each block's life is seen. Errors: NULL when there is no memory. */
+ * Each thread keeps its free blocks on a stack, so that a request touches the system's allocator never and warm
+ * memory always. A block is given back on the thread that took it. Sanitizer builds go straight to malloc, so that
+ * each block's life is seen. Errors: NULL when there is no memory. */
 #ifndef BASE_SLAB_H
 #define BASE_SLAB_H
 
@@ -24,7 +24,7 @@
 
 void *slab_take(void);
 void slab_give(void *block);
-/* Frees this thread's spare blocks: before the thread ends. */
+/* Gives this thread's memory back to the system, when no block is out: before the thread ends. */
 void slab_trim(void);
 
 #endif

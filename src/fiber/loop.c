@@ -74,8 +74,11 @@ static void run_fibers(struct loop *loop)
     struct list batch, *node;
 
     list_take_all(&batch, &loop->runnable);
-    while ((node = list_pop_front(&batch)))
+    while ((node = list_pop_front(&batch))) {
+        if (!list_empty(&batch))
+            fiber_prefetch(batch.next);
         fiber_enter(loop, fiber_of_run_node(node));
+    }
 }
 
 static void note_event(struct io *io, uint32_t events)

@@ -203,6 +203,9 @@ unsigned exchange_body_status(int error)
         return 413;
     case -ETIMEDOUT:
         return 408;
+    case -ENOMEM:
+    case -ECANCELED:
+        return 503;
     default:
         return 400;
     }

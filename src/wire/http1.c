@@ -258,8 +258,12 @@ static int add_coding(struct framing *framing, struct slice value, struct http1_
 
 /* What Connection says, gathered over all its lines. */
 struct connection {
-    bool close, keep_alive, upgrade, names_fields;
+    bool close, keep_alive, upgrade;
+    unsigned names; /* of fields */
 };
+
+/* Each name is looked for among all fields: a head full of names would cost more than it should. */
+#define CONNECTION_NAMES_MAX 32
 
 static void add_connection(struct connection *connection, struct slice list)
 {
@@ -273,7 +277,7 @@ static void add_connection(struct connection *connection, struct slice list)
         else if (slice_equal_nocase(part, SLICE("upgrade")))
             connection->upgrade = true;
         else if (part.len && !slice_equal_nocase(part, SLICE("te")))
-            connection->names_fields = true;
+            connection->names++;
     }
 }
 
@@ -297,25 +301,32 @@ static bool is_protected(const struct http_field *field)
     }
 }
 
-/* Marks the fields that Connection names. Returns false when a protected one is among them. */
+/* Marks the fields that Connection names, but protected ones. Returns false when one of those is among them. */
 static bool mark_named_fields(struct http_fields *fields)
 {
+    bool harmless = true;
+
     for (unsigned i = 0; i < fields->count; i++) {
         struct slice list = fields->at[i].value, part;
 
         if (fields->at[i].id != FIELD_CONNECTION)
             continue;
         while (slice_next_part(&list, ',', &part)) {
-            struct http_field named = {.name = part, .id = part.len ? field_id(part) : FIELD_OTHER};
+            struct http_field named = {.name = part};
 
-            if (is_protected(&named))
-                return false;
+            if (!part.len)
+                continue;
+            named.id = field_id(part);
+            if (is_protected(&named)) {
+                harmless = false;
+                continue;
+            }
             for (unsigned j = 0; j < fields->count; j++)
                 if (slice_equal_nocase(fields->at[j].name, part))
                     fields->at[j].hop_by_hop = true;
         }
     }
-    return true;
+    return harmless;
 }
 
 /* Upgrade without h2c, which must not reach a server behind a proxy's back. A slice cannot leave out a middle: a list
@@ -326,6 +337,8 @@ static struct slice upgrade_of(struct slice value)
     bool gap = false;
 
     while (slice_next_part(&list, ',', &part)) {
+        if (!part.len)
+            continue;
         if (slice_equal_nocase(part, SLICE("h2c"))) {
             gap = kept.len != 0;
             continue;
@@ -650,7 +663,9 @@ static int settle_request(struct http_request *request, const struct request_fac
                                      (request->body.kind == BODY_LENGTH && request->body.length)))
             return refuse(error, 400, "an Upgrade with a body");
     }
-    if (facts->connection.names_fields && !mark_named_fields(&request->fields))
+    if (facts->connection.names > CONNECTION_NAMES_MAX)
+        return refuse(error, 400, "Connection names too many fields");
+    if (facts->connection.names && !mark_named_fields(&request->fields))
         return refuse(error, 400, "Connection names a field that must not be dropped");
     return 0;
 }
@@ -771,8 +786,10 @@ int http1_parse_response(struct slice head, enum http_method asked, struct http_
     response->keep_alive =
         response->minor == 1 ? !connection.close : connection.keep_alive && !connection.close;
     response->upgrade = connection.upgrade ? upgrade : slice_of(NULL, 0);
-    if (connection.names_fields)
-        mark_named_fields(&response->fields); /* framing is written anew, so nothing named can harm it */
+    if (connection.names > CONNECTION_NAMES_MAX)
+        return refuse(error, 502, "Connection names too many fields");
+    if (connection.names)
+        mark_named_fields(&response->fields); /* what is protected stays: a server's word cannot harm it */
     return 0;
 }
 

@@ -646,6 +646,21 @@ static void what_is_refused_is_answered_and_nothing_after_it_is_read(void *arg)
     }
 }
 
+static void what_is_wrong_with_a_body_has_its_status(void *arg)
+{
+    static const struct {
+        int error;
+        unsigned status;
+    } rows[] = {
+        {-EBADMSG, 400}, {-ECONNRESET, 400}, {-ETIMEDOUT, 408},
+        {-EFBIG, 413},   {-ENOMEM, 503},     {-ECANCELED, 503},
+    };
+
+    (void)arg;
+    for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        CHECK_EQUAL(exchange_body_status(rows[i].error), rows[i].status);
+}
+
 static void a_body_that_grows_over_the_limit_is_refused(void *arg)
 {
     struct client client;
@@ -1150,6 +1165,7 @@ int main(void)
         FIBER_TEST(a_body_that_waits_for_leave_gets_it_or_the_connection_ends),
         FIBER_TEST(a_client_of_1_0_hears_no_interim_answer),
         FIBER_TEST(what_is_refused_is_answered_and_nothing_after_it_is_read),
+        FIBER_TEST(what_is_wrong_with_a_body_has_its_status),
         FIBER_TEST(a_body_that_grows_over_the_limit_is_refused),
         FIBER_TEST(a_head_that_is_not_whole_in_time_is_answered_408),
         FIBER_TEST(a_head_that_trickles_is_given_a_time_in_all),

@@ -208,6 +208,8 @@ static const struct good_request good_requests[] = {
     {"GET / HTTP/1.0\r\nConnection: x, Keep-Alive\r\n\r\n", "GET - / - 1.0 fields=1 plain keep none"},
     {"GET / HTTP/1.0\r\nConnection: keep-alive\r\nConnection: close\r\n\r\n",
      "GET - / - 1.0 fields=2 plain none"},
+    {GET_A "Connection: a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,,close,,a\r\n\r\n",
+     "GET a / - 1.1 fields=2 plain none"},
     {GET_A "Connection:, keep-alive,,\tclose ,\r\n\r\n", "GET a / - 1.1 fields=2 plain none"},
     {GET_A "TE: gzip;q=1, Trailers\r\nConnection: TE\r\n\r\n",
      "GET a / - 1.1 fields=3 plain keep trailers none"},
@@ -219,6 +221,8 @@ static const struct good_request good_requests[] = {
      "GET a / - 1.1 fields=3 plain keep upgrade=websocket none"},
     {GET_A "Upgrade: h2c, a, b, H2C\r\nConnection: upgrade\r\n\r\n",
      "GET a / - 1.1 fields=3 plain keep upgrade=a, b none"},
+    {GET_A "Upgrade: ,a, ,h2c\r\nConnection: upgrade\r\n\r\n",
+     "GET a / - 1.1 fields=3 plain keep upgrade=a none"},
     {GET_A "Upgrade: a, h2c, b\r\nConnection: upgrade\r\n\r\n", "GET a / - 1.1 fields=3 plain keep none"},
     {POST_A "Upgrade: h2c\r\nConnection: upgrade\r\nContent-Length: 5\r\n\r\n",
      "POST a / - 1.1 fields=4 plain keep length=5"},
@@ -373,6 +377,7 @@ struct refused {
 #define DOTS "a dot segment in the path"
 #define ESCAPE "a broken percent escape in the path"
 #define NUL_OR_OVERLONG "an escaped NUL or overlong UTF-8 in the path"
+#define X33_NAMES "a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a"
 #define PROTECTED "Connection names a field that must not be dropped"
 
 static const struct refused refused_requests[] = {
@@ -529,6 +534,7 @@ static const struct refused refused_requests[] = {
     {"H29", GET("Connection: X-Forwarded-Port\r\n"), 400, PROTECTED},
     {"H29", GET("Connection: X-Request-Id\r\n"), 400, PROTECTED},
     {"H29", GET("Connection: keep-alive,,Authorization ,\r\n"), 400, PROTECTED},
+    {"H29", GET("Connection: " X33_NAMES "\r\n"), 400, "Connection names too many fields"},
     {"H30", GET("Expect: 200-ok\r\n"), 417, "an expectation other than 100-continue"},
     {"H30", GET("Expect: 100-continue, x\r\n"), 417, "an expectation other than 100-continue"},
     {"H30", GET("Expect:\r\n"), 417, "an expectation other than 100-continue"},
@@ -898,6 +904,7 @@ static const struct refused refused_responses[] = {
     {"H33", ANSWER("Transfer-Encoding: chunked, chunked\r\n"), 502, NO_FRAME},
     {"H33", ANSWER("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"), 502,
      "more than one Transfer-Encoding"},
+    {"H29", ANSWER("Connection: " X33_NAMES "\r\n"), 502, "Connection names too many fields"},
     {"H33", ANSWER("X: y\rz\r\n"), 502, CONTROL},
     {"H33", ANSWER("X: y\0\r\n"), 502, CONTROL},
     {"H33", ANSWER("X : y\r\n"), 502, NO_COLON},
@@ -942,12 +949,14 @@ static void what_an_answers_connection_names_ends_here(void **state)
     struct parsed p;
 
     (void)state;
-    parse_response(&p, SLICE(OK_LINE "Connection: x-a\r\nX-A: 1\r\nX-B: 2\r\nTE: 3\r\nUpgrade: 4\r\n\r\n"),
-                   METHOD_GET);
+    parse_response(
+        &p,
+        SLICE(OK_LINE "Connection: host, x-a\r\nX-A: 1\r\nX-B: 2\r\nTE: 3\r\nUpgrade: 4\r\nHost: 5\r\n\r\n"),
+        METHOD_GET);
     assert_int_equal(p.result, 0);
-    assert_int_equal(p.response.fields.count, 5);
-    for (unsigned i = 0; i < 5; i++)
-        assert_int_equal(p.fields[i].hop_by_hop, i != 2);
+    assert_int_equal(p.response.fields.count, 6);
+    for (unsigned i = 0; i < 6; i++)
+        assert_int_equal(p.fields[i].hop_by_hop, i != 2 && i != 5);
     parsed_free(&p);
 }
 

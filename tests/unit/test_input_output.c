@@ -467,7 +467,8 @@ static void a_peer_that_keeps_the_pace_is_not_given_up(void *arg)
     w.pace = (struct pace){.idle_us = 10 * US_PER_S, .grace_us = 10 * US_PER_MS, .min_rate = 1};
     peer = fiber_spawn("peer", hear_a_trickle, &w.wire);
     CHECK_EQUAL(output_put(&w.out, slice_of(bytes, 200)), 0);
-    CHECK_EQUAL(output_flush(&w.out), 0); /* 150 bytes at once are good for one silence, which is 10 seconds */
+    CHECK_EQUAL(output_flush(&w.out),
+                0); /* 150 bytes at once are good for one silence, which is 10 seconds */
     fiber_cancel_and_join(peer);
     free(bytes);
     writing_close(&w);
