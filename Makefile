@@ -92,9 +92,9 @@ check-format: ## layout is what clang-format makes of it
 	$(say) "layout is what clang-format makes of it"
 	@clang-format --dry-run -Werror $(sources)
 
-check-tidy: build/asan/build.ninja ## clang-tidy finds nothing in src/
+check-tidy: build/tsan/build.ninja ## clang-tidy finds nothing in src/
 	$(say) "clang-tidy finds nothing in src/"
-	@run-clang-tidy -quiet -p build/asan "^$(CURDIR)/src/" >build/tidy.log 2>&1 || { cat build/tidy.log; exit 1; }
+	@run-clang-tidy -quiet -p build/tsan "^$(CURDIR)/src/" >build/tidy.log 2>&1 || { cat build/tidy.log; exit 1; }
 
 check-aarch64: build/aarch64/build.ninja ## everything compiles for aarch64 (it is not linked)
 	$(say) "everything compiles for aarch64"

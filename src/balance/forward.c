@@ -264,6 +264,10 @@ static bool relay_answer(struct forwarding *f, struct upstream *upstream,
     x->answer_body_bytes += body.bytes;
     if (x->connection->out.error)
         return false; /* the client has gone */
+    if (result == -ECANCELED) {
+        exchange_fail(x, 503, "the client left, or maitred stops");
+        return false;
+    }
     if (result < 0) {
         exchange_fail(x, 502, result == -EBADMSG ? body.why : "the server broke off its answer");
         atomic_fetch_add_explicit(&upstream->server->errors, 1, memory_order_relaxed);
@@ -309,7 +313,7 @@ static enum outcome judge_answer(struct forwarding *f, struct upstream *upstream
         return SETTLED;
     }
     if (error == -ECANCELED) {
-        exchange_fail(f->x, 503, "maitred stops");
+        exchange_fail(f->x, 503, "the client left, or maitred stops");
         return SETTLED;
     }
     if (!error)
@@ -401,7 +405,7 @@ static enum outcome attempt(struct forwarding *f, struct server *server, bool fr
     if (!error)
         return exchange_over(f, upstream);
     if (error == -ECANCELED || error == -ENOMEM) {
-        exchange_fail(f->x, 503, error == -ENOMEM ? "no memory" : "maitred stops");
+        exchange_fail(f->x, 503, error == -ENOMEM ? "no memory" : "the client left, or maitred stops");
         return SETTLED;
     }
     note_failure(f, server, 503,
@@ -422,7 +426,7 @@ static void fail_without_server(struct forwarding *f, int error)
     else if (error == -ETIMEDOUT)
         exchange_fail(f->x, 503, "over queue-timeout in line");
     else
-        exchange_fail(f->x, 503, error == -ENOMEM ? "no memory" : "maitred stops");
+        exchange_fail(f->x, 503, error == -ENOMEM ? "no memory" : "the client left, or maitred stops");
 }
 
 /* Whether, after this outcome, another server may be tried. */

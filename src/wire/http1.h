@@ -37,7 +37,6 @@ struct http1_chunked {
     uint64_t left; /* of this chunk's data */
     unsigned digits;
     uint32_t extension_bytes; /* of the whole body */
-    uint32_t trailer_bytes;
 };
 
 enum http1_chunk {
