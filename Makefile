@@ -10,7 +10,8 @@ PYTHON := /usr/bin/python3
 FUZZ_SECONDS ?= 60
 
 # The thread sanitizer cannot place its shadow where the kernel randomises more than it expects.
-NO_ASLR := $(shell setarch -R true 2>/dev/null && echo "--wrapper=setarch\ -R")
+no_aslr := $(shell setarch -R true 2>/dev/null && echo "setarch -R")
+NO_ASLR := $(if $(no_aslr),--wrapper='$(no_aslr)')
 
 sources = $$(find src tests fuzz bench -name '*.[ch]' 2>/dev/null)
 say = @printf '\n== %s\n'
@@ -32,7 +33,7 @@ build: build/release/build.ninja ## builds build/maitred
 test: ## installs what is missing and runs every check and test (about 10 minutes on 2 cores)
 	@tools/setup test
 	@$(MAKE) --no-print-directory check-includes check-sources check-format check-reference test-tools \
-		test-release test-asan test-tsan test-system test-system-asan check-tidy check-aarch64
+		test-release test-asan test-tsan test-system test-system-asan test-system-tsan check-tidy check-aarch64
 	$(say) "everything passed"
 
 bench: ## measures against nginx and haproxy on this machine
@@ -105,7 +106,7 @@ check-reference: build ## docs/reference.md is what the tables say
 	$(say) "docs/reference.md is what the tables say"
 	@build/maitred reference | diff -u docs/reference.md - || { echo "run \`make reference\`"; exit 1; }
 
-.PHONY: test-tools test-release test-asan test-tsan test-system test-system-asan
+.PHONY: test-tools test-release test-asan test-tsan test-system test-system-asan test-system-tsan
 test-tools: ## tests of the scripts in tools/
 	$(say) "tests of the scripts in tools/"
 	@$(pytest) tests/tools
@@ -134,3 +135,8 @@ test-system-asan: build/asan/build.ninja ## system tests: the address and undefi
 	$(say) "system tests: the address and undefined sanitizers"
 	@ninja --quiet -C build/asan
 	@MAITRED_BINARY=$(CURDIR)/build/asan/maitred $(pytest) tests/system
+
+test-system-tsan: build/tsan/build.ninja ## system tests of several threads: the thread sanitizer
+	$(say) "system tests of several threads: the thread sanitizer"
+	@ninja --quiet -C build/tsan
+	@MAITRED_BINARY=$(CURDIR)/build/tsan/maitred $(no_aslr) $(pytest) tests/system/test_threads.py
