@@ -5,7 +5,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#define PIPE_BYTES (256 * 1024)
+/* As much as anybody may ask for; who may not gets the usual 64 KiB. */
+#define PIPE_BYTES (1024 * 1024)
 #define PIPES_MAX 128
 #define STOCK_MAX 16
 

@@ -169,8 +169,8 @@ int body_write(struct body_writer *writer, struct slice piece)
 #define SPLICE_BYTES_MIN (64u * 1024)
 /* How much is moved at once; how much is waited for, so that a body that flows wakes us seldom; and how long: one that
  * trickles is passed on as it comes. */
-#define MOVE_BYTES (256u * 1024)
-#define GATHER_BYTES (128u * 1024)
+#define MOVE_BYTES (1024u * 1024)
+#define GATHER_BYTES (512u * 1024)
 #define GATHER_US (5 * US_PER_MS)
 
 struct move {
@@ -233,8 +233,8 @@ static int fill_pipe(struct move *move)
     reader->left -= (uint64_t)moved;
     reader->bytes += (uint64_t)moved;
     reader->done = reader->left == 0;
-    if (move->low_water == 1 && moved >= SPLICE_BYTES_MIN / 2 && reader->left > GATHER_BYTES)
-        set_low_water(move, GATHER_BYTES);
+    if (move->low_water == 1 && moved >= SPLICE_BYTES_MIN / 2 && reader->left >= SPLICE_BYTES_MIN)
+        set_low_water(move, reader->left < GATHER_BYTES ? (size_t)reader->left : GATHER_BYTES);
     return 0;
 }
 
