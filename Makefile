@@ -30,7 +30,7 @@ build: build/release/build.ninja ## builds build/maitred
 	@ninja -C build/release maitred
 	@ln -sfn release/maitred build/maitred
 
-test: ## installs what is missing and runs every check and test (about 10 minutes on 2 cores)
+test: ## installs what is missing and runs every check and test (about 5 minutes on 2 cores)
 	@tools/setup test
 	@$(MAKE) --no-print-directory check-includes check-sources check-format check-reference test-tools \
 		test-release test-asan test-tsan test-system test-system-asan test-system-tsan check-tidy check-aarch64
