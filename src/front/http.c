@@ -49,53 +49,62 @@ struct client {
 
 /* ---- one client -------------------------------------------------------------------------------------------- */
 
-/* Sends the client elsewhere: {host}, {uri} (path and query) and {rest} (behind the route's prefix) are filled in.
- * What they stand for was checked to hold no space or control byte. */
+#define LOCATION_BYTES_MAX (64u * 1024)
+
+/* The next piece of a redirect: a placeholder's value, with the query behind it where it stands for a path, or one
+ * byte as it is. What placeholders stand for was checked to hold no space or control byte. */
+static struct slice take_piece(struct slice *pattern, const struct exchange *x, struct slice rest,
+                               bool *is_path)
+{
+    const struct {
+        struct slice name, value;
+        bool is_path;
+    } placeholders[] = {
+        {SLICE("{host}"), x->request.authority, false},
+        {SLICE("{uri}"), x->request.path, true},
+        {SLICE("{rest}"), rest, true},
+    };
+
+    for (size_t i = 0; i < sizeof placeholders / sizeof placeholders[0]; i++) {
+        if (!slice_starts_with(*pattern, placeholders[i].name))
+            continue;
+        slice_drop(pattern, placeholders[i].name.len);
+        *is_path = placeholders[i].is_path;
+        return placeholders[i].value;
+    }
+    *is_path = false;
+    return slice_take(pattern, 1);
+}
+
+static bool append(char *location, size_t *n, struct slice s)
+{
+    if (s.len > LOCATION_BYTES_MAX - *n)
+        return false;
+    if (s.len)
+        memcpy(location + *n, s.ptr, s.len);
+    *n += s.len;
+    return true;
+}
+
+/* Sends the client elsewhere. */
 static void redirect(struct exchange *x, const struct config_route *route, struct slice rest)
 {
-    struct slice pattern = slice_from_text(route->redirect), query = x->request.query;
-    size_t most =
-        pattern.len + 2 * (x->request.authority.len + x->request.path.len + query.len + 32) * pattern.len;
-    char *location;
+    struct slice pattern = slice_from_text(route->redirect);
+    char *location = arena_alloc(&x->arena, LOCATION_BYTES_MAX);
+    bool fits = location != NULL;
     size_t n = 0;
 
-    most = most > 64 * 1024 ? 64 * 1024 : most;
-    location = arena_alloc(&x->arena, most);
-    for (size_t i = 0; location && i < pattern.len;) {
-        struct slice from = slice_of(pattern.ptr + i, pattern.len - i), part = slice_of(from.ptr, 1),
-                     tail = {0};
-        size_t step = 1;
+    while (fits && pattern.len) {
+        bool is_path;
 
-        if (slice_starts_with(from, SLICE("{host}"))) {
-            part = x->request.authority;
-            step = 6;
-        } else if (slice_starts_with(from, SLICE("{uri}"))) {
-            part = x->request.path;
-            tail = query;
-            step = 5;
-        } else if (slice_starts_with(from, SLICE("{rest}"))) {
-            part = rest;
-            tail = query;
-            step = 6;
-        }
-        if (part.len + tail.len + 1 > most - n) {
-            location = NULL;
-            break;
-        }
-        memcpy(location + n, part.ptr, part.len);
-        n += part.len;
-        if (tail.ptr) {
-            location[n++] = '?';
-            memcpy(location + n, tail.ptr, tail.len);
-            n += tail.len;
-        }
-        i += step;
+        fits = append(location, &n, take_piece(&pattern, x, rest, &is_path));
+        if (fits && is_path && x->request.query.ptr)
+            fits = append(location, &n, SLICE("?")) && append(location, &n, x->request.query);
     }
-    if (!location) {
-        exchange_fail(x, 414, "a redirect over the room for it");
-        return;
-    }
-    exchange_redirect(x, route->status, slice_of(location, n));
+    if (fits)
+        exchange_redirect(x, route->status, slice_of(location, n));
+    else
+        exchange_fail(x, location ? 414 : 503, location ? "a redirect over 64 KiB" : "no memory");
 }
 
 static void serve_route(struct client *client, struct exchange *x)
