@@ -87,9 +87,9 @@ static void run_fibers(struct loop *loop)
 
 static void note_event(struct io *io, uint32_t events)
 {
-    if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
+    if (events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
         io->ready |= IO_READABLE;
-        if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+        if (events & (EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) /* reads stop short at urgent data, too */
             io->ready |= IO_HUNG_UP;
     }
     if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) {
@@ -188,7 +188,7 @@ unsigned loop_fibers(const struct loop *loop)
 
 static uint32_t epoll_mask(unsigned directions)
 {
-    return EPOLLET | (directions & IO_READABLE ? EPOLLIN | EPOLLRDHUP : 0u) |
+    return EPOLLET | (directions & IO_READABLE ? EPOLLIN | EPOLLPRI | EPOLLRDHUP : 0u) |
            (directions & IO_WRITABLE ? (uint32_t)EPOLLOUT : 0u);
 }
 
@@ -196,8 +196,8 @@ int io_watch(struct io *io, int fd, unsigned directions, bool exclusive)
 {
     struct epoll_event event = {.events = epoll_mask(directions), .data.ptr = io};
 
-    if (exclusive) /* EPOLLRDHUP is not allowed with it */
-        event.events = (event.events & ~(uint32_t)EPOLLRDHUP) | EPOLLEXCLUSIVE;
+    if (exclusive) /* those are not allowed with it */
+        event.events = (event.events & ~(uint32_t)(EPOLLRDHUP | EPOLLPRI)) | EPOLLEXCLUSIVE;
     *io = (struct io){.fd = fd, .watched = (uint8_t)directions};
     return epoll_ctl(this_loop->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
 }

@@ -27,7 +27,8 @@ uint64_t loop_deadline(uint64_t timeout_us);
 struct mailbox *loop_mailbox(struct loop *loop);
 unsigned loop_fibers(const struct loop *loop);
 
-/* A descriptor that the loop watches, edge-triggered. At most one fiber waits for each direction. */
+/* A descriptor that the loop watches, edge-triggered. At most one fiber waits for each direction. IO_HUNG_UP: the other
+ * side has finished, or sent urgent data: a short read does not prove that nothing more is there. */
 enum { IO_READABLE = 1, IO_WRITABLE = 2, IO_HUNG_UP = 4 };
 
 struct io {

@@ -1,23 +1,15 @@
-/* resolve.c - see resolve.h.
- *
- * The thread and the waiting fiber share a job with two references, because either may be done first: a fiber
- * that stops waiting leaves the thread to finish, and the answer is dropped. */
+/* resolve.c - see resolve.h. */
 #include "fiber/resolve.h"
 
 #include <errno.h>
 #include <netdb.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "fiber/loop.h"
+#include "fiber/offload.h"
 
-struct job {
-    struct message message; /* first the loop's thread asks, then this brings the answer back */
-    struct mailbox *home;
-    struct fiber *waiter; /* touched by the loop's thread only; NULL: nobody waits any more */
-    bool answered;
+struct look_up {
+    struct offload job;
     char host[ADDRESS_TEXT_MAX];
     uint16_t port;
     int error;
@@ -78,89 +70,46 @@ static int error_of(int code)
     }
 }
 
-static void *look_up(void *arg)
+static void look_up(struct offload *job)
 {
-    struct job *job = arg;
-    struct mailbox *home = job->home;
+    struct look_up *l = container_of(job, struct look_up, job);
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
     struct addrinfo *list = NULL;
-    int code = getaddrinfo(job->host, NULL, &hints, &list);
+    int code = getaddrinfo(l->host, NULL, &hints, &list);
 
     if (code != 0) {
-        job->error = error_of(code);
-    } else {
-        collect(&job->resolved, list, job->port);
-        drop_repeats(&job->resolved);
-        job->error = job->resolved.count ? 0 : -ENOENT;
-        freeaddrinfo(list);
-    }
-    mailbox_send(home, &job->message); /* the job is the loop's from here */
-    mailbox_unref(home);
-    return NULL;
-}
-
-static void job_drop(struct message *message)
-{
-    free(container_of(message, struct job, message));
-}
-
-static void job_deliver(struct message *message)
-{
-    struct job *job = container_of(message, struct job, message);
-
-    if (!job->waiter) {
-        free(job);
+        l->error = error_of(code);
         return;
     }
-    job->answered = true;
-    fiber_wake(job->waiter);
+    collect(&l->resolved, list, l->port);
+    drop_repeats(&l->resolved);
+    l->error = l->resolved.count ? 0 : -ENOENT;
+    freeaddrinfo(list);
 }
 
-static int start(struct job *job)
+static void free_look_up(struct offload *job)
 {
-    pthread_t thread;
-    sigset_t all, before;
-    int error;
-
-    sigfillset(&all); /* signals are the main thread's */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    mailbox_ref(job->home);
-    error = pthread_create(&thread, NULL, look_up, job);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (error) {
-        mailbox_unref(job->home);
-        return -error;
-    }
-    pthread_detach(thread);
-    return 0;
+    free(container_of(job, struct look_up, job));
 }
 
 int resolve_name(const char *host, uint16_t port, struct resolved *resolved, uint64_t deadline_us)
 {
-    struct job *job = calloc(1, sizeof *job);
+    struct look_up *l = calloc(1, sizeof *l);
     int error;
 
-    if (!job)
+    if (!l)
         return -ENOMEM;
-    job->message = (struct message){.deliver = job_deliver, .drop = job_drop};
-    job->home = loop_mailbox(loop_self());
-    job->waiter = fiber_self();
-    job->port = port;
-    strncpy(job->host, host, sizeof job->host - 1);
-    error = start(job);
-    if (error) {
-        free(job);
-        return error;
-    }
-    while (!job->answered) {
-        error = fiber_park(deadline_us);
-        if (error && !job->answered) {
-            job->waiter = NULL; /* the answer frees it */
-            return error;
-        }
-    }
-    error = job->error;
-    *resolved = job->resolved;
-    free(job);
+    l->job.work = look_up;
+    l->job.free = free_look_up;
+    l->port = port;
+    strncpy(l->host, host, sizeof l->host - 1);
+    error = offload_run(&l->job, deadline_us);
+    if (error == -ETIMEDOUT || error == -ECANCELED)
+        return error; /* the answer, when it comes, is dropped */
+    if (!error)
+        error = l->error;
+    if (!error)
+        *resolved = l->resolved;
+    free(l);
     return error;
 }

@@ -87,7 +87,8 @@ static void socket_shut_down(struct stream *stream, bool both)
 static void socket_close(struct stream *stream)
 {
     assert(!stream->io.reader && !stream->io.writer);
-    close(stream->io.fd); /* which ends the watch, too */
+    io_forget(&stream->io); /* a fork that is not another program yet would keep the watch alive */
+    close(stream->io.fd);
     stream->io.fd = -1;
 }
 
@@ -109,6 +110,13 @@ int stream_from_socket(struct stream *stream, int fd)
     if (error)
         close(fd);
     return error;
+}
+
+void stream_local_endpoint(const struct stream *stream, struct endpoint *endpoint)
+{
+    *endpoint = (struct endpoint){.len = sizeof *endpoint - offsetof(struct endpoint, sa)};
+    if (stream->kind != &stream_socket_kind || getsockname(stream->io.fd, &endpoint->sa, &endpoint->len) != 0)
+        endpoint->sa.sa_family = AF_UNSPEC;
 }
 
 void stream_reset_on_close(struct stream *stream)
@@ -164,10 +172,13 @@ int stream_connect(struct stream *stream, const struct endpoint *endpoint, uint6
         return error;
     }
     error = io_watch(&stream->io, fd, IO_READABLE | IO_WRITABLE, false);
-    if (!error)
-        error = wait_connected(&stream->io, deadline_us);
-    if (error)
+    if (error) {
         close(fd);
+        return error;
+    }
+    error = wait_connected(&stream->io, deadline_us);
+    if (error)
+        socket_close(stream);
     return error;
 }
 
@@ -195,6 +206,16 @@ static void set_listener_options(int fd)
 
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent_max, sizeof unsent_max);
+}
+
+void socket_adopt_listener(int fd, int backlog)
+{
+    int on = 1;
+
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on,
+               sizeof on); /* fails on a unix socket, which needs none of it */
+    set_listener_options(fd);
+    listen(fd, backlog);
 }
 
 int socket_listen(const struct endpoint *endpoint, int backlog)

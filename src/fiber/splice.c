@@ -5,13 +5,21 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-/* As much as anybody may ask for; who may not gets the usual 64 KiB. */
+/* As much as anybody may ask for; who may not gets the usual 64 KiB, or, where the user's pipes have all the memory
+ * that they may, two pages, which are not worth it. */
 #define PIPE_BYTES (1024 * 1024)
+#define PIPE_BYTES_MIN (64 * 1024)
 #define PIPES_MAX 128
 #define STOCK_MAX 16
 
 static _Thread_local struct splice_pipe stock[STOCK_MAX];
 static _Thread_local unsigned n_stock, n_out;
+
+static void close_pipe(struct splice_pipe *pipe)
+{
+    close(pipe->in);
+    close(pipe->out);
+}
 
 int splice_pipe_take(struct splice_pipe *pipe)
 {
@@ -26,16 +34,13 @@ int splice_pipe_take(struct splice_pipe *pipe)
         return -EMFILE;
     if (pipe2(fds, O_NONBLOCK | O_CLOEXEC) != 0)
         return -errno;
-    fcntl(fds[1], F_SETPIPE_SZ, PIPE_BYTES); /* a smaller one works too */
     *pipe = (struct splice_pipe){.in = fds[1], .out = fds[0]};
+    if (fcntl(pipe->in, F_SETPIPE_SZ, PIPE_BYTES) < 0 && fcntl(pipe->in, F_GETPIPE_SZ) < PIPE_BYTES_MIN) {
+        close_pipe(pipe);
+        return -EMFILE;
+    }
     n_out++;
     return 0;
-}
-
-static void close_pipe(struct splice_pipe *pipe)
-{
-    close(pipe->in);
-    close(pipe->out);
 }
 
 void splice_pipe_give(struct splice_pipe *pipe)
@@ -58,51 +63,65 @@ bool splice_possible(const struct stream *from, const struct stream *to)
     return from->kind == &stream_socket_kind && to->kind == &stream_socket_kind;
 }
 
+ssize_t splice_in_now(struct splice_pipe *pipe, struct stream *from, size_t n)
+{
+    ssize_t moved;
+
+    do
+        moved = splice(from->io.fd, NULL, pipe->in, NULL, n, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    while (moved < 0 && errno == EINTR);
+    if (moved >= 0) {
+        pipe->held += (size_t)moved;
+        return moved;
+    }
+    if (errno == EAGAIN) /* the pipe is empty: it is the socket that has nothing */
+        from->io.ready &= (uint8_t)~IO_READABLE;
+    return -errno;
+}
+
 ssize_t splice_in(struct splice_pipe *pipe, struct stream *from, size_t n, uint64_t deadline_us)
 {
-    struct io *io = &from->io;
+    ssize_t moved;
 
-    for (;;) {
-        ssize_t moved;
-        int error = io_wait_readable(io, deadline_us);
+    do {
+        int error = io_wait_readable(&from->io, deadline_us);
 
         if (error)
             return error;
-        moved = splice(io->fd, NULL, pipe->in, NULL, n, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
-        if (moved >= 0) {
-            pipe->held += (size_t)moved;
-            return moved;
-        }
-        if (errno == EAGAIN) /* the pipe is empty: it is the socket that has nothing */
-            io->ready &= (uint8_t)~IO_READABLE;
-        else if (errno != EINTR)
-            return -errno;
+        moved = splice_in_now(pipe, from, n);
+    } while (moved == -EAGAIN);
+    return moved;
+}
+
+ssize_t splice_out_now(struct splice_pipe *pipe, struct stream *to)
+{
+    ssize_t moved;
+
+    do
+        moved = splice(pipe->out, NULL, to->io.fd, NULL, pipe->held, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    while (moved < 0 && errno == EINTR);
+    if (moved == 0)
+        return -EIO; /* the pipe holds something: the kernel should have moved it */
+    if (moved > 0) {
+        pipe->held -= (size_t)moved;
+        return moved;
     }
+    if (errno == EAGAIN)
+        to->io.ready &= (uint8_t)~IO_WRITABLE;
+    return -errno;
 }
 
 ssize_t splice_out(struct splice_pipe *pipe, struct stream *to, uint64_t deadline_us)
 {
-    struct io *io = &to->io;
+    ssize_t moved;
 
-    for (;;) {
-        ssize_t moved = splice(pipe->out, NULL, io->fd, NULL, pipe->held, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
-        int error;
+    while ((moved = splice_out_now(pipe, to)) == -EAGAIN) {
+        int error = io_wait_writable(&to->io, deadline_us);
 
-        if (moved > 0) {
-            pipe->held -= (size_t)moved;
-            return moved;
-        }
-        if (moved == 0)
-            return -EIO; /* the pipe holds something: the kernel should have moved it */
-        if (errno == EINTR)
-            continue;
-        if (errno != EAGAIN)
-            return -errno;
-        io->ready &= (uint8_t)~IO_WRITABLE;
-        error = io_wait_writable(io, deadline_us);
         if (error)
             return error;
     }
+    return moved;
 }
 
 void splice_low_water(struct stream *from, size_t n)

@@ -26,6 +26,10 @@ bool splice_possible(const struct stream *from, const struct stream *to);
 ssize_t splice_in(struct splice_pipe *pipe, struct stream *from, size_t n, uint64_t deadline_us);
 /* Some of what the pipe holds: how many (at least 1), or a negative errno. */
 ssize_t splice_out(struct splice_pipe *pipe, struct stream *to, uint64_t deadline_us);
+/* The same without waiting: -EAGAIN when there is nothing to read, or no room; the stream is then known not to be
+ * ready. */
+ssize_t splice_in_now(struct splice_pipe *pipe, struct stream *from, size_t n);
+ssize_t splice_out_now(struct splice_pipe *pipe, struct stream *to);
 
 /* From now on from only counts as readable with n bytes (or its end): fewer wake-ups for a stream that flows. What
  * is there already may be less, so the next read looks. 1 is what every socket has. */

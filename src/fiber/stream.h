@@ -6,6 +6,7 @@
 #ifndef FIBER_STREAM_H
 #define FIBER_STREAM_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -80,6 +81,8 @@ extern const struct stream_kind stream_socket_kind;
 
 /* Takes over a connected, non-blocking socket. 0, or a negative errno with the socket closed. */
 int stream_from_socket(struct stream *stream, int fd);
+/* The address of this side of a socket; AF_UNSPEC when there is none. */
+void stream_local_endpoint(const struct stream *stream, struct endpoint *endpoint);
 /* A reset instead of an end, when it is closed: the other side must not take what it has for whole. */
 void stream_reset_on_close(struct stream *stream);
 
@@ -89,9 +92,17 @@ int stream_memory_pair(struct stream *a, struct stream *b, size_t room);
 /* Connects to endpoint. */
 int stream_connect(struct stream *stream, const struct endpoint *endpoint, uint64_t deadline_us);
 
+/* An error that says something about this machine (no memory, no descriptors) and nothing about the other side. */
+static inline bool stream_error_is_ours(int error)
+{
+    return error == -ENOMEM || error == -ENOBUFS || error == -EMFILE || error == -ENFILE;
+}
+
 /* A listening socket, non-blocking, or a negative errno. A unix socket's old file is replaced when nobody
  * answers on it. */
 int socket_listen(const struct endpoint *endpoint, int backlog);
+/* One that was made elsewhere gets the options and the backlog that ours have. */
+void socket_adopt_listener(int fd, int backlog);
 /* The next connection of a watched listener: a socket, or a negative errno. *peer is filled. */
 int socket_accept(struct io *listener, struct endpoint *peer, uint64_t deadline_us);
 

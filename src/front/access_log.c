@@ -3,19 +3,20 @@
  * Buffers travel in one bounded queue under a mutex that is held for a pointer's work only. */
 #include "front/access_log.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/json.h"
 #include "base/log.h"
 
 #define CHUNK_BYTES (64u * 1024)
 #define CHUNKS_WAITING_MAX 64
-#define LINE_BYTES_MAX (24u * 1024) /* what the limits below can grow to when every byte is escaped */
+#define LINE_BYTES_MAX (28u * 1024) /* what the limits below can grow to when every byte is escaped */
 #define PATH_BYTES_MAX 2048
 #define AGENT_BYTES_MAX 512
 #define TEXT_BYTES_MAX 256
@@ -254,79 +255,13 @@ void access_log_buffer_close(struct access_log_buffer *buffer)
 
 /* ---- a line ------------------------------------------------------------------------------------------------ */
 
-/* The caller has made sure of LINE_BYTES_MAX. */
-struct line {
-    char *at;
-};
-
-static void put(struct line *line, struct slice s)
+/* At most max bytes of s, in whatever encoding they came. */
+static void put_text(struct json *line, struct slice s, size_t max)
 {
-    memcpy(line->at, s.ptr, s.len);
-    line->at += s.len;
+    json_put_bytes(line, slice_of(s.ptr, s.len < max ? s.len : max));
 }
 
-static void put_u64(struct line *line, uint64_t value)
-{
-    char digits[20];
-    size_t at = sizeof digits;
-
-    do
-        digits[--at] = (char)('0' + value % 10);
-    while (value /= 10);
-    put(line, slice_of(digits + at, sizeof digits - at));
-}
-
-/* Milliseconds with three decimals, from microseconds. */
-static void put_ms(struct line *line, uint64_t us)
-{
-    uint64_t part = us % 1000;
-    char decimals[4] = {'.', (char)('0' + part / 100), (char)('0' + part / 10 % 10), (char)('0' + part % 10)};
-
-    put_u64(line, us / 1000);
-    put(line, slice_of(decimals, sizeof decimals));
-}
-
-/* At most max bytes of s. Bytes that are not plain ASCII are written as \u00XX: a line is valid JSON whatever came. */
-static void put_text(struct line *line, struct slice s, size_t max)
-{
-    *line->at++ = '"';
-    for (size_t i = 0; i < s.len && i < max; i++) {
-        unsigned char c = (unsigned char)s.ptr[i];
-
-        if (c == '"' || c == '\\') {
-            *line->at++ = '\\';
-            *line->at++ = (char)c;
-        } else if (c >= 0x20 && c < 0x7f) {
-            *line->at++ = (char)c;
-        } else {
-            put(line, SLICE("\\u00"));
-            *line->at++ = "0123456789abcdef"[c >> 4];
-            *line->at++ = "0123456789abcdef"[c & 15];
-        }
-    }
-    *line->at++ = '"';
-}
-
-static void put_time(struct line *line)
-{
-    uint64_t now_us = clock_wall_us();
-    time_t seconds = (time_t)(now_us / US_PER_S);
-    uint64_t ms = now_us / US_PER_MS % 1000;
-    char tail[6] = {'.', (char)('0' + ms / 100), (char)('0' + ms / 10 % 10), (char)('0' + ms % 10), 'Z', '"'};
-    static _Thread_local time_t made;
-    static _Thread_local char text[20];
-    struct tm tm;
-
-    if (seconds != made) {
-        gmtime_r(&seconds, &tm);
-        strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
-        made = seconds;
-    }
-    put(line, slice_of(text, 19));
-    put(line, slice_of(tail, sizeof tail));
-}
-
-static void put_request(struct line *line, const struct exchange *x)
+static void put_request(struct json *line, const struct exchange *x)
 {
     const struct http_request *r = &x->request;
     const struct http_field *agent = NULL;
@@ -336,55 +271,68 @@ static void put_request(struct line *line, const struct exchange *x)
     for (unsigned i = 0; i < r->fields.count; i++)
         if (r->fields.at[i].id == FIELD_USER_AGENT)
             agent = &r->fields.at[i];
-    put(line, SLICE(",\"request_id\":"));
+    json_key(line, "request_id");
     put_text(line, exchange_request_id(x), TEXT_BYTES_MAX);
-    put(line, SLICE(",\"client_ip\":"));
+    json_key(line, "client_ip");
     put_text(line, slice_of(ip, ip_len), TEXT_BYTES_MAX);
-    put(line, SLICE(",\"method\":"));
+    json_key(line, "method");
     put_text(line, r->method, TEXT_BYTES_MAX);
-    put(line, SLICE(",\"host\":"));
+    json_key(line, "host");
     put_text(line, r->authority, TEXT_BYTES_MAX);
-    put(line, SLICE(",\"path\":"));
+    json_key(line, "path");
     put_text(line, r->path, PATH_BYTES_MAX);
     if (r->query.ptr) {
-        put(line, SLICE(",\"query\":"));
+        json_key(line, "query");
         put_text(line, r->query, AGENT_BYTES_MAX);
     }
-    put(line, r->minor == 0 ? SLICE(",\"proto\":\"HTTP/1.0\"") : SLICE(",\"proto\":\"HTTP/1.1\""));
+    json_key(line, "proto");
+    json_put_string(line, r->minor == 0 ? SLICE("HTTP/1.0") : SLICE("HTTP/1.1"));
     if (agent) {
-        put(line, SLICE(",\"user_agent\":"));
+        json_key(line, "user_agent");
         put_text(line, agent->value, AGENT_BYTES_MAX);
     }
 }
 
-static void put_line(struct line *line, const struct exchange *x)
+static void begin_line(struct json *line)
 {
-    put(line, SLICE("{\"ts\":\""));
-    put_time(line);
+    json_put_object(line);
+    json_key(line, "ts");
+    json_put_time(line, clock_wall_us());
+}
+
+static void end_line(struct json *line)
+{
+    json_put_end(line);
+    json_put(line, SLICE("\n"));
+}
+
+static void put_line(struct json *line, const struct exchange *x)
+{
+    begin_line(line);
     put_request(line, x);
-    put(line, SLICE(",\"status\":"));
-    put_u64(line, x->status);
-    put(line, SLICE(",\"bytes_in\":"));
-    put_u64(line, x->body.bytes);
-    put(line, SLICE(",\"bytes_out\":"));
-    put_u64(line, x->answer_body_bytes);
-    put(line, SLICE(",\"duration_ms\":"));
-    put_ms(line, loop_now_us() - x->start_us);
+    json_key(line, "status");
+    json_put_u64(line, x->status);
+    json_key(line, "bytes_in");
+    json_put_u64(line, x->body.bytes);
+    json_key(line, "bytes_out");
+    json_put_u64(line, x->answer_body_bytes);
+    json_key(line, "duration_ms");
+    json_put_ms(line, loop_now_us() - x->start_us);
     if (x->upstream.len) {
-        put(line, SLICE(",\"upstream\":"));
+        json_key(line, "upstream");
         put_text(line, x->upstream, TEXT_BYTES_MAX);
-        put(line, SLICE(",\"upstream_ms\":"));
-        put_ms(line, x->upstream_us);
-        put(line, SLICE(",\"queue_ms\":"));
-        put_ms(line, x->queue_us);
-        put(line, SLICE(",\"retries\":"));
-        put_u64(line, x->retries);
+        json_key(line, "upstream_ms");
+        json_put_ms(line, x->upstream_us);
+        json_key(line, "queue_ms");
+        json_put_ms(line, x->queue_us);
+        json_key(line, "retries");
+        json_put_u64(line, x->retries);
     }
     if (x->note) {
-        put(line, SLICE(",\"error\":"));
+        json_key(line, "error");
         put_text(line, slice_from_text(x->note), TEXT_BYTES_MAX);
     }
-    put(line, SLICE("}\n"));
+    end_line(line);
 }
 
 static bool make_room(struct access_log_buffer *buffer)
@@ -403,21 +351,23 @@ static bool make_room(struct access_log_buffer *buffer)
 
 void access_log_put(struct access_log_buffer *buffer, const struct exchange *x)
 {
-    struct line line;
+    struct json line;
+    bool whole;
 
     if (!make_room(buffer)) {
         buffer->dropped++;
         return;
     }
-    line.at = buffer->chunk->bytes + buffer->chunk->len;
+    json_init(&line, buffer->chunk->bytes + buffer->chunk->len, CHUNK_BYTES - buffer->chunk->len, NULL, NULL);
     if (buffer->dropped) {
-        put(&line, SLICE("{\"ts\":\""));
-        put_time(&line);
-        put(&line, SLICE(",\"dropped_lines\":"));
-        put_u64(&line, buffer->dropped);
-        put(&line, SLICE("}\n"));
+        begin_line(&line);
+        json_key(&line, "dropped_lines");
+        json_put_u64(&line, buffer->dropped);
+        end_line(&line);
         buffer->dropped = 0;
     }
     put_line(&line, x);
-    buffer->chunk->len = (size_t)(line.at - buffer->chunk->bytes);
+    whole = json_finish(&line);
+    assert(whole); /* make_room saw to LINE_BYTES_MAX */
+    buffer->chunk->len += json_text(&line).len;
 }

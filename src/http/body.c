@@ -230,6 +230,7 @@ static int fill_pipe(struct move *move)
     if (moved <= 0)
         return moved < 0 ? (int)moved : -ECONNRESET;
     pace_moved(reader->pace, start_us, (uint64_t)moved);
+    reader->in->received += (uint64_t)moved;
     reader->left -= (uint64_t)moved;
     reader->bytes += (uint64_t)moved;
     reader->done = reader->left == 0;

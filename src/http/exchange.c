@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/rng.h"
+#include "fiber/relay.h"
 
 /* How much of an unread body is read away to keep a connection that was answered early. */
 #define DRAIN_BYTES_MAX (64u * 1024)
@@ -394,17 +395,6 @@ enum close_reason exchange_finish(struct exchange *x)
 
 /* ---- tunnel ------------------------------------------------------------------------------------------------ */
 
-struct tunnel {
-    uint64_t idle_us, last_us; /* when anything moved, either way */
-};
-
-struct tunnel_way {
-    struct tunnel *tunnel;
-    struct stream *from, *to;
-    struct http_input *in; /* what was read of from already, and the block while bytes are on the move */
-    uint64_t bytes;
-};
-
 static void rebase(struct slice *s, struct slice from, struct slice to)
 {
     uintptr_t at = (uintptr_t)s->ptr - (uintptr_t)from.ptr;
@@ -436,89 +426,38 @@ static int move_request(struct exchange *x)
     return 0;
 }
 
-static uint64_t tunnel_deadline(const struct tunnel *tunnel)
+static void drop_input(void *in)
 {
-    return tunnel->idle_us ? tunnel->last_us + tunnel->idle_us : NEVER;
+    input_drop(in);
 }
 
-static int wait_input(struct tunnel_way *way)
+static void hand_over(struct relay_way *way, struct http_input *in)
 {
-    struct tunnel *tunnel = way->tunnel;
-
-    for (;;) {
-        int error = stream_wait_readable(way->from, tunnel_deadline(tunnel));
-
-        if (error != -ETIMEDOUT || loop_now_us() >= tunnel_deadline(tunnel))
-            return error;
-    }
-}
-
-static ssize_t fill_way(struct tunnel_way *way)
-{
-    int error;
-
-    if (!input_empty(way->in))
-        return 1;
-    input_drop(way->in); /* an idle way holds no block */
-    error = wait_input(way);
-    if (!error)
-        error = input_open(way->in);
-    return error ? error : input_fill(way->in, tunnel_deadline(way->tunnel));
-}
-
-static int pump_bytes(struct tunnel_way *way)
-{
-    for (;;) {
-        ssize_t n = fill_way(way);
-        struct slice bytes;
-        int error;
-
-        if (n <= 0)
-            return (int)n;
-        bytes = input_bytes(way->in);
-        error = stream_write_all(way->to, bytes.ptr, bytes.len, loop_deadline(way->tunnel->idle_us));
-        if (error)
-            return error;
-        input_take(way->in, bytes.len);
-        way->bytes += bytes.len;
-        way->tunnel->last_us = loop_now_us();
-    }
-}
-
-/* One way until its end, which is passed on; a failure ends the other way as well. */
-static void pump_way(void *arg)
-{
-    struct tunnel_way *way = arg;
-
-    if (pump_bytes(way) == 0) {
-        stream_shut_down(way->to);
-        return;
-    }
-    stream_abort(way->from);
-    stream_abort(way->to);
+    if (!input_empty(in))
+        way->pending = input_bytes(in);
+    way->release = drop_input;
+    way->owner = in;
 }
 
 void exchange_tunnel(struct exchange *x, struct stream *other, struct http_input *other_in, uint64_t idle_us)
 {
     struct http_connection *c = x->connection;
-    struct tunnel tunnel = {.idle_us = idle_us, .last_us = loop_now_us()};
-    struct tunnel_way up = {.tunnel = &tunnel, .from = &c->stream, .to = other, .in = &c->in};
-    struct tunnel_way down = {.tunnel = &tunnel, .from = other, .to = &c->stream, .in = other_in};
-    struct fiber *fiber;
+    struct relay relay;
 
     x->tunnelled = true;
     x->close = true;
-    c->stream.io.on_input = NULL; /* in a tunnel, the end of one way is not the end */
     if (move_request(x) != 0)
         return;
-    c->in.keep = other_in->keep = 0;
+    if (x->on_tunnel)
+        x->on_tunnel(x);
     output_drop(&c->out);
-    fiber = fiber_spawn("tunnel", pump_way, &up);
-    if (!fiber)
-        return;
-    pump_way(&down);
-    if (fiber_join(fiber, NEVER) != 0)
-        fiber_cancel_and_join(fiber);
-    x->answer_body_bytes += down.bytes;
-    x->body.bytes += up.bytes;
+    relay_init(&relay, &c->stream, other);
+    hand_over(&relay.up, &c->in);
+    hand_over(&relay.down, other_in);
+    relay_run(&relay, idle_us);
+    x->answer_body_bytes += relay.down.bytes;
+    x->body.bytes += relay.up.bytes;
+    c->in.received += relay.up.bytes;
+    c->out.written += relay.down.bytes;
+    other_in->received += relay.down.bytes;
 }

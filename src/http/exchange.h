@@ -15,6 +15,7 @@
 /* What a client may send and how long it may take: owned by the listener. Times in microseconds, 0: no limit. */
 struct http_limits {
     uint64_t head_timeout_us; /* from a head's first byte to its last */
+    uint64_t idle_timeout_us; /* between requests */
     uint64_t body_timeout_us; /* longest silence while a body is read, or an answer is written */
     uint64_t rate_grace_us;   /* min_rate counts after this much waiting */
     uint64_t min_rate;        /* bytes per second of a body, either way */
@@ -25,6 +26,8 @@ struct http_limits {
     unsigned max_requests;            /* per connection */
     const struct ip_network *trusted; /* proxies whose word is taken for who the client is; borrowed */
     size_t n_trusted;
+    const struct ip_network *proxies; /* that begin with a PROXY header; borrowed */
+    size_t n_proxies;
 };
 
 /* A client's connection. Lives as long as its fiber. */
@@ -34,6 +37,7 @@ struct http_connection {
     struct http_input in;
     struct http_output out;
     struct pace read_pace, write_pace;
+    const struct endpoint *source, *destination; /* borrowed; destination NULL: the socket's own address */
     struct ip peer;
     char peer_text[INET6_ADDRSTRLEN];
     uint8_t peer_len;
@@ -71,6 +75,9 @@ struct exchange {
     bool answer_ended;
     bool close;     /* the connection ends with this exchange */
     bool tunnelled; /* and so did HTTP on it */
+    /* Called when a tunnel begins, which may last for hours: from here on nothing looks at limits or routes, or at
+     * whatever else its owner keeps for an exchange. NULL: nothing. */
+    void (*on_tunnel)(struct exchange *x);
 
     /* For the access log. */
     uint64_t start_us, queue_us, upstream_us;

@@ -41,8 +41,10 @@ ssize_t input_fill(struct http_input *in, uint64_t deadline_us)
     if (in->end == in->room)
         return -ENOBUFS;
     n = stream_read(in->stream, in->block + in->end, in->room - in->end, deadline_us);
-    if (n > 0)
+    if (n > 0) {
         in->end += (size_t)n;
+        in->received += (uint64_t)n;
+    }
     return n;
 }
 

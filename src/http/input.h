@@ -15,6 +15,7 @@ struct http_input {
     size_t room;
     size_t keep;       /* bytes at the front that must not move or be written over */
     size_t start, end; /* what is there to be taken */
+    uint64_t received; /* bytes that came, all in all */
 };
 
 static inline struct slice input_bytes(const struct http_input *in)

@@ -359,9 +359,41 @@ static void loops_that_share_a_listener_accept_every_connection_once(void **stat
     assert_int_equal(atomic_load(&kit_failures), 0);
 }
 
+/* A read stops short at urgent data, and nothing new comes after it. */
+static void what_follows_urgent_data_is_read_without_another_event(void *arg)
+{
+    struct endpoint endpoint = tcp_endpoint(0), peer;
+    int listening = listen_at(&endpoint, 1);
+    struct stream client, server;
+    struct io door;
+    char bytes[16];
+    size_t have = 0;
+
+    (void)arg;
+    CHECK_EQUAL(io_watch(&door, listening, IO_READABLE, true), 0);
+    CHECK_EQUAL(stream_connect(&client, &endpoint, in_ms(5000)), 0);
+    CHECK_EQUAL(stream_from_socket(&server, socket_accept(&door, &peer, in_ms(5000))), 0);
+    CHECK_EQUAL(send(client.io.fd, "AB", 2, 0), 2);
+    CHECK_EQUAL(send(client.io.fd, "C", 1, MSG_OOB), 1);
+    CHECK_EQUAL(send(client.io.fd, "DEF", 3, 0), 3);
+    while (have < 5) {
+        ssize_t n = stream_read(&server, bytes + have, sizeof bytes - have, in_ms(5000));
+
+        if (!CHECK(n > 0))
+            break;
+        have += (size_t)n;
+    }
+    CHECK(have == 5 && memcmp(bytes, "ABDEF", 5) == 0);
+    stream_close(&client);
+    stream_close(&server);
+    io_forget(&door);
+    close(listening);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        FIBER_TEST(what_follows_urgent_data_is_read_without_another_event),
         FIBER_TEST(a_connect_where_nobody_listens_is_refused),
         FIBER_TEST(a_connect_that_nobody_answers_ends_by_its_deadline_or_a_cancel),
         FIBER_TEST(a_unix_socket_with_a_full_backlog_refuses),
