@@ -1,4 +1,5 @@
-/* common.h - what origin, forwarder and load share: sockets on 127.0.0.1, options, giving up with a reason.
+/* common.h - what origin, echo, forwarder and load share: sockets on 127.0.0.1, options, giving up with a reason,
+ * and the message that load sends to echo through a layer 4 proxy.
  *
  * These are measuring tools: what the system refuses ends the program with a line on standard error. */
 #ifndef BENCH_COMMON_H
@@ -14,6 +15,19 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
+
+#define FILLER_BYTES (1u << 20)
+
+/* What a layer 4 conversation starts with, in the machine's own byte order. Bytes without meaning may follow. */
+struct message {
+    uint64_t number;       /* no other one of this run has it: an answer that went astray is noticed */
+    uint64_t bytes;        /* of this message, itself included */
+    uint64_t answer_bytes; /* of the answer, which starts with this message */
+    uint64_t last;         /* 1: whoever answers closes the connection */
+    char padding[32];
+};
+_Static_assert(sizeof(struct message) == 64, "small messages are 64 bytes");
 
 _Noreturn static inline void fail(const char *what)
 {
@@ -89,6 +103,21 @@ static inline void watch(int epoll, int fd, uint32_t events, void *owner)
 
     if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) != 0)
         fail("epoll_ctl");
+}
+
+/* Sends what is left after done bytes of a total that starts with head and goes on with bytes without meaning. */
+static inline ssize_t send_filled(int fd, const void *head, size_t head_len, uint64_t done, uint64_t total)
+{
+    static char filler[FILLER_BYTES];
+    size_t from_head = done < head_len ? head_len - (size_t)done : 0;
+    uint64_t rest = total - done - from_head;
+    struct iovec parts[] = {
+        {(char *)(uintptr_t)head + (head_len - from_head), from_head},
+        {filler, rest < FILLER_BYTES ? (size_t)rest : FILLER_BYTES},
+    };
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = rest ? 2 : 1};
+
+    return sendmsg(fd, &message, MSG_NOSIGNAL);
 }
 
 #endif

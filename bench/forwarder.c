@@ -3,9 +3,11 @@
  * One thread, edge-triggered epoll, no request is looked at. A small request costs four system calls (two
  * reads, two writes) and its share of epoll_wait. What a proxy costs above this is its own doing.
  * Two ways of moving: through one buffer (64 KiB by default: larger ones cost no less CPU per byte, 16 KiB
- * twice as much), or, with --splice, what upstream sends goes through a pipe per connection, never copied.
+ * twice as much), or through a pipe per connection, never copied: what upstream sends with --splice, what the
+ * client sends with --splice-up.
  * Invariant: a side is read only when all it sent before was written, so memory per connection is bounded.
- * Usage: forwarder PORT UPSTREAM_PORT [--buffer BYTES | --splice]  (ports of 127.0.0.1; runs until killed) */
+ * Usage: forwarder PORT UPSTREAM_PORT [--buffer BYTES | --splice | --splice-up]
+ * (ports of 127.0.0.1; runs until it is killed) */
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -26,6 +28,7 @@
 struct side {
     int fd;
     bool gone; /* waits in the list of the dead until the batch of events is done */
+    bool over; /* it will send no more; what it sent may still be in its socket while the peer is full */
     bool spliced;
     struct side *peer;
     struct side *next_dead;
@@ -40,7 +43,7 @@ static struct forwarder {
     int listener;
     uint64_t upstream_port;
     size_t buffer_bytes;
-    bool splice;
+    bool splice, splice_up;
     char *buffer;
     struct side *dead;
 } forwarder;
@@ -201,6 +204,9 @@ static void accept_clients(void)
         upstream->spliced = forwarder.splice;
         if (upstream->spliced)
             make_pipe(upstream->pipe);
+        client->spliced = forwarder.splice_up;
+        if (client->spliced)
+            make_pipe(client->pipe);
         watch(forwarder.epoll, fd, events, client);
         watch(forwarder.epoll, upstream->fd, events, upstream);
     }
@@ -213,11 +219,13 @@ static void handle(struct side *s, uint32_t events)
 
     if (s->gone)
         return;
+    if (events & over)
+        s->over = true;
     if (events & (EPOLLIN | over))
         alive = move(s);
     if (alive && events & EPOLLOUT && owes(s->peer))
         alive = move(s->peer);
-    if (!alive || (events & over && !owes(s))) {
+    if (!alive || (s->over && !owes(s)) || (s->peer->over && !owes(s->peer))) {
         end(s);
         end(s->peer);
     }
@@ -225,7 +233,7 @@ static void handle(struct side *s, uint32_t events)
 
 static void read_options(int argc, char **argv)
 {
-    const char *text = "forwarder PORT UPSTREAM_PORT [--buffer BYTES | --splice]";
+    const char *text = "forwarder PORT UPSTREAM_PORT [--buffer BYTES | --splice | --splice-up]";
 
     if (argc < 3)
         usage(text);
@@ -234,6 +242,8 @@ static void read_options(int argc, char **argv)
     forwarder.buffer_bytes = 65536;
     if (argc == 4 && strcmp(argv[3], "--splice") == 0)
         forwarder.splice = true;
+    else if (argc == 4 && strcmp(argv[3], "--splice-up") == 0)
+        forwarder.splice_up = true;
     else if (argc == 5 && strcmp(argv[3], "--buffer") == 0)
         forwarder.buffer_bytes = parse_number("--buffer", argv[4], 1024, 1u << 24);
     else if (argc != 3)

@@ -1,16 +1,20 @@
 /* load.c - the client side of the measurements: many connections, one thread, every answer checked and timed.
  *
+ * Two languages: HTTP/1.1, or with --tcp the messages of common.h, whose answers come from echo. What is said of
+ * requests holds for messages, too.
+ *
  * Three ways of asking. Closed loop (default): each connection asks again as soon as it was answered.
  * --rate: open loop, requests fall due at a fixed rate whatever the answers do, and latency counts from when a
  * request was due, so that a stall is seen by all it delayed. --fresh: a new connection for each request,
- * which the server closes.
+ * which the server closes. With --count the closed loop ends after so many requests, however long they take.
  *
  * The talk with whoever measures: every connection asks once and gets its answer (not with --fresh); "ready"
  * is printed; a line on standard input starts the measured time; the result is printed as a line of JSON; the
  * next line or the end of standard input closes the connections. So CPU and memory can be read when nothing
  * moves, and with --seconds 0 the connections just stay open and idle.
  *
- * Bodies are taken off the socket without being copied (MSG_TRUNC): only their length is checked.
+ * Bodies are taken off the socket without being copied (MSG_TRUNC): only their length is checked. Of the answer to
+ * a message the first 64 bytes are, which must be the message.
  * Invariant: each connection is either in flight or in the list of idle ones. */
 #include <errno.h>
 #include <getopt.h>
@@ -28,13 +32,15 @@
 #include <unistd.h>
 
 #include "common.h"
+#include "histogram.h"
 
 #define HEAD_MAX 2048
 #define BATCH 256
 #define SECOND_NS 1000000000ull
-#define OPENING_MAX 128          /* connections waiting for their first answer: below every backlog */
-#define WARM_NS (30 * SECOND_NS) /* until all connections had their first answer */
-#define DRAIN_NS (5 * SECOND_NS) /* for the answers still owed at the end */
+#define OPENING_MAX 128           /* connections waiting for their first answer: below every backlog */
+#define WARM_NS (30 * SECOND_NS)  /* until all connections had their first answer */
+#define COUNT_NS (10 * SECOND_NS) /* for the requests of --count */
+#define DRAIN_NS (5 * SECOND_NS)  /* for the answers still owed at the end */
 #define NEVER UINT64_MAX
 
 enum state { IDLE, UNSENT, HEAD, BODY, CLOSING };
@@ -43,35 +49,36 @@ enum outcome { MORE, ANSWERED, BROKEN };
 struct connection {
     int fd; /* -1: not open */
     enum state state;
-    size_t have; /* bytes in head */
+    uint64_t sent; /* bytes of the request */
+    size_t have;   /* bytes in head */
     uint64_t body_left;
+    bool last;              /* the server said that it closes after this answer */
+    struct message message; /* with --tcp: the request's first bytes */
     uint64_t due_ns;
     struct connection *next_idle;
     char head[HEAD_MAX];
 };
 
-/* Nanoseconds in buckets: below 64 exact, above with 64 steps per power of two (1.6 %). */
-#define STEP_BITS 6
-#define BUCKETS ((64 - STEP_BITS + 1) << STEP_BITS)
-
 static struct load {
-    uint64_t port, connections, seconds, rate;
+    uint64_t port, connections, seconds, rate, count;
     bool fresh;
-    char request[512];
-    size_t request_len;
+    char request[512];      /* HTTP */
+    struct message message; /* what all messages have in common */
+    bool tcp;
+    uint64_t request_bytes, messages;
 
     int epoll;
     struct connection *all;
     struct connection *idle_first, *idle_last;
     uint64_t in_flight;
-    bool warm;   /* the first answers are in: what comes now counts */
-    bool asking; /* the closed loop goes on */
+    bool warm;        /* the first answers are in: what comes now counts */
+    bool asking;      /* the closed loop goes on */
+    uint64_t unasked; /* requests that --count allows for */
     uint64_t start_ns, end_ns, last_ns;
     uint64_t due; /* requests of the fixed rate sent so far */
 
-    uint64_t answers, first_answers, bytes, errors, closed;
-    uint64_t max_ns;
-    uint64_t histogram[BUCKETS];
+    uint64_t first_answers, bytes, errors, closed;
+    struct histogram latencies;
 } load = {.connections = 64, .seconds = 5};
 
 static uint64_t now_ns(void)
@@ -80,37 +87,6 @@ static uint64_t now_ns(void)
 
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * SECOND_NS + (uint64_t)t.tv_nsec;
-}
-
-static unsigned bucket_of(uint64_t ns)
-{
-    unsigned shift;
-
-    if (ns < (1u << STEP_BITS))
-        return (unsigned)ns;
-    shift = 63u - (unsigned)__builtin_clzll(ns) - STEP_BITS;
-    return ((shift + 1) << STEP_BITS) + (unsigned)(ns >> shift) - (1u << STEP_BITS);
-}
-
-/* The lowest value that falls into the bucket. */
-static uint64_t bucket_floor(unsigned bucket)
-{
-    unsigned shift = bucket >> STEP_BITS;
-    uint64_t step = bucket & ((1u << STEP_BITS) - 1);
-
-    return shift == 0 ? step : (step + (1u << STEP_BITS)) << (shift - 1);
-}
-
-static double percentile_us(double share)
-{
-    uint64_t left = (uint64_t)((double)load.answers * share);
-
-    for (unsigned i = 0; i < BUCKETS; i++) {
-        if (load.histogram[i] > left)
-            return (double)bucket_floor(i) / 1e3;
-        left -= load.histogram[i];
-    }
-    return (double)load.max_ns / 1e3;
 }
 
 static void push_idle(struct connection *c)
@@ -157,14 +133,20 @@ static void open_connection(struct connection *c)
 /* False: the connection is broken. */
 static bool send_request(struct connection *c)
 {
-    ssize_t n = send(c->fd, load.request, load.request_len, MSG_NOSIGNAL);
+    c->state = UNSENT;
+    while (c->sent < load.request_bytes) {
+        ssize_t n = load.tcp
+                        ? send_filled(c->fd, &c->message, sizeof(c->message), c->sent, load.request_bytes)
+                        : send_filled(c->fd, load.request, load.request_bytes, c->sent, load.request_bytes);
 
-    if (n < 0) {
-        c->state = UNSENT;
-        return errno == EAGAIN;
+        if (n < 0)
+            return errno == EAGAIN;
+        c->sent += (uint64_t)n;
+        if (load.tcp)
+            load.bytes += (uint64_t)n;
     }
     c->state = HEAD;
-    return (size_t)n == load.request_len;
+    return true;
 }
 
 /* Asks over c, which is in no list. */
@@ -172,12 +154,17 @@ static void ask(struct connection *c, uint64_t due_ns)
 {
     c->due_ns = due_ns;
     c->have = 0;
+    c->sent = 0;
+    c->last = false;
+    c->message = load.message;
+    c->message.number = load.messages++;
     load.in_flight++;
     if (c->fd < 0)
         open_connection(c);
     if (!send_request(c)) {
         close_connection(c); /* closed by the server since the last answer: once more over a new one */
         load.closed++;
+        c->sent = 0;
         open_connection(c);
         if (!send_request(c))
             fail("send");
@@ -187,67 +174,90 @@ static void ask(struct connection *c, uint64_t due_ns)
 static void count_answer(struct connection *c)
 {
     uint64_t now = now_ns();
-    uint64_t took = now - c->due_ns;
 
     if (!load.warm) {
         load.first_answers++;
         return;
     }
-    load.answers++;
     load.last_ns = now;
-    load.histogram[bucket_of(took)]++;
-    if (took > load.max_ns)
-        load.max_ns = took;
+    histogram_add(&load.latencies, now - c->due_ns);
 }
 
 /* The end of an exchange, good or bad. */
 static void settle(struct connection *c)
 {
     load.in_flight--;
-    if (load.asking)
+    if (load.asking && load.unasked) {
+        load.unasked--;
         ask(c, now_ns());
-    else
+    } else {
         push_idle(c);
+    }
 }
 
-static bool content_length(const char *head, size_t len, uint64_t *value)
+/* The value of a field of the head, which ends with a zero byte; NULL: it has none of that name. */
+static const char *field(const char *head, const char *name)
 {
-    const char name[] = "content-length:";
-    const char *line = head;
+    size_t len = strlen(name);
 
-    while ((line = memchr(line, '\n', (size_t)(head + len - line))) != NULL) {
-        line++;
-        if ((size_t)(head + len - line) > sizeof(name) && strncasecmp(line, name, sizeof(name) - 1) == 0) {
-            *value = strtoull(line + sizeof(name) - 1, NULL, 10);
-            return true;
-        }
+    while ((head = strchr(head, '\n')) != NULL) {
+        head++;
+        if (strncasecmp(head, name, len) == 0 && head[len] == ':')
+            return head + len + 1 + strspn(head + len + 1, " ");
     }
-    return false;
+    return NULL;
+}
+
+/* The head of an answer of HTTP is in c->head, perhaps. */
+static enum outcome look_at_head(struct connection *c)
+{
+    const char *end, *connection, *content_length;
+    size_t head_len;
+    uint64_t length;
+
+    c->head[c->have] = 0;
+    end = memmem(c->head, c->have, "\r\n\r\n", 4);
+    if (!end)
+        return c->have == HEAD_MAX - 1 ? BROKEN : MORE;
+    head_len = (size_t)(end - c->head) + 4;
+    c->head[head_len - 1] = 0;
+    content_length = field(c->head, "content-length");
+    if (memcmp(c->head, "HTTP/1.1 200", 12) != 0 || !content_length)
+        return BROKEN;
+    length = strtoull(content_length, NULL, 10);
+    if (c->have - head_len > length)
+        return BROKEN;
+    connection = field(c->head, "connection");
+    c->last = connection && strncasecmp(connection, "close", 5) == 0;
+    load.bytes += c->have;
+    c->body_left = length - (c->have - head_len);
+    c->state = BODY;
+    return c->body_left ? MORE : ANSWERED;
+}
+
+static enum outcome look_at_message(struct connection *c)
+{
+    uint64_t bytes = load.message.answer_bytes;
+
+    if (c->have < sizeof(c->message))
+        return MORE;
+    if (memcmp(c->head, &c->message, sizeof(c->message)) != 0 || c->have > bytes)
+        return BROKEN;
+    load.bytes += c->have;
+    c->body_left = bytes - c->have;
+    c->state = BODY;
+    return c->body_left ? MORE : ANSWERED;
 }
 
 static enum outcome read_head(struct connection *c)
 {
     size_t room = HEAD_MAX - 1 - c->have;
     ssize_t n = recv(c->fd, c->head + c->have, room, 0);
-    const char *end;
-    size_t head_len;
-    uint64_t length;
 
     if (n <= 0)
         return n < 0 && errno == EAGAIN ? MORE : BROKEN;
     c->have += (size_t)n;
-    c->head[c->have] = 0;
-    end = memmem(c->head, c->have, "\r\n\r\n", 4);
-    if (!end)
-        return c->have == HEAD_MAX - 1 ? BROKEN : MORE;
-    head_len = (size_t)(end - c->head) + 4;
-    if (memcmp(c->head, "HTTP/1.1 200", 12) != 0 || !content_length(c->head, head_len, &length) ||
-        c->have - head_len > length)
-        return BROKEN;
-    load.bytes += c->have;
-    c->body_left = length - (c->have - head_len);
-    c->state = BODY;
-    return c->body_left ? MORE : ANSWERED;
+    return load.tcp ? look_at_message(c) : look_at_head(c);
 }
 
 static enum outcome read_body(struct connection *c)
@@ -305,15 +315,14 @@ static void handle(struct connection *c, uint32_t events)
     if (outcome == ANSWERED) {
         count_answer(c);
         if (!load.fresh) {
-            if (events & over) {
+            if (c->last || events & over) {
                 close_connection(c);
                 load.closed++;
             }
             settle(c);
             return;
         }
-        c->state =
-            CLOSING; /* the server was asked to close: its end of the connection belongs to the request */
+        c->state = CLOSING; /* the server was asked to close: its doing so belongs to the request */
     }
     if (events & over) {
         if (c->state != CLOSING) {
@@ -361,9 +370,12 @@ static void warm_up(void)
 static void run_closed_loop(void)
 {
     load.asking = true;
-    while (load.idle_first)
+    load.unasked = load.count ? load.count : UINT64_MAX;
+    if (load.count)
+        load.end_ns = load.start_ns + COUNT_NS;
+    for (; load.idle_first && load.unasked; load.unasked--)
         ask(pop_idle(), load.start_ns);
-    for (uint64_t now = load.start_ns; now < load.end_ns; now = now_ns())
+    for (uint64_t now = load.start_ns; now < load.end_ns && load.in_flight; now = now_ns())
         turn(now, load.end_ns);
     load.asking = false;
 }
@@ -401,14 +413,15 @@ static void drain(void)
 
 static void print_result(void)
 {
+    const struct histogram *h = &load.latencies;
     double seconds = load.last_ns > load.start_ns ? (double)(load.last_ns - load.start_ns) / 1e9 : 0;
     uint64_t owed = load.rate ? load.rate * load.seconds - load.due : 0;
 
     printf("{\"requests\": %llu, \"errors\": %llu, \"closed\": %llu, \"unsent\": %llu, \"seconds\": %.6f, "
-           "\"bytes\": %llu, \"p50_us\": %.1f, \"p99_us\": %.1f, \"max_us\": %.1f}\n",
-           (unsigned long long)load.answers, (unsigned long long)load.errors, (unsigned long long)load.closed,
-           (unsigned long long)owed, seconds, (unsigned long long)load.bytes, percentile_us(0.50),
-           percentile_us(0.99), (double)load.max_ns / 1e3);
+           "\"bytes\": %llu, \"p50_us\": %.1f, \"p99_us\": %.1f, \"p999_us\": %.1f, \"max_us\": %.1f}\n",
+           (unsigned long long)h->count, (unsigned long long)load.errors, (unsigned long long)load.closed,
+           (unsigned long long)owed, seconds, (unsigned long long)load.bytes, histogram_us(h, 0.50),
+           histogram_us(h, 0.99), histogram_us(h, 0.999), (double)h->max_ns / 1e3);
 }
 
 /* False: standard input ended. */
@@ -420,52 +433,67 @@ static bool wait_for_line(void)
     return fgets(line, sizeof(line), stdin) != NULL;
 }
 
-static void read_options(int argc, char **argv)
+static const char usage_text[] =
+    "load --port N [--path PATH | --tcp [--upload BYTES] [--answer BYTES]] [--connections N] [--seconds N]\n"
+    "            [--rate N | [--fresh] [--count N]]";
+
+static void make_request(const char *path)
 {
-    static const struct option names[] = {
-        {"port", required_argument, NULL, 'p'},
-        {"path", required_argument, NULL, 'a'},
-        {"rate", required_argument, NULL, 'r'},
-        {"connections", required_argument, NULL, 'c'},
-        {"seconds", required_argument, NULL, 's'},
-        {"fresh", no_argument, NULL, 'f'},
-        {NULL, 0, NULL, 0},
-    };
-    const char *text = "load --port N [--path PATH] [--connections N] [--seconds N] [--rate N | --fresh]";
-    const char *path = "/";
     int len;
 
-    for (int option; (option = getopt_long(argc, argv, "", names, NULL)) != -1;) {
-        switch (option) {
-        case 'p':
-            load.port = parse_number("--port", optarg, 1, 65535);
-            break;
-        case 'a':
-            path = optarg;
-            break;
-        case 'r':
-            load.rate = parse_number("--rate", optarg, 1, 1000000);
-            break;
-        case 'c':
-            load.connections = parse_number("--connections", optarg, 1, 100000);
-            break;
-        case 's':
-            load.seconds = parse_number("--seconds", optarg, 0, 3600);
-            break;
-        case 'f':
-            load.fresh = true;
-            break;
-        default:
-            usage(text);
-        }
-    }
-    if (optind != argc || !load.port || (load.fresh && load.rate))
-        usage(text);
+    load.message.last = load.fresh;
+    load.request_bytes = load.message.bytes;
+    if (load.tcp)
+        return;
     len = snprintf(load.request, sizeof(load.request), "GET %s HTTP/1.1\r\nHost: bench.test\r\n%s\r\n", path,
                    load.fresh ? "Connection: close\r\n" : "");
     if (len < 0 || (size_t)len >= sizeof(load.request))
-        usage(text);
-    load.request_len = (size_t)len;
+        usage(usage_text);
+    load.request_bytes = (uint64_t)len;
+}
+
+static void read_options(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        uint64_t *value;
+        uint64_t low, high;
+    } numbers[] = {
+        {"--port", &load.port, 1, 65535},
+        {"--connections", &load.connections, 1, 100000},
+        {"--seconds", &load.seconds, 0, 3600},
+        {"--rate", &load.rate, 1, 1000000},
+        {"--count", &load.count, 1, 1000000000},
+        {"--upload", &load.message.bytes, sizeof(struct message), 1ull << 40},
+        {"--answer", &load.message.answer_bytes, sizeof(struct message), 1ull << 40},
+    };
+    enum { N_NUMBERS = sizeof(numbers) / sizeof(numbers[0]), PATH = N_NUMBERS, FRESH, TCP, END };
+    struct option names[END + 1] = {
+        [PATH] = {"path", required_argument, NULL, PATH},
+        [FRESH] = {"fresh", no_argument, NULL, FRESH},
+        [TCP] = {"tcp", no_argument, NULL, TCP},
+    };
+    const char *path = "/";
+
+    for (int i = 0; i < N_NUMBERS; i++)
+        names[i] = (struct option){numbers[i].name + 2, required_argument, NULL, i};
+    load.message.bytes = load.message.answer_bytes = sizeof(struct message);
+    for (int option; (option = getopt_long(argc, argv, "", names, NULL)) != -1;) {
+        if (option == PATH)
+            path = optarg;
+        else if (option == FRESH)
+            load.fresh = true;
+        else if (option == TCP)
+            load.tcp = true;
+        else if (option < N_NUMBERS)
+            *numbers[option].value =
+                parse_number(numbers[option].name, optarg, numbers[option].low, numbers[option].high);
+        else
+            usage(usage_text);
+    }
+    if (optind != argc || !load.port || ((load.fresh || load.count) && load.rate))
+        usage(usage_text);
+    make_request(path);
 }
 
 int main(int argc, char **argv)

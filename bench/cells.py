@@ -1,0 +1,94 @@
+"""cells - what is measured with which load: a section of the report each."""
+import dataclasses
+
+from proxies import (DIRECT, FLOOR, FLOOR_SPLICE, FLOOR_SPLICE_UP, HAPROXY, HAPROXY_LARGE, HAPROXY_SCRAPED,
+                     HAPROXY_SPLICE, HAPROXY_TCP, HAPROXY_TCP_AUTO, HAPROXY_TCP_SPLICE, HAPROXY_TURN, NGINX,
+                     NGINX_LARGE, NGINX_STREAM, NGINX_STREAM_64K, NGINX_TURN, OURS, OURS_SCRAPED, OURS_TCP,
+                     OURS_TURN, POOL_SERVERS, POOLS)
+
+RATE = 10000            # requests a second, where the rate is fixed
+MIB, GIB = 1 << 20, 1 << 30
+
+BASIC = (DIRECT, FLOOR, NGINX, HAPROXY, OURS)
+LARGE = (DIRECT, FLOOR, FLOOR_SPLICE, NGINX, NGINX_LARGE, HAPROXY, HAPROXY_LARGE, HAPROXY_SPLICE, OURS)
+THREADED = (NGINX, HAPROXY, OURS)
+TURNED = (NGINX_TURN, HAPROXY_TURN, OURS_TURN)
+
+TCP = (DIRECT, FLOOR, NGINX_STREAM, NGINX_STREAM_64K, HAPROXY_TCP, HAPROXY_TCP_AUTO, OURS_TCP)
+TCP_PEERS = (NGINX_STREAM, NGINX_STREAM_64K, HAPROXY_TCP, HAPROXY_TCP_AUTO, HAPROXY_TCP_SPLICE)
+TCP_DOWN = (DIRECT, FLOOR, FLOOR_SPLICE, *TCP_PEERS, OURS_TCP)
+TCP_UP = (DIRECT, FLOOR, FLOOR_SPLICE_UP, *TCP_PEERS, OURS_TCP)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    name: str
+    title: str
+    kind: str               # how it is measured, and which table: a row of KINDS in run
+    load: tuple             # the generator's options
+    proxies: tuple
+    note: str = ""
+    unit: str = "request"   # what the generator's requests are called
+    origin: str = "origin"  # the program behind the proxy
+
+    @property
+    def notes(self):
+        return [self.note] if self.note else []
+
+
+def tcp_cell(name, title, kind, load, proxies, note="", unit="message"):
+    return Cell(name, title, kind, ("--tcp", *load), proxies, note, unit, "echo")
+
+
+OPEN_LOOP = ("Open loop: latency counts from when a request was due. The cores sleep between requests, and a proxy "
+             "pays for waking the far side.")
+BEST_ROWS = "Ratios are against the best row of each: buffers and splicing as set there."
+SHORT_TUNNELS = ("A connection for each transfer, as with TLS that is passed through: a layer 4 proxy has one to the "
+                 "origin for each client and reuses none. The origin closes it.")
+
+CELLS = (
+    Cell("small-64", "Small answers, 64 connections", "requests", ("--connections", "64"), BASIC),
+    Cell("small-512", "Small answers, 512 connections", "requests", ("--connections", "512"), BASIC),
+    Cell("rate", f"Small answers at {RATE:,} a second, 64 connections", "requests",
+         ("--connections", "64", "--rate", str(RATE)), BASIC, OPEN_LOOP),
+    Cell("fresh", "A new connection for each request, 64 at a time", "requests",
+         ("--connections", "64", "--fresh"), BASIC,
+         "The forwarder is no floor here: it opens a connection to the origin for each client, the others "
+         "keep theirs."),
+    Cell("large", "Bodies of 1 MiB, 16 connections", "bytes",
+         ("--connections", "16", "--path", "/1m"), LARGE, BEST_ROWS),
+    Cell("idle", "Idle keep-alive connections", "idle", ("--seconds", "0"), (FLOOR, NGINX, HAPROXY, OURS)),
+    Cell("threads", "2 threads against 1, 64 connections", "threads", ("--connections", "64"), THREADED,
+         "Proxy, origin and generator share both cores, so twice the throughput cannot show. \"Room\" is the most "
+         "that 2 threads could reach: the two cores' time divided by what a request costs the proxy and the far "
+         "side together with 1 thread, against the throughput of 1 thread."),
+    tcp_cell("tcp-small", "Layer 4: messages of 64 bytes, answered with as much, 64 connections", "requests",
+             ("--connections", "64"), TCP),
+    tcp_cell("tcp-rate", f"Layer 4: messages of 64 bytes at {RATE:,} a second, 64 connections", "requests",
+             ("--connections", "64", "--rate", str(RATE)), TCP, OPEN_LOOP),
+    tcp_cell("tcp-fresh", "Layer 4: a new connection for each message of 64 bytes, 64 at a time", "requests",
+             ("--connections", "64", "--fresh"), TCP, "The origin answers and closes.", "connection"),
+    tcp_cell("tcp-1m-down", "Layer 4: downloads of 1 MiB, 16 connections at a time", "bytes",
+             ("--connections", "16", "--fresh", "--answer", str(MIB)), TCP_DOWN, f"{SHORT_TUNNELS} {BEST_ROWS}"),
+    tcp_cell("tcp-1m-up", "Layer 4: uploads of 1 MiB, 16 connections at a time", "bytes",
+             ("--connections", "16", "--fresh", "--upload", str(MIB)), TCP_UP, f"{SHORT_TUNNELS} {BEST_ROWS}"),
+    tcp_cell("tcp-1m-kept", "Layer 4: answers of 1 MiB over connections that stay, 16 of them", "bytes",
+             ("--connections", "16", "--answer", str(MIB)), TCP_DOWN, BEST_ROWS),
+    tcp_cell("tcp-1g-down", "Layer 4: downloads of 1 GiB, 2 connections", "bytes",
+             ("--connections", "2", "--fresh", "--count", "2", "--answer", str(GIB)), TCP_DOWN,
+             f"Two transfers a round, however long they take. {BEST_ROWS}"),
+    tcp_cell("tcp-1g-up", "Layer 4: uploads of 1 GiB, 2 connections", "bytes",
+             ("--connections", "2", "--fresh", "--count", "2", "--upload", str(GIB)), TCP_UP,
+             f"Two transfers a round, however long they take. {BEST_ROWS}"),
+    Cell("reload", f"Reloads under load: {RATE // 2:,} requests a second, 64 connections that stay", "reload",
+         ("--connections", "64", "--rate", str(RATE // 2)), TURNED,
+         "Each reload changes a weight and a route, and brings or takes a second server. "
+         "A request has failed when its connection ended before its answer did; the generator tries nothing twice. A "
+         "connection that was closed while nothing was asked over it is no failure, nor is one that was closed after "
+         "an answer which said so."),
+    Cell("reload-fresh", "Reloads under load: a new connection for each request, 64 at a time", "reload",
+         ("--connections", "64", "--fresh"), TURNED),
+    Cell("scrape", f"/metrics of {POOLS * POOL_SERVERS:,} servers scraped each second: {RATE:,} requests a second, "
+         "64 connections", "scrape", ("--connections", "64", "--rate", str(RATE)), (HAPROXY_SCRAPED, OURS_SCRAPED),
+         "nginx is not here: as it comes it has no metrics of its servers."),
+)
