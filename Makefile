@@ -17,7 +17,7 @@ sources = $$(find src tests fuzz bench -name '*.[ch]' 2>/dev/null)
 say = @printf '\n== %s\n'
 pytest = $(PYTHON) -B -m pytest -q --tb=short -p no:cacheprovider
 
-.PHONY: help run build test bench fuzz reference format clean
+.PHONY: help run build test bench deb fuzz reference format clean
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -41,6 +41,9 @@ bench: ## measures against nginx and haproxy on this machine
 	@$(MAKE) --no-print-directory build
 	@ninja -C build/release
 	@exec bench/run --out docs/benchmarks.md
+
+deb: ## builds the Debian package: build/maitred_VERSION_ARCH.deb
+	@tools/deb
 
 fuzz: ## runs each fuzz harness for FUZZ_SECONDS (60); findings go to build/fuzz/
 	@tools/setup test

@@ -5,6 +5,13 @@
 #include "command/command.h"
 #include "config/config.h"
 
+/* What all commands that ask a running maitred take. */
+#define ADMIN_ARGUMENTS "[--admin ADDRESS] [--token-file FILE]"
+#define ADMIN_MORE                                                                            \
+    "--admin: where its admin interface is; else the environment's MAITRED_ADMIN says, else " \
+    "127.0.0.1:8900.\n"                                                                       \
+    "--token-file: a file with the token that it asks for; else the environment's MAITRED_TOKEN is one.\n"
+
 static const struct command {
     const char *name;
     int (*run)(int argc, char **argv);
@@ -14,12 +21,41 @@ static const struct command {
 } commands[] = {
     {"run", command_run, "FILE", "serve what the configuration file says, until a signal ends it",
      "SIGTERM or SIGINT: stop accepting, finish what runs within drain-timeout, exit; once more: at once.\n"
-     "SIGUSR1: open the access logs again, after they were renamed.\n"},
-    {"check", command_check, "FILE [--route \"METHOD URL\" [-H \"Name: value\"]...]",
+     "SIGHUP: take up the changed file; a bad one changes nothing.\n"
+     "SIGUSR1: open the access logs again, after they were renamed.\n"
+     "SIGUSR2: hand over to a new process, started from the same path, and drain.\n"},
+    {"check", command_check, "FILE [--route \"METHOD URL\" [-H \"Name: value\"]...] | --diff OLD NEW",
      "check a configuration file; print every error with its line",
      "--route: say which route such a request takes, and why the others do not.\n"
+     "--diff: say what a reload from OLD to NEW changes, a line each; \"warning:\" where it takes an "
+     "upgrade.\n"
      "Example: maitred check maitred.conf --route \"GET http://localhost/api/videos\" -H \"X-Preview: yes\"\n"
      "Exit code: 0 when it is good, 1 when it is not.\n"},
+    {"status", command_status, "[--json] " ADMIN_ARGUMENTS,
+     "show how the running maitred, its listeners and its servers are",
+     "--json: the state as the admin interface tells it.\n" ADMIN_MORE
+     "Exit code: 0 when it is up, 1 when it is degraded, 2 when it is down or does not answer.\n"},
+    {"top", command_top, ADMIN_ARGUMENTS, "the same, live, in the terminal; ? tells its keys", ADMIN_MORE},
+    {"explain", command_explain,
+     "\"METHOD URL\" [-H \"Name: value\"]... [--from IP] [--json] " ADMIN_ARGUMENTS,
+     "say what the running maitred would do with a request, and why",
+     "--from: the client's address.\n--json: the answer as the admin interface tells it.\n" ADMIN_MORE
+     "Example: maitred explain \"GET http://localhost/api/videos\" -H \"Cookie: user=alice\"\n"},
+    {"server", command_server,
+     "drain|enable|reset POOL SERVER " ADMIN_ARGUMENTS "\n"
+     "       maitred server weight POOL SERVER N " ADMIN_ARGUMENTS,
+     "drain a server of the running maitred, enable it, or change its weight",
+     "drain: no new requests; those that run are finished.\n"
+     "enable: undoes drain, also one that the file asks for.\n"
+     "weight: its share from now on, 1 to 256.\n"
+     "reset: back to what the file says.\n" ADMIN_MORE},
+    {"reload", command_reload, ADMIN_ARGUMENTS, "make the running maitred read its file again",
+     "Prints what has changed. A file with an error changes nothing.\n" ADMIN_MORE},
+    {"upgrade", command_upgrade, ADMIN_ARGUMENTS,
+     "make the running maitred become the binary that is installed now",
+     "A new process takes over the sockets; the old one finishes its requests. When the new one does not "
+     "start,\n"
+     "nothing changes. May take up to 60 s.\n" ADMIN_MORE},
     {"ring", command_ring, "FILE POOL KEY... [--without SERVER]",
      "say which server of a pool's hash ring takes a key",
      "--without: also how many of 100,000 keys move when that server is not there,\n"

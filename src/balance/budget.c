@@ -5,7 +5,7 @@
 
 void budget_init(struct budget *budget, unsigned percent)
 {
-    budget->percent = percent;
+    atomic_init(&budget->percent, percent);
     atomic_init(&budget->hundredths, percent ? (uint64_t)BUDGET_RESERVE * TOKEN : 0);
 }
 
@@ -14,9 +14,10 @@ void budget_request(struct budget *budget)
 {
     uint64_t most = (uint64_t)BUDGET_MOST * TOKEN;
     uint64_t have = atomic_load_explicit(&budget->hundredths, memory_order_relaxed);
+    unsigned percent = atomic_load_explicit(&budget->percent, memory_order_relaxed);
 
     while (have < most) {
-        uint64_t more = have + budget->percent < most ? have + budget->percent : most;
+        uint64_t more = have + percent < most ? have + percent : most;
 
         if (atomic_compare_exchange_weak_explicit(&budget->hundredths, &have, more, memory_order_relaxed,
                                                   memory_order_relaxed))

@@ -14,7 +14,7 @@
 #define BUDGET_RESERVE 100u
 
 struct budget {
-    unsigned percent;
+    _Atomic unsigned percent;    /* a reload may set another */
     _Atomic uint64_t hundredths; /* of a token */
 };
 

@@ -8,11 +8,9 @@
 #include <errno.h>
 #include <string.h>
 
-#include "balance/health.h"
 #include "balance/line.h"
+#include "balance/request_key.h"
 #include "balance/upstream.h"
-#include "base/hash.h"
-#include "base/log.h"
 
 #define TRIED_MAX 32
 #define BUFFERED_BODY_MAX (64u * 1024)
@@ -52,52 +50,6 @@ struct pump {
 };
 
 /* ---- before the first attempt ------------------------------------------------------------------------------ */
-
-static uint64_t request_key(const struct exchange *x, const struct config_pool *config)
-{
-    const struct http_request *r = &x->request;
-    struct slice value = slice_of(NULL, 0),
-                 name = slice_from_text(config->hash_key_name ? config->hash_key_name : "");
-    const struct http_field *field;
-
-    switch (config->hash_key) {
-    case HASH_KEY_IP:
-        return strategy_ip_key(&x->client);
-    case HASH_KEY_HOST:
-        value = http_host_of(r->authority);
-        break;
-    case HASH_KEY_PATH:
-        value = r->path;
-        break;
-    case HASH_KEY_URI:
-        return hash_bytes_seeded(r->query.ptr ? r->query : value, hash_bytes(r->path));
-    case HASH_KEY_HEADER:
-        field = http_field_find(&r->fields, name);
-        value = field ? field->value : value;
-        break;
-    case HASH_KEY_COOKIE:
-        http_cookie_find(&r->fields, name, &value);
-        break;
-    case HASH_KEY_QUERY:
-        http_query_find(r->query, name, &value);
-        break;
-    }
-    return hash_bytes(value);
-}
-
-static uint64_t strategy_key(const struct forwarding *f)
-{
-    const struct config_pool *config = f->pt->pool->config;
-
-    switch (strategy_table[config->balance].key) {
-    case STRATEGY_KEY_CLIENT:
-        return strategy_ip_key(&f->x->client);
-    case STRATEGY_KEY_REQUEST:
-        return request_key(f->x, config);
-    default:
-        return 0;
-    }
-}
 
 static bool may_repeat(const struct forwarding *f)
 {
@@ -197,10 +149,35 @@ static void pump_main(void *arg)
 
 /* ---- one attempt ------------------------------------------------------------------------------------------- */
 
+static struct server_counters *counters_of(const struct forwarding *f, const struct server *server)
+{
+    return &server->counters[f->pt->thread];
+}
+
+static void count_error(const struct forwarding *f, const struct server *server, enum server_error error)
+{
+    counter_add(&counters_of(f, server)->errors[error], 1);
+}
+
+/* What is no fault of a server's. */
+static const char *why_ended(int error)
+{
+    if (error == -ECANCELED)
+        return "the client left, or maitred stops";
+    return error == -ENOMEM || error == -ENOBUFS ? "no memory" : "no file descriptor is free";
+}
+
 /* Sends the head, and the body when it is here. */
 static int send_request(struct forwarding *f, struct upstream *upstream)
 {
+    const struct http_connection *c = f->x->connection;
+    struct endpoint own;
+
     pace_start(&upstream->pace);
+    if (server_wants_proxy(upstream->server)) {
+        stream_local_endpoint(&c->stream, &own);
+        upstream_put_proxy(upstream, c->source, c->destination ? c->destination : &own);
+    }
     head_put_request(&upstream->out, &f->x->request, &f->head);
     if (f->has_body)
         output_send(&upstream->out, f->body);
@@ -224,7 +201,7 @@ static int read_answer_head(struct forwarding *f, struct upstream *upstream, con
     uint64_t seen = x->body.bytes;
 
     for (int interim = 0; interim < INTERIM_MAX; interim++) {
-        uint64_t deadline_us = loop_deadline(f->pt->pool->config->response_timeout_us);
+        uint64_t deadline_us = loop_deadline(f->pt->config->response_timeout_us);
         struct slice head;
         int error = wait_answer(upstream, deadline_us);
 
@@ -264,13 +241,16 @@ static bool relay_answer(struct forwarding *f, struct upstream *upstream,
     x->answer_body_bytes += body.bytes;
     if (x->connection->out.error)
         return false; /* the client has gone */
-    if (result == -ECANCELED) {
-        exchange_fail(x, 503, "the client left, or maitred stops");
+    if (result == -ECANCELED || stream_error_is_ours(result)) {
+        exchange_fail(x, 503, why_ended(result));
         return false;
     }
     if (result < 0) {
         exchange_fail(x, 502, result == -EBADMSG ? body.why : "the server broke off its answer");
-        atomic_fetch_add_explicit(&upstream->server->errors, 1, memory_order_relaxed);
+        count_error(f, upstream->server,
+                    result == -EBADMSG     ? SERVER_GARBAGE
+                    : result == -ETIMEDOUT ? SERVER_RESPONSE_TIMEOUT
+                                           : SERVER_BROKEN);
         return false;
     }
     if (exchange_end(x, &body.trailers) != 0)
@@ -286,25 +266,24 @@ static void relay_tunnel(struct forwarding *f, struct upstream *upstream,
     exchange_answer(x, response);
     if (exchange_end(x, NULL) == 0)
         exchange_tunnel(x, &upstream->stream, &upstream->in, x->connection->limits->tunnel_timeout_us);
+    upstream->out.written += x->body.bytes; /* a request that asks for a tunnel has no body of its own */
 }
 
-static void note_failure(struct forwarding *f, struct server *server, unsigned status, const char *note)
+static void note_failure(struct forwarding *f, struct server *server, enum server_error error,
+                         unsigned status, const char *note)
 {
-    const struct config_pool *config = f->pt->pool->config;
-
     f->status = status;
     f->note = note;
-    atomic_fetch_add_explicit(&server->errors, 1, memory_order_relaxed);
-    server_observe_failure(server, loop_now_us());
-    if (f->pt->roster && eject_apply(f->pt->roster, server, loop_now_us(), &config->ejection))
-        log_warning("pool %s: server %.*s put aside after %u failures in a row: %s", config->name,
-                    SLICE_ARG(server->name), config->ejection.failures, note);
+    count_error(f, server, error);
+    pool_thread_note_failure(f->pt, server, note);
 }
 
 /* A final head, or why there is none. */
 static enum outcome judge_answer(struct forwarding *f, struct upstream *upstream, const struct pump *pump,
                                  int error, const struct http1_error *why)
 {
+    bool begun;
+
     if (pump->client_error) {
         f->x->close = true;
         exchange_fail(f->x, exchange_body_status(pump->client_error),
@@ -312,8 +291,8 @@ static enum outcome judge_answer(struct forwarding *f, struct upstream *upstream
                                                      : "the request's body did not come whole");
         return SETTLED;
     }
-    if (error == -ECANCELED) {
-        exchange_fail(f->x, 503, "the client left, or maitred stops");
+    if (error == -ECANCELED || stream_error_is_ours(error)) {
+        exchange_fail(f->x, 503, why_ended(error));
         return SETTLED;
     }
     if (!error)
@@ -324,20 +303,23 @@ static enum outcome judge_answer(struct forwarding *f, struct upstream *upstream
         return STALE;
     }
     if (error == -EBADMSG || error == -EMSGSIZE) {
-        note_failure(f, upstream->server, 502,
+        note_failure(f, upstream->server, SERVER_GARBAGE, 502,
                      error == -EBADMSG ? why->why : "an answer's head over max-head");
         exchange_fail(f->x, 502, f->note);
         return SETTLED;
     }
-    note_failure(f, upstream->server, error == -ETIMEDOUT ? 504 : 502,
-                 error == -ETIMEDOUT ? "no answer within response-timeout"
-                                     : "the server closed without an answer");
     /* A part of a head came: that is an answer, though a broken one. */
-    if (!input_empty(&upstream->in)) {
+    begun = !input_empty(&upstream->in);
+    if (error == -ETIMEDOUT)
+        note_failure(f, upstream->server, SERVER_RESPONSE_TIMEOUT, 504, "no answer within response-timeout");
+    else if (begun)
+        note_failure(f, upstream->server, SERVER_BROKEN, 502,
+                     "the server closed within the head of its answer");
+    else
+        note_failure(f, upstream->server, SERVER_CLOSED, 502, "the server closed without an answer");
+    if (begun)
         exchange_fail(f->x, f->status, f->note);
-        return SETTLED;
-    }
-    return UNANSWERED;
+    return begun ? SETTLED : UNANSWERED;
 }
 
 static bool allot_fields(struct exchange *x, struct http_response *response)
@@ -355,7 +337,8 @@ static enum outcome exchange_over(struct forwarding *f, struct upstream *upstrea
     struct http_response response;
     struct http1_error why = {0};
     enum outcome outcome;
-    uint64_t sent_us = loop_now_us();
+    uint64_t sent_us = loop_now_us(), written = upstream->out.written, received = upstream->in.received;
+    struct server_counters *counters = counters_of(f, upstream->server);
     bool keep = false;
     int error;
 
@@ -375,8 +358,10 @@ static enum outcome exchange_over(struct forwarding *f, struct upstream *upstrea
     outcome = judge_answer(f, upstream, &pump, error, &why);
     if (!error && !x->answer_started) {
         x->upstream_us += loop_now_us() - sent_us;
+        histogram_add(&counters->latency, loop_now_us() - sent_us);
         if (response.status >= 502 && response.status <= 504)
-            note_failure(f, upstream->server, response.status, "the server answered 502, 503 or 504");
+            note_failure(f, upstream->server, SERVER_STATUS, response.status,
+                         "the server answered 502, 503 or 504");
         else
             server_observe(upstream->server, loop_now_us() - sent_us, loop_now_us());
         if (response.status == 101)
@@ -386,6 +371,8 @@ static enum outcome exchange_over(struct forwarding *f, struct upstream *upstrea
     }
     if (pump.fiber)
         fiber_cancel_and_join(pump.fiber);
+    counter_add(&counters->sent_bytes, upstream->out.written - written);
+    counter_add(&counters->received_bytes, upstream->in.received - received);
     if (keep && (!pump.fiber || pump.done))
         upstream_keep(upstream);
     else
@@ -395,7 +382,8 @@ static enum outcome exchange_over(struct forwarding *f, struct upstream *upstrea
 
 static enum outcome attempt(struct forwarding *f, struct server *server, bool fresh)
 {
-    struct upstream *upstream = fresh ? NULL : upstream_take(f->pt, server, !f->repeatable || f->streams);
+    bool alone = fresh || server_wants_proxy(server); /* such a connection speaks for one client */
+    struct upstream *upstream = alone ? NULL : upstream_take(f->pt, server, !f->repeatable || f->streams);
     int error;
 
     f->head.default_host = server->name;
@@ -404,12 +392,14 @@ static enum outcome attempt(struct forwarding *f, struct server *server, bool fr
     error = upstream_connect(f->pt, server, &upstream);
     if (!error)
         return exchange_over(f, upstream);
-    if (error == -ECANCELED || error == -ENOMEM) {
-        exchange_fail(f->x, 503, error == -ENOMEM ? "no memory" : "the client left, or maitred stops");
+    if (error == -ECANCELED || stream_error_is_ours(error)) {
+        exchange_fail(f->x, 503, why_ended(error));
         return SETTLED;
     }
-    note_failure(f, server, 503,
-                 error == -ETIMEDOUT ? "no connection within connect-timeout" : "the connection was refused");
+    if (error == -ETIMEDOUT)
+        note_failure(f, server, SERVER_CONNECT_TIMEOUT, 503, "no connection within connect-timeout");
+    else
+        note_failure(f, server, SERVER_REFUSED, 503, "the connection was refused");
     return UNREACHED;
 }
 
@@ -417,6 +407,7 @@ static enum outcome attempt(struct forwarding *f, struct server *server, bool fr
 
 static void fail_without_server(struct forwarding *f, int error)
 {
+    pool_thread_note_refusal(f->pt, error);
     if (error == -EHOSTUNREACH && f->status)
         exchange_fail(f->x, f->status, f->note); /* all were tried: say how the last one failed */
     else if (error == -EHOSTUNREACH)
@@ -426,20 +417,27 @@ static void fail_without_server(struct forwarding *f, int error)
     else if (error == -ETIMEDOUT)
         exchange_fail(f->x, 503, "over queue-timeout in line");
     else
-        exchange_fail(f->x, 503, error == -ENOMEM ? "no memory" : "the client left, or maitred stops");
+        exchange_fail(f->x, 503, why_ended(error));
 }
 
 /* Whether, after this outcome, another server may be tried. */
 static bool goes_on(struct forwarding *f, enum outcome outcome, struct server *server)
 {
-    unsigned retries = f->route->retries >= 0 ? (unsigned)f->route->retries : f->pt->pool->config->retries;
+    unsigned retries;
 
-    if (outcome == SETTLED)
+    if (outcome == SETTLED) /* after a tunnel the route may be gone */
         return false;
+    retries = f->route->retries >= 0 ? (unsigned)f->route->retries : f->pt->config->retries;
     if (outcome == STALE)
         f->status = 502, f->note = "the server closed without an answer";
     if (outcome != UNREACHED) {
-        if (!f->repeatable || f->repeats >= retries || !budget_take(&f->pt->pool->budget)) {
+        bool allowed = f->repeatable && f->repeats < retries;
+
+        if (allowed && !budget_take(&f->pt->pool->budget)) {
+            counter_add(&f->pt->refused[REFUSED_BUDGET], 1);
+            allowed = false;
+        }
+        if (!allowed) {
             exchange_fail(f->x, f->status, f->note);
             return false;
         }
@@ -451,7 +449,7 @@ static bool goes_on(struct forwarding *f, enum outcome outcome, struct server *s
     }
     f->tried[f->n_tried++] = server_ref(server);
     f->x->retries++;
-    atomic_fetch_add_explicit(&server->retries, 1, memory_order_relaxed);
+    counter_add(&counters_of(f, server)->retries, 1);
     return true;
 }
 
@@ -463,13 +461,8 @@ static void release_tried(struct forwarding *f)
 
 static void try_servers(struct forwarding *f)
 {
-    const struct config_pool *config = f->pt->pool->config;
-    struct strategy_input input = {
-        .key = strategy_key(f),
-        .tried = f->tried,
-        .slow_start_us = config->health.slow_start_us,
-        .load_bound = config->load_bound,
-    };
+    struct strategy_input input = {.key = request_key(f->pt->config, &f->x->request, &f->x->client),
+                                   .tried = f->tried};
     enum outcome outcome;
     bool more;
 
@@ -486,7 +479,7 @@ static void try_servers(struct forwarding *f)
             return;
         }
         f->x->upstream = arena_copy(&f->x->arena, server->name);
-        atomic_fetch_add_explicit(&server->requests, 1, memory_order_relaxed);
+        counter_add(&counters_of(f, server)->requests, 1);
         outcome = attempt(f, server, false);
         if (outcome == STALE && f->repeatable)
             outcome = attempt(f, server, true);
@@ -508,14 +501,17 @@ void forward(struct exchange *x, struct pool_thread *pt, const struct config_rou
         .request_id = exchange_request_id(x),
         .path = forwarded_path(x, route, rest),
     };
+    pool_thread_hold(pt); /* a tunnel may outlive the configuration it began under */
     f.repeatable = may_repeat(&f);
     budget_request(&pt->pool->budget);
     error = prepare_body(&f);
     if (error) {
         x->close = true;
         exchange_fail(x, exchange_body_status(error), "the request's body did not come whole");
+        pool_thread_release(pt);
         return;
     }
     try_servers(&f);
     release_tried(&f);
+    pool_thread_release(pt);
 }

@@ -110,5 +110,6 @@ bool eject_apply(const struct roster *roster, struct server *server, uint64_t no
     atomic_store_explicit(&server->ejections_in_row, (unsigned)number, memory_order_relaxed);
     atomic_store_explicit(&server->failures_in_row, 0, memory_order_relaxed);
     atomic_store_explicit(&server->up_since_us, until, memory_order_relaxed);
+    atomic_fetch_add_explicit(&server->ejections, 1, memory_order_relaxed);
     return true;
 }

@@ -27,12 +27,14 @@ static bool take_place(struct server *server)
 {
     unsigned active = atomic_load_explicit(&server->active, memory_order_relaxed);
 
-    if (!server->max_connections) {
+    unsigned most = atomic_load_explicit(&server->max_connections, memory_order_relaxed);
+
+    if (!most) {
         atomic_fetch_add(&server->active, 1);
         return true;
     }
     do
-        if (active >= server->max_connections)
+        if (active >= most)
             return false;
     while (!atomic_compare_exchange_weak(&server->active, &active, active + 1));
     return true;
@@ -51,6 +53,8 @@ static int pick_and_take(struct pool_thread *pt, struct strategy_input *input, s
     if (!pt->roster)
         return -EHOSTUNREACH;
     input->now_us = loop_now_us();
+    input->slow_start_us = pt->config->health.slow_start_us;
+    input->load_bound = pt->config->load_bound;
     input->skip_full = !is_pinned(pt->roster);
     while (input->skip_full) {
         struct server *server = strategy_pick(pt->roster, &pt->strategy, input);
@@ -72,6 +76,7 @@ static int pick_and_take(struct pool_thread *pt, struct strategy_input *input, s
 static void waiter_free(struct waiter *waiter)
 {
     server_unref(waiter->aim);
+    pool_thread_release(waiter->pt);
     free(waiter);
 }
 
@@ -89,14 +94,15 @@ static void on_told(struct message *message)
     waiter_free(waiter);
 }
 
-/* The thread has gone, and its requests with it. */
+/* The thread has gone, and its requests and its part of the pool with it. */
 static void on_dropped(struct message *message)
 {
     struct waiter *waiter = container_of(message, struct waiter, message);
 
     if (waiter->granted)
         server_unref(waiter->granted);
-    waiter_free(waiter);
+    server_unref(waiter->aim);
+    free(waiter);
 }
 
 /* Takes it out of the line and tells it. With the mutex held. */
@@ -113,7 +119,7 @@ static bool would_do(const struct waiter *waiter, const struct server *server)
 {
     if (waiter->aim == server)
         return true;
-    if (server->backup && !waiter->aim->backup) /* full servers call no backup in */
+    if (server_is_backup(server) && !server_is_backup(waiter->aim)) /* full servers call no backup in */
         return false;
     for (size_t i = 0; i < waiter->n_tried; i++)
         if (waiter->tried[i] == server)
@@ -175,6 +181,7 @@ static struct waiter *waiter_create(struct pool_thread *pt, const struct strateg
     waiter->message.drop = on_dropped;
     waiter->mailbox = pt->mailbox;
     waiter->fiber = fiber_self();
+    pool_thread_hold(pt);
     waiter->pt = pt;
     waiter->aim = server_ref(aim);
     waiter->pinned = is_pinned(pt->roster);
@@ -183,12 +190,12 @@ static struct waiter *waiter_create(struct pool_thread *pt, const struct strateg
     return waiter;
 }
 
-static int join_line(struct pool *pool, struct waiter *waiter)
+static int join_line(struct pool *pool, struct waiter *waiter, unsigned max_queue)
 {
     int error = 0;
 
     pthread_mutex_lock(&pool->line_mutex);
-    if (atomic_load(&pool->in_line) >= pool->config->max_queue) {
+    if (atomic_load(&pool->in_line) >= max_queue) {
         error = -EAGAIN;
     } else {
         list_push_back(&pool->line, &waiter->list);
@@ -245,7 +252,7 @@ static int wait_for_place(struct pool_thread *pt, struct strategy_input *input, 
     if (!waiter)
         return -ENOMEM;
     list_init(&waiter->list);
-    error = join_line(pt->pool, waiter);
+    error = join_line(pt->pool, waiter, pt->config->max_queue);
     if (error) {
         waiter_free(waiter);
         return error;
@@ -263,7 +270,7 @@ static int wait_for_place(struct pool_thread *pt, struct strategy_input *input, 
 
 int line_enter(struct pool_thread *pt, struct strategy_input *input, struct server **server)
 {
-    uint64_t deadline_us = loop_deadline(pt->pool->config->queue_timeout_us);
+    uint64_t deadline_us = loop_deadline(pt->config->queue_timeout_us);
     int error;
 
     for (;;) {

@@ -11,7 +11,7 @@
 
 /* Picks a server and takes a place at it, waiting in line if it must. On 0 the caller holds the place and a
  * reference until line_leave. -EHOSTUNREACH: no server is usable; -EAGAIN: the line is full; -ETIMEDOUT: over
- * queue-timeout in line; -ECANCELED; -ENOMEM. input->now_us and skip_full are set here. */
+ * queue-timeout in line; -ECANCELED; -ENOMEM. Of input, key, tried and n_tried are the caller's; the rest is set here. */
 int line_enter(struct pool_thread *pt, struct strategy_input *input, struct server **server);
 void line_leave(struct pool_thread *pt, struct server *server);
 

@@ -12,10 +12,11 @@
 #include <stdlib.h>
 
 #include "balance/path.h"
+#include "balance/router_private.h"
 #include "base/hash.h"
 
-#define NONE SIZE_MAX
-#define HOST_MAX 255
+#define NONE ROUTER_NONE
+#define HOST_MAX ROUTER_HOST_MAX
 
 /* Texts and their numbers from 0: a hash table with open addressing. */
 struct names {
@@ -55,15 +56,6 @@ struct router {
     struct group *groups;  /* by host number */
     size_t longest_suffix; /* of the wildcards; 0: there is none */
     struct group any_host;
-};
-
-/* What of a request is compared. The slices borrow the texts, or the request. */
-struct asked {
-    const struct http_request *request;
-    struct slice host; /* lower case */
-    struct slice path; /* without a '/' at its end, unless it is plain */
-    char host_text[HOST_MAX];
-    char path_text[ROUTER_PATH_MAX];
 };
 
 /* --- names --- */
@@ -138,14 +130,14 @@ static void names_free(struct names *names)
     free(names->slots);
 }
 
-static bool is_under(struct slice path, size_t prefix_len)
+bool router_is_under(struct slice path, size_t prefix_len)
 {
     return prefix_len == path.len || (prefix_len < path.len && path.ptr[prefix_len] == '/');
 }
 
 /* What follows the first prefix_len bytes of the compared path in the path as sent. Takes asked's path for
  * that. */
-static struct slice rest_after(struct asked *asked, size_t prefix_len)
+static struct slice rest_after(struct router_asked *asked, size_t prefix_len)
 {
     struct slice path = asked->request->path;
     struct path_folding f = {
@@ -179,8 +171,7 @@ static struct slice fold_host(struct slice host, char *text, size_t room)
     return slice_of(text, host.len);
 }
 
-/* by_host: the host matters. */
-static void asked_fill(struct asked *asked, const struct http_request *request, bool by_host)
+void router_ask(struct router_asked *asked, const struct http_request *request, bool by_host)
 {
     struct slice host = by_host ? http_host_of(request->authority) : slice_of(NULL, 0);
 
@@ -200,7 +191,7 @@ static void asked_fill(struct asked *asked, const struct http_request *request, 
     }
 }
 
-static bool method_fits(const struct config_route *route, const struct http_request *request)
+bool router_method_fits(const struct config_route *route, const struct http_request *request)
 {
     for (size_t i = 0; i < route->n_methods; i++)
         if (slice_equal(route->methods[i], request->method))
@@ -235,8 +226,7 @@ static bool condition_holds(const struct config_condition *condition, const stru
     return found && (condition->any_value || slice_equal(value, condition->value));
 }
 
-/* The first condition that does not hold, or NULL. */
-static const struct config_condition *condition_missed(const struct config_route *route,
+const struct config_condition *router_condition_missed(const struct config_route *route,
                                                        const struct http_request *request)
 {
     for (size_t i = 0; i < route->n_conditions; i++)
@@ -245,14 +235,14 @@ static const struct config_condition *condition_missed(const struct config_route
     return NULL;
 }
 
-static size_t count_conditions(const struct config_route *route)
+size_t router_count_conditions(const struct config_route *route)
 {
     return route->n_conditions + (route->n_methods > 0);
 }
 
 /* --- finding --- */
 
-static const struct config_route *group_find(const struct group *group, const struct asked *asked,
+static const struct config_route *group_find(const struct group *group, const struct router_asked *asked,
                                              size_t *prefix_len)
 {
     for (size_t i = 0; i < group->n_lengths; i++) {
@@ -260,7 +250,7 @@ static const struct config_route *group_find(const struct group *group, const st
         const struct bucket *bucket;
         size_t number;
 
-        if (!is_under(asked->path, len))
+        if (!router_is_under(asked->path, len))
             continue;
         number = names_find(&group->paths, slice_of(asked->path.ptr, len));
         if (number == NONE)
@@ -270,7 +260,7 @@ static const struct config_route *group_find(const struct group *group, const st
         for (size_t j = 0; j < bucket->n; j++) {
             const struct config_route *route = bucket->entries[j].route;
 
-            if (method_fits(route, asked->request) && !condition_missed(route, asked->request))
+            if (router_method_fits(route, asked->request) && !router_condition_missed(route, asked->request))
                 return route;
         }
     }
@@ -278,7 +268,7 @@ static const struct config_route *group_find(const struct group *group, const st
 }
 
 static const struct config_route *host_find(const struct router *router, struct slice host,
-                                            const struct asked *asked, size_t *prefix_len)
+                                            const struct router_asked *asked, size_t *prefix_len)
 {
     size_t number = names_find(&router->hosts, host);
 
@@ -288,7 +278,7 @@ static const struct config_route *host_find(const struct router *router, struct 
 /* The longest suffix first, none longer than any wildcard's. A host does not start with a dot, so that
  * each has at least a byte before it. */
 static const struct config_route *wildcard_find(const struct router *router, struct slice host,
-                                                const struct asked *asked, size_t *prefix_len)
+                                                const struct router_asked *asked, size_t *prefix_len)
 {
     const struct config_route *route = NULL;
     size_t longest = host.len < router->longest_suffix ? host.len : router->longest_suffix;
@@ -300,7 +290,7 @@ static const struct config_route *wildcard_find(const struct router *router, str
     return route;
 }
 
-static const struct config_route *asked_find(const struct router *router, const struct asked *asked,
+const struct config_route *router_find_asked(const struct router *router, const struct router_asked *asked,
                                              size_t *prefix_len)
 {
     const struct config_route *route = NULL;
@@ -316,12 +306,12 @@ static const struct config_route *asked_find(const struct router *router, const 
 const struct config_route *router_find(const struct router *router, const struct http_request *request,
                                        struct slice *rest)
 {
-    struct asked asked;
+    struct router_asked asked;
     const struct config_route *route;
     size_t prefix_len = 0;
 
-    asked_fill(&asked, request, router->hosts.n != 0);
-    route = asked_find(router, &asked, &prefix_len);
+    router_ask(&asked, request, router->hosts.n != 0);
+    route = router_find_asked(router, &asked, &prefix_len);
     if (route)
         *rest = rest_after(&asked, prefix_len);
     return route;
@@ -360,7 +350,7 @@ static bool group_add_length(struct group *group, size_t len)
 /* Its routes come in the file's order, so a new one goes behind its equals. */
 static bool bucket_add(struct bucket *bucket, const struct config_route *route)
 {
-    size_t conditions = count_conditions(route);
+    size_t conditions = router_count_conditions(route);
     size_t at = 0;
     struct entry *entries;
 
@@ -389,11 +379,11 @@ static bool group_add(struct group *group, struct slice path, const struct confi
         group->buckets = buckets;
         if (!group_add_length(group, path.len))
             return false;
-        number = names_add(&group->paths, path);
-        if (number == NONE)
+        if (names_add(&group->paths, path) == NONE)
             return false;
+        number = n;
     }
-    assert(group->buckets);
+    assert(group->buckets && number < group->paths.n);
     return bucket_add(&group->buckets[number], route);
 }
 
@@ -473,6 +463,11 @@ static void group_free(struct group *group)
     names_free(&group->paths);
 }
 
+const struct config_http *router_config(const struct router *router)
+{
+    return router->config;
+}
+
 void router_free(struct router *router)
 {
     if (!router)
@@ -483,143 +478,4 @@ void router_free(struct router *router)
     names_free(&router->hosts);
     group_free(&router->any_host);
     free(router);
-}
-
-/* --- explaining --- */
-
-#define HOST_NOT 0u
-#define HOST_ANY 1u
-
-/* How exactly a route's hosts name this one: HOST_NOT, HOST_ANY, then wildcards by length, then the name
- * itself. */
-static size_t host_rank(const struct config_route *route, struct slice host)
-{
-    size_t best = route->n_hosts ? HOST_NOT : HOST_ANY;
-
-    for (size_t i = 0; i < route->n_hosts; i++) {
-        struct slice own = route->hosts[i];
-        size_t rank = HOST_NOT;
-
-        if (own.len && own.ptr[own.len - 1] == '.')
-            own.len--;
-        if (slice_equal_nocase(own, host))
-            rank = SIZE_MAX;
-        else if (slice_starts_with(own, SLICE("*.")) && host.len >= own.len &&
-                 slice_ends_with_nocase(host, slice_of(own.ptr + 1, own.len - 1)))
-            rank = own.len;
-        if (rank > best)
-            best = rank;
-    }
-    return best;
-}
-
-/* The length of the route's path in compared form; NONE: the request is not under it. */
-static size_t path_rank(const struct config_route *route, struct slice asked)
-{
-    char text[ROUTER_PATH_MAX];
-    struct path_folding f = {.text = text, .room = sizeof text};
-
-    path_fold(&f, route->path);
-    return is_under(asked, f.len) && slice_starts_with(asked, slice_of(text, f.len)) ? f.len : NONE;
-}
-
-static void print_list(FILE *out, const struct slice *items, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        fprintf(out, "%s%.*s", i ? ", " : "", SLICE_ARG(items[i]));
-}
-
-static void print_condition(FILE *out, const struct config_condition *condition)
-{
-    static const char *const kinds[] = {
-        [CONDITION_HEADER] = "header", [CONDITION_COOKIE] = "cookie", [CONDITION_QUERY] = "query parameter"};
-
-    fprintf(out, "the %s \"%.*s\" is not ", kinds[condition->kind], SLICE_ARG(condition->name));
-    if (condition->any_value)
-        fprintf(out, "there");
-    else
-        fprintf(out, "\"%.*s\"", SLICE_ARG(condition->value));
-}
-
-static void print_route(FILE *out, const struct config_route *route)
-{
-    fprintf(out, "route \"%.*s\" (%s:%d)", SLICE_ARG(route->path), route->place.file, route->place.line);
-}
-
-static void print_action(FILE *out, const struct config_route *route)
-{
-    switch (route->action) {
-    case ROUTE_POOL:
-        fprintf(out, "pool %s", route->pool->name);
-        break;
-    case ROUTE_REDIRECT:
-        fprintf(out, "redirect %u to %s", route->status, route->redirect);
-        break;
-    case ROUTE_RESPOND:
-        fprintf(out, "answer %u", route->status);
-        break;
-    }
-}
-
-/* Why a route that matches is not the one that was found. */
-static const char *why_behind(const struct config_route *route, const struct config_route *found,
-                              const struct asked *asked)
-{
-    if (host_rank(route, asked->host) != host_rank(found, asked->host))
-        return "matches, but its host is less exact";
-    if (path_rank(route, asked->path) != path_rank(found, asked->path))
-        return "matches, but its path is shorter";
-    if (count_conditions(route) != count_conditions(found))
-        return "matches, but it has fewer conditions";
-    return "matches, but it is as specific and stands later in the file";
-}
-
-static void print_why_not(FILE *out, const struct config_route *route, const struct config_route *found,
-                          const struct asked *asked)
-{
-    const struct config_condition *missed = condition_missed(route, asked->request);
-
-    if (host_rank(route, asked->host) == HOST_NOT) {
-        fprintf(out, "the host is not ");
-        print_list(out, route->hosts, route->n_hosts);
-    } else if (path_rank(route, asked->path) == NONE) {
-        fprintf(out, "the path is not under it");
-    } else if (!method_fits(route, asked->request)) {
-        fprintf(out, "the method is not ");
-        print_list(out, route->methods, route->n_methods);
-    } else if (missed) {
-        print_condition(out, missed);
-    } else {
-        assert(found);
-        fprintf(out, "%s", why_behind(route, found, asked));
-    }
-}
-
-void router_explain(const struct router *router, const struct http_request *request, FILE *out)
-{
-    const struct config_route *found;
-    struct asked asked;
-    size_t prefix_len;
-
-    asked_fill(&asked, request, true);
-    found = asked_find(router, &asked, &prefix_len);
-    if (found) {
-        print_route(out, found);
-        fprintf(out, " matches: ");
-        print_action(out, found);
-        fputc('\n', out);
-    } else {
-        fprintf(out, "no route matches\n");
-    }
-    for (size_t i = 0; i < router->config->n_routes; i++) {
-        const struct config_route *route = &router->config->routes[i];
-
-        if (route == found)
-            continue;
-        fprintf(out, "  ");
-        print_route(out, route);
-        fprintf(out, ": ");
-        print_why_not(out, route, found, &asked);
-        fputc('\n', out);
-    }
 }

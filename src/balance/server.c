@@ -10,24 +10,53 @@
 
 #define SLOW_START_FLOOR 100u /* thousandths of the weight at its beginning */
 
-struct server *server_create(const struct config_server *config, unsigned max_connections,
-                             const struct endpoint *endpoint)
+const char *const server_error_names[N_SERVER_ERRORS] = {
+    [SERVER_REFUSED] = "refused",
+    [SERVER_CONNECT_TIMEOUT] = "connect_timeout",
+    [SERVER_RESPONSE_TIMEOUT] = "response_timeout",
+    [SERVER_CLOSED] = "closed",
+    [SERVER_GARBAGE] = "garbage",
+    [SERVER_BROKEN] = "broken",
+    [SERVER_STATUS] = "status",
+};
+
+static void *zeroed(size_t alignment, size_t bytes)
 {
-    struct server *server = aligned_alloc(alignof(struct server), sizeof *server);
+    void *room = aligned_alloc(alignment, bytes);
+
+    if (room)
+        memset(room, 0, bytes);
+    return room;
+}
+
+void server_configure(struct server *server, const struct config_server *config, unsigned max_connections)
+{
+    unsigned own = config->max_connections;
+
+    atomic_store_explicit(&server->weight, config->weight, memory_order_relaxed);
+    atomic_store_explicit(&server->max_connections, own ? own : max_connections, memory_order_relaxed);
+    atomic_store_explicit(&server->backup, config->backup, memory_order_relaxed);
+    atomic_store_explicit(&server->send_proxy, config->send_proxy, memory_order_relaxed);
+}
+
+struct server *server_create(const struct config_server *config, unsigned max_connections,
+                             const struct endpoint *endpoint, unsigned n_threads)
+{
+    struct server *server = zeroed(alignof(struct server), sizeof *server);
+    struct server_counters *counters = zeroed(alignof(struct server_counters), n_threads * sizeof *counters);
     char *name = strdup(config->name);
 
-    if (!server || !name) {
+    if (!server || !counters || !name) {
         free(server);
+        free(counters);
         free(name);
         return NULL;
     }
-    memset(server, 0, sizeof *server);
     server->name = slice_from_text(name);
     server->name_hash = hash_bytes(server->name);
     server->endpoint = *endpoint;
-    server->weight = config->weight;
-    server->max_connections = config->max_connections ? config->max_connections : max_connections;
-    server->backup = config->backup;
+    server->counters = counters;
+    server_configure(server, config, max_connections);
     atomic_init(&server->state, SERVER_UP);
     atomic_init(&server->draining, config->drain);
     atomic_init(&server->references, 1);
@@ -51,12 +80,14 @@ void server_unref(struct server *server)
     if (before > 1)
         return;
     free((char *)(uintptr_t)server->name.ptr);
+    free(server->counters);
     free(server);
 }
 
 unsigned server_weight(const struct server *server, uint64_t now_us, uint64_t slow_start_us)
 {
-    uint64_t full = (uint64_t)server->weight * SERVER_WEIGHT_UNIT;
+    uint64_t full =
+        (uint64_t)atomic_load_explicit(&server->weight, memory_order_relaxed) * SERVER_WEIGHT_UNIT;
     uint64_t since = atomic_load_explicit(&server->up_since_us, memory_order_relaxed);
     uint64_t passed = now_us > since ? now_us - since : 0;
     double share;
@@ -142,7 +173,8 @@ double server_latency(const struct server *server, uint64_t now_us)
     return atomic_load_explicit(&server->latency_us, memory_order_relaxed) * decay(age);
 }
 
-static struct ring *ring_of_servers(struct server *const *servers, size_t n, unsigned virtual_nodes)
+static struct ring *ring_of_servers(struct server *const *servers, const unsigned *weights, size_t n,
+                                    unsigned virtual_nodes)
 {
     struct ring_member *members = calloc(n ? n : 1, sizeof *members);
     struct ring *ring;
@@ -150,14 +182,14 @@ static struct ring *ring_of_servers(struct server *const *servers, size_t n, uns
     if (!members)
         return NULL;
     for (size_t i = 0; i < n; i++)
-        members[i] = (struct ring_member){servers[i]->name, servers[i]->weight};
+        members[i] = (struct ring_member){servers[i]->name, weights ? weights[i] : servers[i]->weight};
     ring = ring_create(members, n, virtual_nodes);
     free(members);
     return ring;
 }
 
-struct roster *roster_create(struct server *const *servers, size_t n, enum balance_strategy strategy,
-                             unsigned virtual_nodes)
+struct roster *roster_create(struct server *const *servers, const unsigned *weights, size_t n,
+                             enum balance_strategy strategy, unsigned virtual_nodes)
 {
     static _Atomic uint64_t last_serial;
     struct roster *roster = calloc(1, sizeof *roster + n * sizeof roster->servers[0]);
@@ -165,7 +197,7 @@ struct roster *roster_create(struct server *const *servers, size_t n, enum balan
     if (!roster)
         return NULL;
     if (strategy == BALANCE_CONSISTENT_HASH) {
-        roster->ring = ring_of_servers(servers, n, virtual_nodes);
+        roster->ring = ring_of_servers(servers, weights, n, virtual_nodes);
         if (!roster->ring) {
             free(roster);
             return NULL;
@@ -177,7 +209,7 @@ struct roster *roster_create(struct server *const *servers, size_t n, enum balan
     roster->n = n;
     for (size_t i = 0; i < n; i++) {
         roster->servers[i] = server_ref(servers[i]);
-        roster->has_backups |= servers[i]->backup;
+        roster->has_backups |= server_is_backup(servers[i]);
     }
     return roster;
 }
@@ -201,5 +233,7 @@ void roster_unref(struct roster *roster)
     for (size_t i = 0; i < roster->n; i++)
         server_unref(roster->servers[i]);
     ring_free(roster->ring);
+    if (roster->snapshot)
+        config_unref(roster->snapshot);
     free(roster);
 }

@@ -34,7 +34,7 @@ static bool may_pick(const struct strategy_choice *choice, size_t index)
 {
     const struct server *server = choice->roster->servers[index];
 
-    return server->backup == choice->backups && server_usable(server, choice->input->now_us) &&
+    return server_is_backup(server) == choice->backups && server_usable(server, choice->input->now_us) &&
            !(choice->input->skip_full && server_full(server)) && !was_tried(choice->input, server);
 }
 
@@ -259,12 +259,20 @@ static struct server *pick_random_two(const struct strategy_choice *choice)
 }
 
 const struct strategy strategy_table[] = {
-    [BALANCE_ROUND_ROBIN] = {"round-robin", pick_round_robin, STRATEGY_KEY_NONE},
-    [BALANCE_LEAST_CONNECTIONS] = {"least-connections", pick_least_connections, STRATEGY_KEY_NONE},
-    [BALANCE_IP_HASH] = {"ip-hash", pick_ip_hash, STRATEGY_KEY_CLIENT},
-    [BALANCE_CONSISTENT_HASH] = {"consistent-hash", pick_consistent_hash, STRATEGY_KEY_REQUEST},
-    [BALANCE_RANDOM_TWO] = {"random-two", pick_random_two, STRATEGY_KEY_NONE},
-    [BALANCE_LEAST_LATENCY] = {"least-latency", pick_least_latency, STRATEGY_KEY_NONE},
+    [BALANCE_ROUND_ROBIN] = {"round-robin", pick_round_robin, STRATEGY_KEY_NONE,
+                             "its turn (smooth weighted round robin)"},
+    [BALANCE_LEAST_CONNECTIONS] = {"least-connections", pick_least_connections, STRATEGY_KEY_NONE,
+                                   "it has the fewest requests for its weight; among equals it is its turn"},
+    [BALANCE_IP_HASH] = {"ip-hash", pick_ip_hash, STRATEGY_KEY_CLIENT,
+                         "the client's address is at home there (weighted rendezvous hashing)"},
+    [BALANCE_CONSISTENT_HASH] =
+        {"consistent-hash", pick_consistent_hash, STRATEGY_KEY_REQUEST,
+         "the first on the ring, from the key's place on, that is usable and within load-bound"},
+    [BALANCE_RANDOM_TWO] = {"random-two", pick_random_two, STRATEGY_KEY_NONE,
+                            "of the two servers that are drawn next, it has fewer requests for its weight"},
+    [BALANCE_LEAST_LATENCY] =
+        {"least-latency", pick_least_latency, STRATEGY_KEY_NONE,
+         "its latency times its requests is the least for its weight; among equals it is its turn"},
 };
 
 void strategy_state_init(struct strategy_state *state, unsigned thread, uint64_t seed)
@@ -294,6 +302,7 @@ static bool state_follow(struct strategy_state *state, const struct roster *rost
         state->currents = grown;
         state->room = roster->n;
     }
+    assert(state->currents);
     memset(state->currents, 0, roster->n * sizeof *state->currents);
     state->position = state->thread % roster->n;
     state->ahead = state->thread % roster->n;
@@ -308,7 +317,7 @@ static bool primaries_are_gone(const struct roster *roster, const struct strateg
     for (size_t i = 0; i < roster->n; i++) {
         const struct server *server = roster->servers[i];
 
-        if (!server->backup && server_usable(server, input->now_us) && !was_tried(input, server))
+        if (!server_is_backup(server) && server_usable(server, input->now_us) && !was_tried(input, server))
             return false;
     }
     return true;
@@ -324,6 +333,49 @@ struct server *strategy_pick(const struct roster *roster, struct strategy_state 
         return NULL;
     choice.backups = primaries_are_gone(roster, input);
     return strategy_table[roster->strategy].pick(&choice);
+}
+
+struct server *strategy_peek(const struct roster *roster, const struct strategy_state *state,
+                             const struct strategy_input *input)
+{
+    struct strategy_state copy = *state;
+    struct server *server;
+
+    copy.currents = state->room ? malloc(state->room * sizeof *copy.currents) : NULL;
+    if (state->room && !copy.currents)
+        return NULL;
+    if (state->room)
+        memcpy(copy.currents, state->currents, state->room * sizeof *copy.currents);
+    server = strategy_pick(roster, &copy, input);
+    strategy_state_free(&copy);
+    return server;
+}
+
+static enum strategy_verdict judge(const struct strategy_choice *choice, size_t index)
+{
+    const struct server *server = choice->roster->servers[index];
+
+    if (may_pick(choice, index))
+        return STRATEGY_FITS;
+    if (atomic_load_explicit(&server->draining, memory_order_relaxed))
+        return STRATEGY_DRAINS;
+    if (atomic_load_explicit(&server->state, memory_order_relaxed) != SERVER_UP)
+        return STRATEGY_DOWN;
+    if (!server_usable(server, choice->input->now_us))
+        return STRATEGY_EJECTED;
+    if (was_tried(choice->input, server))
+        return STRATEGY_TRIED;
+    return server_is_backup(server) != choice->backups ? STRATEGY_SPARE : STRATEGY_FULL;
+}
+
+void strategy_judge(const struct roster *roster, const struct strategy_input *input,
+                    enum strategy_verdict *verdicts)
+{
+    struct strategy_choice choice = {.roster = roster, .input = input};
+
+    choice.backups = primaries_are_gone(roster, input);
+    for (size_t i = 0; i < roster->n; i++)
+        verdicts[i] = judge(&choice, i);
 }
 
 uint64_t strategy_ip_key(const struct ip *ip)

@@ -41,6 +41,25 @@ void strategy_state_free(struct strategy_state *state);
 struct server *strategy_pick(const struct roster *roster, struct strategy_state *state,
                              const struct strategy_input *input);
 
+/* What strategy_pick would answer, without taking a turn: state stays as it is. NULL also: no memory. */
+struct server *strategy_peek(const struct roster *roster, const struct strategy_state *state,
+                             const struct strategy_input *input);
+
+/* Whether a server may be picked, or the first reason why not. */
+enum strategy_verdict {
+    STRATEGY_FITS,
+    STRATEGY_DRAINS,
+    STRATEGY_DOWN,
+    STRATEGY_EJECTED,
+    STRATEGY_TRIED,
+    STRATEGY_FULL,  /* where input says that full servers are passed over */
+    STRATEGY_SPARE, /* a backup, and others are usable */
+};
+
+/* By index of the roster's servers; verdicts has room for all of them. */
+void strategy_judge(const struct roster *roster, const struct strategy_input *input,
+                    enum strategy_verdict *verdicts);
+
 enum strategy_key {
     STRATEGY_KEY_NONE,
     STRATEGY_KEY_CLIENT,  /* strategy_ip_key of the client */
@@ -53,6 +72,7 @@ struct strategy {
     const char *name; /* as in the configuration */
     struct server *(*pick)(const struct strategy_choice *choice);
     enum strategy_key key;
+    const char *why; /* a server was picked, for people */
 };
 
 extern const struct strategy strategy_table[]; /* by enum balance_strategy */

@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "wire/proxy.h"
+
 /* How often kept connections are looked through. */
 #define REAP_MOST_US (5 * US_PER_S)
 #define REAP_LEAST_US (100 * US_PER_MS)
@@ -35,6 +37,7 @@ static void unkeep(struct upstream *upstream)
     list_remove(&upstream->idle);
     upstream->stream.io.on_input = NULL;
     kept_of(upstream->pt, upstream->server)->count--;
+    atomic_fetch_sub_explicit(&upstream->server->idle, 1, memory_order_relaxed);
 }
 
 static void on_input(struct io *io)
@@ -66,20 +69,20 @@ struct upstream *upstream_take(struct pool_thread *pt, struct server *server, bo
 
 int upstream_connect(struct pool_thread *pt, struct server *server, struct upstream **out)
 {
-    const struct config_pool *config = pt->pool->config;
     struct upstream *upstream = calloc(1, sizeof *upstream);
     int error;
 
     *out = NULL;
     if (!upstream)
         return -ENOMEM;
-    error = stream_connect(&upstream->stream, &server->endpoint, loop_deadline(config->connect_timeout_us));
+    error =
+        stream_connect(&upstream->stream, &server->endpoint, loop_deadline(pt->config->connect_timeout_us));
     if (error) {
         free(upstream);
         return error;
     }
     upstream->in.stream = upstream->out.stream = &upstream->stream;
-    upstream->pace.idle_us = config->response_timeout_us;
+    upstream->pace.idle_us = pt->config->response_timeout_us;
     upstream->out.pace = &upstream->pace;
     upstream->pt = pt;
     upstream->server = server_ref(server);
@@ -87,6 +90,18 @@ int upstream_connect(struct pool_thread *pt, struct server *server, struct upstr
     list_init(&upstream->idle);
     *out = upstream;
     return 0;
+}
+
+void upstream_put_proxy(struct upstream *upstream, const struct endpoint *source,
+                        const struct endpoint *destination)
+{
+    enum proxy_version version = atomic_load_explicit(&upstream->server->send_proxy, memory_order_relaxed);
+    char header[PROXY_V1_MAX > PROXY_V2_MAX ? PROXY_V1_MAX : PROXY_V2_MAX];
+
+    if (version == PROXY_V1)
+        output_put(&upstream->out, slice_of(header, proxy_put_v1(header, source, destination)));
+    else if (version == PROXY_V2)
+        output_put(&upstream->out, slice_of(header, proxy_put_v2(header, source, destination)));
 }
 
 /* Nothing came after the answer. The last read mostly tells; when it filled its room, or spliced, the kernel does. */
@@ -104,12 +119,12 @@ static bool is_quiet(struct upstream *upstream)
 
 void upstream_keep(struct upstream *upstream)
 {
-    const struct config_pool *config = upstream->pt->pool->config;
+    const struct config_pool *config = upstream->pt->config;
     struct kept *kept = kept_of(upstream->pt, upstream->server);
     uint64_t now_us = loop_now_us();
 
     upstream->n_requests++;
-    if (!kept || kept->count >= config->max_idle ||
+    if (!kept || server_wants_proxy(upstream->server) || kept->count >= config->max_idle ||
         (config->max_requests && upstream->n_requests >= config->max_requests) ||
         (config->max_age_us && now_us - upstream->born_us >= config->max_age_us) || !is_quiet(upstream)) {
         upstream_close(upstream);
@@ -121,6 +136,7 @@ void upstream_keep(struct upstream *upstream)
     upstream->stream.io.on_input = on_input;
     list_push_front(&kept->idle, &upstream->idle);
     kept->count++;
+    atomic_fetch_add_explicit(&upstream->server->idle, 1, memory_order_relaxed);
 }
 
 static void reap_one(struct kept *kept, uint64_t now_us, uint64_t idle_us)
@@ -137,7 +153,7 @@ static void reap_one(struct kept *kept, uint64_t now_us, uint64_t idle_us)
 
 uint64_t upstream_reap(struct pool_thread *pt)
 {
-    uint64_t idle_us = pt->pool->config->idle_timeout_us;
+    uint64_t idle_us = pt->config->idle_timeout_us;
     uint64_t wait_us = idle_us / 4;
 
     for (unsigned i = 0; idle_us && i < pt->n_kept; i++)

@@ -1,4 +1,4 @@
-/* check.c - `maitred check FILE [--route "METHOD URL" [-H "Name: value"]...]`. */
+/* check.c - `maitred check FILE [--route "METHOD URL" [-H "Name: value"]...]`, `maitred check --diff OLD NEW`. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,6 +6,7 @@
 #include "balance/router.h"
 #include "command/command.h"
 #include "config/config.h"
+#include "config/diff.h"
 #include "wire/http1.h"
 
 #define HEAD_BYTES_MAX 32768
@@ -53,6 +54,10 @@ static int check_route(const struct config *config, const char *route, char **fi
     struct http1_error error;
     int code = 0;
 
+    if (!config->n_http) {
+        fputs("maitred check: the file has no http listener, so there are no routes\n", stderr);
+        return 1;
+    }
     if (!write_head(head, route, fields, n_fields))
         return command_misused("check", "--route takes a method and a URL, as in \"GET http://host/path\"");
     if (http1_parse_request(slice_from_text(head), &limits, &request, &error) != 0) {
@@ -64,39 +69,94 @@ static int check_route(const struct config *config, const char *route, char **fi
     return code;
 }
 
-int command_check(int argc, char **argv)
+static int print_diff(const struct config *before, const struct config *after)
 {
-    const char *file = NULL, *route = NULL;
-    char **fields = calloc((size_t)argc, sizeof *fields);
-    struct config *config;
-    int n_fields = 0, code = 0;
-    const char *wrong = fields ? NULL : "no memory";
+    struct config_diff diff;
 
-    for (int i = 1; i < argc && !wrong; i++) {
-        if (strcmp(argv[i], "--route") == 0 && i + 1 < argc)
-            route = argv[++i];
-        else if (strcmp(argv[i], "-H") == 0 && i + 1 < argc)
-            fields[n_fields++] = argv[++i];
-        else if (argv[i][0] == '-' || file)
-            wrong = "an argument that it does not know, or that lacks its value";
-        else
-            file = argv[i];
+    if (config_diff(&diff, before, after) != 0) {
+        fputs("maitred check: no memory\n", stderr);
+        return 1;
     }
-    if (!wrong && !file)
-        wrong = "which configuration file?";
-    if (wrong) {
-        free(fields);
-        return command_misused("check", wrong);
-    }
-    config = command_load(file);
+    for (size_t i = 0; i < diff.n_changes; i++)
+        printf("%s%s\n", diff.changes[i].needs_restart ? "warning: " : "", diff.changes[i].text);
+    if (!diff.n_changes)
+        puts("no changes");
+    config_diff_free(&diff);
+    return 0;
+}
+
+/* Both files are read even when the first is bad: all errors are told. */
+static int check_diff(const char *before_file, const char *after_file)
+{
+    struct config *before = command_load(before_file);
+    struct config *after = command_load(after_file);
+    int code = before && after ? print_diff(before, after) : 1;
+
+    config_unref(before);
+    config_unref(after);
+    return code;
+}
+
+static int check_file(const char *file, const char *route, char **fields, int n_fields)
+{
+    struct config *config = command_load(file);
+    size_t listeners;
+    int code = 0;
+
     if (!config)
-        code = 1;
-    else if (route)
+        return 1;
+    listeners = config->n_http + config->n_tcp + (config->admin != NULL);
+    if (route)
         code = check_route(config, route, fields, n_fields);
     else
-        printf("%s: ok: %zu listener%s, %zu pool%s\n", file, config->n_http, config->n_http == 1 ? "" : "s",
+        printf("%s: ok: %zu listener%s, %zu pool%s\n", file, listeners, listeners == 1 ? "" : "s",
                config->n_pools, config->n_pools == 1 ? "" : "s");
-    config_free(config);
-    free(fields);
+    config_unref(config);
+    return code;
+}
+
+/* The arguments, as they were given. */
+struct question {
+    const char *file, *route;
+    const char *diff[2];
+    char **fields; /* owned; room for as many as there are arguments */
+    int n_fields;
+};
+
+/* What is wrong with the arguments; NULL: nothing. */
+static const char *read_arguments(struct question *q, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--route") == 0 && i + 1 < argc) {
+            q->route = argv[++i];
+        } else if (strcmp(argv[i], "-H") == 0 && i + 1 < argc) {
+            q->fields[q->n_fields++] = argv[++i];
+        } else if (strcmp(argv[i], "--diff") == 0 && i + 2 < argc) {
+            q->diff[0] = argv[++i];
+            q->diff[1] = argv[++i];
+        } else if (argv[i][0] == '-' || q->file) {
+            return "an argument that it does not know, or that lacks its value";
+        } else {
+            q->file = argv[i];
+        }
+    }
+    if (q->diff[0] && (q->file || q->route || q->n_fields))
+        return "--diff takes two files, and nothing else goes with it";
+    return q->file || q->diff[0] ? NULL : "which configuration file?";
+}
+
+int command_check(int argc, char **argv)
+{
+    struct question q = {.fields = calloc((size_t)argc, sizeof *q.fields)};
+    const char *wrong = q.fields ? read_arguments(&q, argc, argv) : "no memory";
+    int code;
+
+    if (wrong)
+        code = command_misused("check", wrong);
+    else if (q.diff[0])
+        code = check_diff(q.diff[0], q.diff[1]);
+    else
+        code = check_file(q.file, q.route, q.fields, q.n_fields);
+    free(q.fields);
     return code;
 }

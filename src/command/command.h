@@ -13,6 +13,14 @@ int command_reference(int argc, char **argv);
 int command_ring(int argc, char **argv);
 int command_version(int argc, char **argv);
 
+/* Those that ask a running maitred (client.h). */
+int command_status(int argc, char **argv);
+int command_explain(int argc, char **argv);
+int command_server(int argc, char **argv);
+int command_reload(int argc, char **argv);
+int command_upgrade(int argc, char **argv);
+int command_top(int argc, char **argv);
+
 /* Writes "maitred COMMAND: why" and where to find help to standard error. Returns 2. */
 int command_misused(const char *command, const char *why);
 

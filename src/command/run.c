@@ -14,7 +14,7 @@ int command_run(int argc, char **argv)
     config = command_load(argv[1]);
     if (!config)
         return 1;
-    code = server_run(config);
-    config_free(config);
+    code = server_run(argv[1], config);
+    config_unref(config);
     return code;
 }

@@ -9,6 +9,7 @@
 
 #include "config/check.h"
 #include "config/nearest.h"
+#include "config/route_name.h"
 #include "config/value.h"
 
 #define POOL_NAME_MAX 64
@@ -138,6 +139,11 @@ static void fill(struct build *b, const struct config_table *table, struct confi
         check_names(b, section);
 }
 
+static void refuse_memory(struct build *b, const struct config_item *section)
+{
+    config_problem(b->problems, section->place, "out of memory; stop something else");
+}
+
 /* Room for a structure for each section of that table; *count is how many there are. */
 static void *room_for(struct build *b, const struct config_item *section, const struct config_table *table,
                       size_t size, size_t *count)
@@ -149,7 +155,7 @@ static void *room_for(struct build *b, const struct config_item *section, const 
         *count += item->table == table;
     room = config_store_array(b->store, *count, size);
     if (!room) {
-        config_problem(b->problems, section->place, "out of memory; stop something else");
+        refuse_memory(b, section);
         *count = 0;
     }
     return room;
@@ -244,7 +250,7 @@ static void build_conditions(struct build *b, struct config_item *section, struc
         count += is_condition(item);
     route->conditions = config_store_array(b->store, count, sizeof *route->conditions);
     if (!route->conditions) {
-        config_problem(b->problems, section->place, "out of memory; stop something else");
+        refuse_memory(b, section);
         return;
     }
     for (struct config_item *item = section->items; item; item = item->next)
@@ -259,6 +265,7 @@ static void build_route(struct build *b, struct config_item *item, struct config
     route->place = item->place;
     route->path = slice_from_text(item->title);
     route->retries = -1;
+    route->action = ROUTE_POOL;
     why = bad_prefix(route->path);
     if (why)
         refuse(b, item, "route \"" SHOWN "\" %s; write a prefix like \"/api\"", item->title, why);
@@ -266,6 +273,9 @@ static void build_route(struct build *b, struct config_item *item, struct config
         route->path.len--;
     fill(b, item->table, item, route);
     build_conditions(b, item, route);
+    route->name = config_route_name(b->store, route);
+    if (!route->name)
+        refuse_memory(b, item);
     if (b->whole)
         config_check_route(b->problems, b->config, item, route);
 }
@@ -288,6 +298,30 @@ static void build_http(struct build *b, struct config_item *item, struct config_
         config_check_http(b->problems, item, http);
 }
 
+static void build_tcp(struct build *b, struct config_item *item, struct config_tcp *tcp)
+{
+    tcp->place = item->place;
+    tcp->name = item->title;
+    build_address(b, item, &tcp->address);
+    fill(b, item->table, item, tcp);
+    if (b->whole)
+        config_check_tcp(b->problems, b->config, item, tcp);
+}
+
+static void build_admin(struct build *b, struct config_item *item, struct config_admin *admin)
+{
+    admin->place = item->place;
+    admin->name = item->title;
+    build_address(b, item, &admin->address);
+    fill(b, item->table, item, admin);
+    if (b->whole)
+        config_check_admin(b->problems, b->config, item, admin);
+    if (!b->config->admin)
+        b->config->admin = admin;
+}
+
+/* --- the file ------------------------------------------------------------------------------------- */
+
 static unsigned online_cpus(void)
 {
     long count = sysconf(_SC_NPROCESSORS_ONLN);
@@ -295,24 +329,57 @@ static unsigned online_cpus(void)
     return count < 1 ? 1 : (count > THREADS_MAX ? THREADS_MAX : (unsigned)count);
 }
 
+/* Room for all sections that may stand in the file. */
+struct rooms {
+    struct config_admin *admin;
+    size_t n_admin, n_http, n_tcp, n_pools; /* that there is room for */
+};
+
+static void build_pools(struct build *b, struct config_item *top, const struct rooms *rooms)
+{
+    struct config *config = b->config;
+    size_t order = 0;
+
+    for (struct config_item *item = top->items; item; item = item->next, order++)
+        if (item->table == &config_table_pool && config->n_pools < rooms->n_pools) {
+            config->pools[config->n_pools].order = order;
+            build_pool(b, item, &config->pools[config->n_pools++]);
+        }
+}
+
+static void build_listeners(struct build *b, struct config_item *top, const struct rooms *rooms)
+{
+    struct config *config = b->config;
+    size_t order = 0, n_admin = 0;
+
+    for (struct config_item *item = top->items; item; item = item->next, order++)
+        if (item->table == &config_table_http && config->n_http < rooms->n_http) {
+            config->http[config->n_http].order = order;
+            build_http(b, item, &config->http[config->n_http++]);
+        } else if (item->table == &config_table_tcp && config->n_tcp < rooms->n_tcp) {
+            config->tcp[config->n_tcp].order = order;
+            build_tcp(b, item, &config->tcp[config->n_tcp++]);
+        } else if (item->table == &config_table_admin && n_admin < rooms->n_admin) {
+            rooms->admin[n_admin].order = order;
+            build_admin(b, item, &rooms->admin[n_admin++]);
+        }
+}
+
 void config_build(struct config *config, struct config_item *top, struct config_store *store,
                   struct config_problems *problems, bool whole)
 {
     struct build b = {config, store, problems, whole};
-    size_t n = 0;
+    struct rooms rooms;
 
     fill(&b, top->table, top, config);
     if (!config->threads)
         config->threads = online_cpus();
-    config->pools = room_for(&b, top, &config_table_pool, sizeof *config->pools, &config->n_pools);
-    for (struct config_item *item = top->items; item && n < config->n_pools; item = item->next)
-        if (item->table == &config_table_pool)
-            build_pool(&b, item, &config->pools[n++]);
-    config->http = room_for(&b, top, &config_table_http, sizeof *config->http, &config->n_http);
-    n = 0;
-    for (struct config_item *item = top->items; item && n < config->n_http; item = item->next)
-        if (item->table == &config_table_http)
-            build_http(&b, item, &config->http[n++]);
+    rooms.admin = room_for(&b, top, &config_table_admin, sizeof *rooms.admin, &rooms.n_admin);
+    config->http = room_for(&b, top, &config_table_http, sizeof *config->http, &rooms.n_http);
+    config->tcp = room_for(&b, top, &config_table_tcp, sizeof *config->tcp, &rooms.n_tcp);
+    config->pools = room_for(&b, top, &config_table_pool, sizeof *config->pools, &rooms.n_pools);
+    build_pools(&b, top, &rooms);
+    build_listeners(&b, top, &rooms);
     if (whole)
         config_check_all(problems, top, config);
 }

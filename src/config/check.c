@@ -5,24 +5,9 @@
 #include <string.h>
 
 #include "config/nearest.h"
+#include "config/same.h"
 
 /* --- pools ---------------------------------------------------------------------------------------- */
-
-static bool same_address(const struct address *a, const struct address *b)
-{
-    if (a->kind != b->kind || a->port != b->port)
-        return false;
-    switch (a->kind) {
-    case ADDRESS_IP: /* port 0: it was refused */
-        return a->port && memcmp(&a->ip, &b->ip, sizeof a->ip) == 0;
-    case ADDRESS_NAME:
-        return slice_equal_nocase(slice_from_text(a->host), slice_from_text(b->host));
-    case ADDRESS_ANY:
-    case ADDRESS_UNIX:
-        return strcmp(a->host, b->host) == 0;
-    }
-    return false;
-}
 
 static void check_servers(struct config_problems *problems, const struct config_item *item,
                           const struct config_pool *pool)
@@ -34,7 +19,7 @@ static void check_servers(struct config_problems *problems, const struct config_
 
         backups += server->backup;
         for (size_t j = 0; j < i; j++)
-            if (same_address(&server->address, &pool->servers[j].address)) {
+            if (config_same_address(&server->address, &pool->servers[j].address)) {
                 config_problem(
                     problems, server->place,
                     "server \"" SHOWN "\" stands twice in pool %s; the first is at %s:%d, remove one",
@@ -62,12 +47,26 @@ static void refuse_idle(struct config_problems *problems, const struct config_it
                        needs, name);
 }
 
+/* A check asks by HTTP, or by bytes. */
 static void check_health(struct config_problems *problems, const struct config_item *health)
 {
-    if (!health || config_item_option(health, "path"))
+    static const char *const of_bytes[] = {"send", "expect"};
+    bool path = health && config_item_option(health, "path");
+
+    for (size_t i = 0; path && i < sizeof of_bytes / sizeof *of_bytes; i++) {
+        const struct config_item *option = config_item_option(health, of_bytes[i]);
+
+        if (option)
+            config_problem(problems, option->place,
+                           "health has path and %s; remove one: path is for HTTP, %s for other protocols",
+                           option->name, option->name);
+    }
+    if (!health || path)
         return;
     refuse_idle(problems, health, "host", "path");
     refuse_idle(problems, health, "expect-status", "path");
+    if (!config_item_option(health, "expect"))
+        refuse_idle(problems, health, "send", "expect");
 }
 
 static void check_ejection(struct config_problems *problems, const struct config_item *ejection,
@@ -94,15 +93,16 @@ void config_check_pool(struct config_problems *problems, const struct config_ite
 
 /* --- routes --------------------------------------------------------------------------------------- */
 
-static void find_pool(struct config_problems *problems, const struct config *config,
-                      const struct config_item *option, struct config_route *route)
+/* The pool that an option names; NULL when there is none, which was reported. */
+static const struct config_pool *find_pool(struct config_problems *problems, const struct config *config,
+                                           const struct config_item *option)
 {
     const char *name = option->values->text;
+    const struct config_pool *pool = config_pool_find(config, name);
     struct config_nearest nearest;
 
-    route->pool = config_pool_find(config, name);
-    if (route->pool || option->bad)
-        return;
+    if (pool || option->bad)
+        return pool;
     config_nearest_init(&nearest, name);
     for (size_t i = 0; i < config->n_pools; i++)
         config_nearest_try(&nearest, config->pools[i].name);
@@ -112,6 +112,7 @@ static void find_pool(struct config_problems *problems, const struct config *con
     else
         config_problem(problems, option->place,
                        "there is no pool \"" SHOWN "\"; add pool NAME { server ... }", name);
+    return NULL;
 }
 
 static void check_action(struct config_problems *problems, const struct config_item *item)
@@ -187,7 +188,7 @@ void config_check_route(struct config_problems *problems, const struct config *c
     const struct config_item *pool = config_item_option(item, "pool");
 
     if (pool)
-        find_pool(problems, config, pool, route);
+        route->pool = find_pool(problems, config, pool);
     check_action(problems, item);
     check_effects(problems, item, route);
     check_conditions(problems, item, route);
@@ -286,20 +287,123 @@ void config_check_http(struct config_problems *problems, const struct config_ite
         config_problem(problems, max_line->place, "max-line is above max-head; lower it, or raise max-head");
 }
 
+/* A pool of connections is one whose strategy asks nothing about requests. */
+static void check_strategy(struct config_problems *problems, const struct config_item *option,
+                           const struct config_pool *pool)
+{
+    if (pool->balance == BALANCE_LEAST_LATENCY)
+        config_problem(problems, option->place,
+                       "pool \"" SHOWN
+                       "\" has balance = least-latency, which measures answers of HTTP, and cannot "
+                       "serve tcp; choose another balance, or give tcp a pool of its own",
+                       pool->name);
+    if (pool->balance == BALANCE_CONSISTENT_HASH && pool->hash_key != HASH_KEY_IP)
+        config_problem(problems, option->place,
+                       "pool \"" SHOWN
+                       "\" has a hash-key that only a request of HTTP has, and cannot serve tcp; "
+                       "write hash-key = ip, or give tcp a pool of its own",
+                       pool->name);
+}
+
+void config_check_tcp(struct config_problems *problems, const struct config *config,
+                      const struct config_item *item, struct config_tcp *tcp)
+{
+    const struct config_item *option = config_item_option(item, "pool");
+
+    if (!option) {
+        if (!item->bad)
+            config_problem(problems, item->place, "tcp \"" SHOWN "\" has no pool; add pool = NAME",
+                           tcp->name);
+        return;
+    }
+    tcp->pool = find_pool(problems, config, option);
+    if (tcp->pool)
+        check_strategy(problems, option, tcp->pool);
+}
+
+static bool is_of_this_machine(const struct address *address)
+{
+    switch (address->kind) {
+    case ADDRESS_UNIX:
+        return true;
+    case ADDRESS_NAME:
+        return slice_equal_nocase(slice_from_text(address->host), SLICE("localhost"));
+    case ADDRESS_IP:
+        return IN6_IS_ADDR_LOOPBACK(&address->ip) ||
+               (IN6_IS_ADDR_V4MAPPED(&address->ip) && address->ip.s6_addr[12] == 127);
+    case ADDRESS_ANY:
+        return false;
+    }
+    return false;
+}
+
+void config_check_admin(struct config_problems *problems, const struct config *config,
+                        const struct config_item *item, const struct config_admin *admin)
+{
+    if (!item->bad && !admin->token && !is_of_this_machine(&admin->address))
+        config_problem(problems, admin->place,
+                       "admin \"" SHOWN
+                       "\" can be reached from other machines; add token = \"...\" of 16 or more "
+                       "characters, or listen on 127.0.0.1 or a unix socket",
+                       admin->name);
+    if (config->admin)
+        config_problem(problems, admin->place, "there is another admin at %s:%d; remove one",
+                       config->admin->place.file, config->admin->place.line);
+}
+
 /* --- the file ------------------------------------------------------------------------------------- */
+
+/* What listeners of every kind have. */
+struct listener {
+    const char *kind;
+    const char *name;
+    struct config_place place;
+    const struct address *address;
+};
+
+static size_t count_listeners(const struct config *config)
+{
+    return config->n_http + config->n_tcp + (config->admin != NULL);
+}
+
+static struct listener listener_at(const struct config *config, size_t i)
+{
+    const struct config_admin *admin = config->admin;
+
+    if (i < config->n_http) {
+        const struct config_http *http = &config->http[i];
+
+        return (struct listener){"http", http->name, http->place, &http->address};
+    }
+    i -= config->n_http;
+    if (i < config->n_tcp) {
+        const struct config_tcp *tcp = &config->tcp[i];
+
+        return (struct listener){"tcp", tcp->name, tcp->place, &tcp->address};
+    }
+    return (struct listener){"admin", admin->name, admin->place, &admin->address};
+}
+
+static void check_addresses(struct config_problems *problems, const struct config *config)
+{
+    for (size_t i = 0; i < count_listeners(config); i++)
+        for (size_t j = 0; j < i; j++) {
+            struct listener one = listener_at(config, i), other = listener_at(config, j);
+
+            if (!config_same_address(one.address, other.address))
+                continue;
+            config_problem(problems, one.place,
+                           "another %s already listens on \"" SHOWN
+                           "\", at %s:%d; remove one, or change a port",
+                           other.kind, one.name, other.place.file, other.place.line);
+            break;
+        }
+}
 
 void config_check_all(struct config_problems *problems, const struct config_item *top,
                       const struct config *config)
 {
-    for (size_t i = 0; i < config->n_http; i++)
-        for (size_t j = 0; j < i; j++)
-            if (same_address(&config->http[i].address, &config->http[j].address)) {
-                config_problem(problems, config->http[i].place,
-                               "another http already listens on \"" SHOWN
-                               "\", at %s:%d; remove one, or change a port",
-                               config->http[i].name, config->http[j].place.file, config->http[j].place.line);
-                break;
-            }
+    check_addresses(problems, config);
     for (size_t i = 0; i < config->n_pools; i++)
         for (size_t j = 0; j < i; j++)
             if (strcmp(config->pools[i].name, config->pools[j].name) == 0) {
@@ -309,7 +413,7 @@ void config_check_all(struct config_problems *problems, const struct config_item
                                config->pools[j].place.line);
                 break;
             }
-    if (!config->n_http && !top->bad)
+    if (!config->n_http && !config->n_tcp && !top->bad)
         config_problem(problems, top->place,
-                       "there is no http section; add http \":8080\" { route \"/\" { pool = ... } }");
+                       "there is no listener; add http \":8080\" { route \"/\" { pool = ... } }, or tcp");
 }

@@ -17,6 +17,11 @@ void config_check_route(struct config_problems *problems, const struct config *c
 /* The routes of the listener are complete. */
 void config_check_http(struct config_problems *problems, const struct config_item *item,
                        const struct config_http *http);
+/* Finds its pool too. The pools of config are complete. */
+void config_check_tcp(struct config_problems *problems, const struct config *config,
+                      const struct config_item *item, struct config_tcp *tcp);
+void config_check_admin(struct config_problems *problems, const struct config *config,
+                        const struct config_item *item, const struct config_admin *admin);
 void config_check_all(struct config_problems *problems, const struct config_item *top,
                       const struct config *config);
 

@@ -2,6 +2,9 @@
  * (build.h, check.h), and print what is wrong (problems.h), or hand the snapshot out. */
 #include "config/config.h"
 
+#include <assert.h>
+#include <stdatomic.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,10 +15,11 @@
 #include "config/source.h"
 #include "config/store.h"
 
-/* A snapshot and all that it points to. */
+/* A snapshot and all that it points to. It is allocated writable: what its users see as const is so to them. */
 struct snapshot {
     struct config config;
     struct config_store store;
+    atomic_size_t references; /* at least 1 */
 };
 
 static void free_snapshot(struct snapshot *snapshot)
@@ -36,6 +40,7 @@ static struct snapshot *parse(const char *name, struct slice text, struct config
         free(snapshot);
         return NULL;
     }
+    atomic_init(&snapshot->references, 1);
     whole = config_source_read(&top, &snapshot->store, problems, file, text);
     config_build(&snapshot->config, &top, &snapshot->store, problems, whole);
     return snapshot;
@@ -76,10 +81,38 @@ struct config *config_load(const char *file, FILE *errors)
     return config;
 }
 
+static struct snapshot *snapshot_of(const struct config *config)
+{
+    return container_of((struct config *)(uintptr_t)config, struct snapshot, config);
+}
+
+const struct config *config_ref(const struct config *config)
+{
+    size_t before;
+
+    if (!config)
+        return NULL;
+    before = atomic_fetch_add_explicit(&snapshot_of(config)->references, 1, memory_order_relaxed);
+    assert(before);
+    return config;
+}
+
+void config_unref(const struct config *config)
+{
+    size_t before;
+
+    if (!config)
+        return;
+    /* Whoever frees it comes after all that others did with it. */
+    before = atomic_fetch_sub_explicit(&snapshot_of(config)->references, 1, memory_order_acq_rel);
+    assert(before);
+    if (before == 1)
+        free_snapshot(snapshot_of(config));
+}
+
 void config_free(struct config *config)
 {
-    if (config)
-        free_snapshot(container_of(config, struct snapshot, config));
+    config_unref(config);
 }
 
 const struct config_pool *config_pool_find(const struct config *config, const char *name)

@@ -1,8 +1,8 @@
 /* config.h - what the configuration file says, as an immutable snapshot.
  *
- * config_load reads, checks and completes a file; what it returns never changes and may be read by any thread
- * until config_free. Every pointer in it is owned by it. Times are microseconds, sizes bytes, unless a name says
- * otherwise; 0 means what the option's row in config/table.c says (mostly: off).
+ * config_load reads, checks and completes a file; what it returns never changes and may be read by any thread while
+ * somebody holds a reference. Every pointer in it is owned by it. Times are microseconds, sizes bytes, unless a name
+ * says otherwise; 0 means what the option's row in config/table.c says (mostly: off).
  * Names, defaults and bounds stand in one place: the rows of config/table.c. */
 #ifndef CONFIG_CONFIG_H
 #define CONFIG_CONFIG_H
@@ -40,6 +40,9 @@ enum hash_key_kind {
     HASH_KEY_QUERY,
 };
 
+/* The header with the client's addresses that a server gets at the start of each connection. */
+enum proxy_version { PROXY_NONE, PROXY_V1, PROXY_V2 };
+
 struct config_server {
     struct config_place place;
     const char *name; /* the title as written; unique in its pool */
@@ -48,12 +51,17 @@ struct config_server {
     unsigned max_connections; /* 0: the pool's */
     bool backup;
     bool drain; /* takes no new requests */
+    enum proxy_version send_proxy;
 };
 
+#define CONFIG_EXPECT_WITHIN 4096
+
 struct config_health {
-    bool active;                      /* a health section is there */
-    const char *path;                 /* NULL: a TCP connect is enough */
-    const char *host;                 /* Host field of the check; NULL: the server's name */
+    bool active;         /* a health section is there */
+    const char *path;    /* NULL: expect, or else a TCP connect, is enough */
+    const char *host;    /* Host field of the check; NULL: the server's name */
+    struct slice send;   /* without path, before expect; empty: nothing is sent */
+    struct slice expect; /* without path, in the first CONFIG_EXPECT_WITHIN bytes; empty: nothing is read */
     unsigned status_low, status_high; /* expected, both inclusive */
     uint64_t interval_us;
     uint64_t fast_interval_us; /* while changing */
@@ -79,6 +87,7 @@ struct config_pool {
     double load_bound;         /* 0: off; else at least 1 */
     struct config_server *servers;
     size_t n_servers; /* at least 1 */
+    size_t order;     /* among the sections of the file */
     struct config_health health;
     struct config_ejection ejection;
     unsigned retries;
@@ -108,8 +117,9 @@ enum route_action { ROUTE_POOL, ROUTE_REDIRECT, ROUTE_RESPOND };
 
 struct config_route {
     struct config_place place;
-    struct slice path;   /* the prefix, starts with '/', no '/' at its end unless it is "/" */
-    struct slice *hosts; /* lower case; "*.suffix" as written */
+    const char *name;  /* the path and its conditions, "/ methods=GET,HEAD cookie:canary"; see route_name.h */
+    struct slice path; /* the prefix, starts with '/', no '/' at its end unless it is "/" */
+    struct slice *hosts; /* lower case; "*.suffix" as written; sorted, none twice, as every list here */
     size_t n_hosts;      /* 0: any */
     struct slice *methods;
     size_t n_methods; /* 0: any */
@@ -132,6 +142,8 @@ struct config_http {
     const char *access_log; /* a path, "-", or NULL: off */
     struct ip_network *trusted_proxies;
     size_t n_trusted_proxies;
+    struct ip_network *accept_proxy; /* peers that must start with a PROXY protocol header */
+    size_t n_accept_proxy;
     struct config_route *routes; /* in the order of the file; front/http sorts them by precedence */
     size_t n_routes;
     uint64_t head_timeout_us;   /* from a head's first byte to its last */
@@ -145,25 +157,54 @@ struct config_http {
     unsigned max_fields;
     uint64_t max_body;     /* 0: no limit */
     unsigned max_requests; /* per connection; 0: no limit */
+    size_t order;          /* among the sections of the file */
+};
+
+struct config_tcp {
+    struct config_place place;
+    struct address address;
+    const char *name;                /* the title as written */
+    const struct config_pool *pool;  /* its strategy needs to know no request */
+    uint64_t idle_timeout_us;        /* silence both ways */
+    struct ip_network *accept_proxy; /* peers that must start with a PROXY protocol header */
+    size_t n_accept_proxy;
+    size_t order; /* among the sections of the file */
+};
+
+struct config_admin {
+    struct config_place place;
+    struct address address;
+    const char *name;  /* the title as written */
+    const char *token; /* NULL: none is needed; the address is of this machine then */
+    size_t order;      /* among the sections of the file */
 };
 
 struct config {
     unsigned threads; /* at least 1 */
     const char *user; /* NULL: stay who we are */
     uint64_t drain_timeout_us;
-    unsigned max_connections; /* of clients, all listeners together */
+    unsigned max_connections;   /* of clients, all listeners together */
+    struct config_admin *admin; /* NULL: there is none */
     struct config_http *http;
     size_t n_http;
+    struct config_tcp *tcp;
+    size_t n_tcp;
     struct config_pool *pools;
     size_t n_pools;
 };
 
 /* Reads and checks a file. Every error goes to errors as "file:line: what; what to do", one a line.
- * Returns NULL when there was one. Blocks: not on a loop's thread once that serves. */
+ * Returns NULL when there was one, else the caller has the one reference. Blocks: not on a loop's thread once that
+ * serves. */
 struct config *config_load(const char *file, FILE *errors);
 /* The same for text that is already there; name is shown in errors, and its folder is where included files are
  * looked for. */
 struct config *config_parse(const char *name, struct slice text, FILE *errors);
+
+/* References may be taken and given back on any thread; the last one given back frees it. NULL is allowed. */
+const struct config *config_ref(const struct config *config);
+void config_unref(const struct config *config);
+/* config_unref, by its older name. */
 void config_free(struct config *config);
 
 const struct config_pool *config_pool_find(const struct config *config, const char *name);

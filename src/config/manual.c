@@ -28,6 +28,8 @@ struct format {
     void (*row)(FILE *out, const struct config_row *row);
 };
 
+static const char RESTART[] = " A reload does not change it; an upgrade does.";
+
 /* "1ms to 24h; 0: off"; empty when the type has no bounds. */
 static void bounds_text(const struct config_row *row, char *text, size_t bytes)
 {
@@ -94,7 +96,7 @@ static void markdown_row(FILE *out, const struct config_row *row)
     markdown_text(out, bounds);
     fputs(" | ", out);
     markdown_text(out, row->help);
-    fputs(" |\n", out);
+    fprintf(out, "%s |\n", row->restart ? RESTART : "");
 }
 
 /* --- roff ----------------------------------------------------------------------------------------- */
@@ -146,7 +148,8 @@ static void roff_row(FILE *out, const struct config_row *row)
     roff_text(out, row->name);
     fputc('\n', out);
     roff_text(out, row->help);
-    fprintf(out, "\nA %s%s", row->type->list ? "list of " : "", row->type->name);
+    fprintf(out, "%s\nA %s%s", row->restart ? RESTART : "", row->type->list ? "list of " : "",
+            row->type->name);
     if (*bounds)
         fputs(", ", out);
     roff_text(out, bounds);

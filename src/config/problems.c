@@ -72,8 +72,7 @@ static int compare(const void *left, const void *right, void *arg)
     return a->number < b->number ? -1 : 1;
 }
 
-/* A problem repeats what the user wrote: what could play tricks on a terminal is shown as its code. */
-static void print_visibly(const char *text, FILE *out)
+void config_print_visibly(const char *text, FILE *out)
 {
     for (; *text; text++) {
         unsigned char c = (unsigned char)*text;
@@ -92,11 +91,11 @@ void config_problems_print(struct config_problems *problems, FILE *out)
     for (size_t i = 0; i < problems->count; i++) {
         const struct config_problem *problem = &problems->at[i];
 
-        print_visibly(problem->place.file, out);
+        config_print_visibly(problem->place.file, out);
         if (problem->place.line)
             fprintf(out, ":%d", problem->place.line);
         fputs(": ", out);
-        print_visibly(problem->text, out);
+        config_print_visibly(problem->text, out);
         fputc('\n', out);
     }
     if (problems->lost)

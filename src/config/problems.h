@@ -28,6 +28,8 @@ void config_problem(struct config_problems *problems, struct config_place place,
     __attribute__((format(printf, 3, 4)));
 bool config_problems_any(const struct config_problems *problems);
 void config_problems_print(struct config_problems *problems, FILE *out);
+/* What could play tricks on a terminal is shown as its code. */
+void config_print_visibly(const char *text, FILE *out);
 void config_problems_free(struct config_problems *problems);
 
 #endif

@@ -15,9 +15,10 @@
 #define MILLION 1000000u
 
 /* Rows of options with a number: name, default, low, high, what 0 means, section, field, help. */
-#define NUMERIC(type, name, text, low, high, zero, section, field, help)                                   \
-    {                                                                                                      \
-        (name), (type), (text), NULL, (low), (high), (zero), NULL, offsetof(struct section, field), (help) \
+#define NUMERIC(row_type, row_name, standard, lowest, highest, nought, section, field, words)           \
+    {                                                                                                   \
+        .name = (row_name), .type = (row_type), .text = (standard), .low = (lowest), .high = (highest), \
+        .zero = (nought), .offset = offsetof(struct section, field), .help = (words)                    \
     }
 #define NUMBER(...) NUMERIC(&config_type_number, __VA_ARGS__)
 #define RATIO(...) NUMERIC(&config_type_ratio, __VA_ARGS__)
@@ -32,12 +33,19 @@ static const struct config_table *const nothing[] = {NULL};
 /* --- the top of the file ------------------------------------------------------------------------ */
 
 static const struct config_row top_rows[] = {
-    NUMBER("threads", "0", 0, 256, "one per online CPU", config, threads,
-           "Threads that serve; each has its own connections."),
+    {.name = "threads",
+     .type = &config_type_number,
+     .text = "0",
+     .high = 256,
+     .zero = "one per online CPU",
+     .offset = offsetof(struct config, threads),
+     .restart = true,
+     .help = "Threads that serve; each has its own connections."},
     {.name = "user",
      .type = &config_type_text,
      .without = "the user that started it",
      .offset = offsetof(struct config, user),
+     .restart = true,
      .help = "User to become once every address is open, when started as root."},
     TIME("drain-timeout", "30s", 0, DAY, "requests are cut off at once", config, drain_timeout_us,
          "How long requests may take to finish when it stops."),
@@ -45,10 +53,37 @@ static const struct config_row top_rows[] = {
            "Most connections of clients at a time, over all listeners."),
 };
 
-static const struct config_table *const inside_top[] = {&config_table_http, &config_table_pool, NULL};
+static const struct config_table *const inside_top[] = {
+    &config_table_admin, &config_table_http, &config_table_tcp, &config_table_pool, NULL,
+};
 
 const struct config_table config_table_top = {
     "", NULL, "Options that stand outside any section.", ROWS(top_rows), inside_top,
+};
+
+/* --- admin ---------------------------------------------------------------------------------------- */
+
+static const struct config_row admin_rows[] = {
+    {.name = "token",
+     .type = &config_type_token,
+     .without = "none is asked for",
+     .low = 16,
+     .high = 256,
+     .offset = offsetof(struct config_admin, token),
+     .secret = true,
+     .help =
+         "Characters that every request must carry, as Authorization: Bearer TOKEN; needed where others than "
+         "this machine can connect."},
+};
+
+const struct config_table config_table_admin = {
+    "admin",
+    "ADDRESS",
+    "The listener for those who run it: state, metrics, reload. There is one at the most. ADDRESS is "
+    "HOST:PORT, "
+    "[IPV6]:PORT, :PORT for every address, or unix:/PATH.",
+    ROWS(admin_rows),
+    nothing,
 };
 
 /* --- http ----------------------------------------------------------------------------------------- */
@@ -62,7 +97,17 @@ static const struct config_row http_rows[] = {
     {.name = "trusted-proxies",
      .type = &config_type_networks,
      .without = "none",
+     .offset = offsetof(struct config_http, trusted_proxies),
+     .length_offset = offsetof(struct config_http, n_trusted_proxies),
      .help = "Networks of the proxies in front, whose X-Forwarded fields are believed."},
+    {.name = "accept-proxy",
+     .type = &config_type_networks,
+     .without = "none",
+     .offset = offsetof(struct config_http, accept_proxy),
+     .length_offset = offsetof(struct config_http, n_accept_proxy),
+     .help = "Networks of the peers that must start each connection with a PROXY protocol header, version 1 "
+             "or 2; "
+             "others are taken as they are."},
     TIME("head-timeout", "10s", MS, DAY, NULL, config_http, head_timeout_us,
          "How long the head of a request may take, from its first byte to its last."),
     TIME("idle-timeout", "75s", MS, DAY, NULL, config_http, idle_timeout_us,
@@ -101,18 +146,24 @@ static const struct config_row route_rows[] = {
     {.name = "host",
      .type = &config_type_hosts,
      .without = "any",
+     .offset = offsetof(struct config_route, hosts),
+     .length_offset = offsetof(struct config_route, n_hosts),
      .help = "Hosts that the route is for; \"*.NAME\" means every name that ends so."},
     {.name = "methods",
      .type = &config_type_methods,
      .without = "any",
+     .offset = offsetof(struct config_route, methods),
+     .length_offset = offsetof(struct config_route, n_methods),
      .help = "Methods that the route is for, in capitals."},
     {.name = "pool",
      .type = &config_type_pool,
      .without = "none",
+     .offset = offsetof(struct config_route, pool),
      .help = "Pool that requests are passed on to."},
     {.name = "redirect",
      .type = &config_type_redirect,
      .without = "none",
+     .offset = offsetof(struct config_route, redirect),
      .help = "Where the client is sent instead; {host}, {uri} and {rest} (the path after the prefix) are "
              "replaced."},
     {.name = "status",
@@ -129,6 +180,7 @@ static const struct config_row route_rows[] = {
     {.name = "body",
      .type = &config_type_body,
      .without = "empty",
+     .offset = offsetof(struct config_route, body),
      .help = "Body of the answer that respond gives."},
     YES_NO("strip-prefix", "no", config_route, strip_prefix,
            "Whether the prefix is cut off the path before the request is passed on."),
@@ -170,6 +222,36 @@ const struct config_table config_table_cookie = {
 };
 const struct config_table config_table_query = {
     "query", "NAME", "The route is only for requests with this parameter in the query.", ROWS(condition_rows),
+    nothing,
+};
+
+/* --- tcp ------------------------------------------------------------------------------------------ */
+
+static const struct config_row tcp_rows[] = {
+    {.name = "pool",
+     .type = &config_type_pool,
+     .without = "none; it must be given",
+     .offset = offsetof(struct config_tcp, pool),
+     .help = "Pool that connections are passed on to; its balance needs to know no request."},
+    TIME("idle-timeout", "1h", MS, 30 * DAY, NULL, config_tcp, idle_timeout_us,
+         "Longest silence in both directions of a connection."),
+    {.name = "accept-proxy",
+     .type = &config_type_networks,
+     .without = "none",
+     .offset = offsetof(struct config_tcp, accept_proxy),
+     .length_offset = offsetof(struct config_tcp, n_accept_proxy),
+     .help = "Networks of the peers that must start each connection with a PROXY protocol header, version 1 "
+             "or 2; "
+             "others are taken as they are."},
+};
+
+const struct config_table config_table_tcp = {
+    "tcp",
+    "ADDRESS",
+    "A listener that passes connections on, whatever they speak. ADDRESS is HOST:PORT, [IPV6]:PORT, :PORT "
+    "for every "
+    "address, or unix:/PATH.",
+    ROWS(tcp_rows),
     nothing,
 };
 
@@ -234,6 +316,13 @@ const struct config_table config_table_pool = {
     "pool", "NAME", "Servers that can stand in for each other.", ROWS(pool_rows), inside_pool,
 };
 
+static const char *const proxy_versions[] = {
+    [PROXY_NONE] = "no",
+    [PROXY_V1] = "v1",
+    [PROXY_V2] = "v2",
+    NULL,
+};
+
 static const struct config_row server_rows[] = {
     NUMBER("weight", "1", 1, 256, NULL, config_server, weight,
            "Share of the requests, compared with the weights of the others."),
@@ -241,6 +330,14 @@ static const struct config_row server_rows[] = {
     NUMBER("max-connections", "0", 0, MILLION, "the pool's", config_server, max_connections,
            "Most connections to it at a time."),
     YES_NO("drain", "no", config_server, drain, "Whether it gets no new requests."),
+    {.name = "send-proxy",
+     .type = &config_type_choice,
+     .text = "no",
+     .choices = proxy_versions,
+     .offset = offsetof(struct config_server, send_proxy),
+     .help = "Version of the PROXY protocol header, with the client's address, at the start of each "
+             "connection to "
+             "it. Connections are not kept for other clients' requests then."},
 };
 
 const struct config_table config_table_server = {
@@ -255,11 +352,13 @@ const struct config_table config_table_server = {
 static const struct config_row health_rows[] = {
     {.name = "path",
      .type = &config_type_check_path,
-     .without = "a TCP connection is enough",
-     .help = "Path that is asked for."},
+     .without = "a connection is enough, or what expect says",
+     .offset = offsetof(struct config_health, path),
+     .help = "Path that is asked for, over HTTP."},
     {.name = "host",
      .type = &config_type_check_host,
      .without = "the server's name",
+     .offset = offsetof(struct config_health, host),
      .help = "Host field of the request for path."},
     {.name = "expect-status",
      .type = &config_type_statuses,
@@ -267,6 +366,22 @@ static const struct config_row health_rows[] = {
      .low = 200,
      .high = 599,
      .help = "Status of a healthy answer to the request for path, or a range such as 200-399."},
+    {.name = "send",
+     .type = &config_type_bytes,
+     .without = "nothing",
+     .low = 1,
+     .high = CONFIG_EXPECT_WITHIN,
+     .offset = offsetof(struct config_health, send),
+     .help = "Bytes to send where the servers do not speak HTTP; in double quotes \\r, \\n, \\t, \\\", \\\\ "
+             "and \\xHH "
+             "stand for bytes."},
+    {.name = "expect",
+     .type = &config_type_bytes,
+     .without = "nothing",
+     .low = 1,
+     .high = CONFIG_EXPECT_WITHIN,
+     .offset = offsetof(struct config_health, expect),
+     .help = "Bytes that must come back, somewhere in the first 4096; written as those of send."},
     TIME("interval", "3s", 10 * MS, DAY, NULL, config_health, interval_us,
          "Time from one check to the next."),
     TIME("fast-interval", "500ms", 10 * MS, DAY, NULL, config_health, fast_interval_us,

@@ -21,8 +21,11 @@ struct config_row {
         high; /* both allowed; in bytes or microseconds where the type has units; high 0: no numbers */
     const char *zero; /* what 0 means, and that it is allowed whatever low says; NULL: nothing special */
     const char *const *choices; /* in the order of the enum they stand for, then NULL */
-    size_t offset;    /* of the field in the section's structure; unused where the type knows its fields */
-    const char *help; /* one plain line */
+    size_t offset; /* of the field in the section's structure; unused where the type knows its fields */
+    size_t length_offset; /* of a list's length */
+    bool restart;         /* a reload does not change it */
+    bool secret;          /* is never shown */
+    const char *help;     /* one plain line */
 };
 
 struct config_table {
@@ -36,11 +39,13 @@ struct config_table {
 };
 
 extern const struct config_table config_table_top;
+extern const struct config_table config_table_admin;
 extern const struct config_table config_table_http;
 extern const struct config_table config_table_route;
 extern const struct config_table config_table_header;
 extern const struct config_table config_table_cookie;
 extern const struct config_table config_table_query;
+extern const struct config_table config_table_tcp;
 extern const struct config_table config_table_pool;
 extern const struct config_table config_table_server;
 extern const struct config_table config_table_health;

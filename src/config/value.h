@@ -1,4 +1,4 @@
-/* value.h - the types of options: how the text of a value is checked and stored.
+/* value.h - the types of options: how the text of a value is checked and stored, and written again.
  *
  * Defaults go the same way as what a user wrote. Pure but for the problems they report; one thread at a time. */
 #ifndef CONFIG_VALUE_H
@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "config/item.h"
 #include "config/problems.h"
@@ -34,6 +35,9 @@ struct config_type {
     const struct config_unit *units; /* of a number, the smallest first; NULL: none */
     /* Stores the value; false when a problem was reported instead, and the field is as it was. */
     bool (*read)(const struct config_reading *reading);
+    /* Writes what is stored as the file would take it, equal values in equal words; nothing where the row's
+     * `without` says what holds. */
+    void (*write)(const struct config_row *row, const void *section, FILE *out);
 };
 
 extern const struct config_type config_type_yes_no;   /* bool */
@@ -43,20 +47,24 @@ extern const struct config_type config_type_size;     /* uint64_t or size_t, in 
 extern const struct config_type config_type_time;     /* uint64_t, in microseconds */
 extern const struct config_type config_type_choice;   /* an enum */
 extern const struct config_type config_type_text;     /* const char * */
-extern const struct config_type config_type_networks; /* struct config_http */
-extern const struct config_type config_type_hosts;    /* struct config_route */
-extern const struct config_type config_type_methods;  /* struct config_route */
-extern const struct config_type
-    config_type_pool; /* struct config_route: the action; the pool is found later */
-extern const struct config_type config_type_redirect;    /* struct config_route */
-extern const struct config_type config_type_redirection; /* struct config_route: the status of a redirect */
-extern const struct config_type config_type_respond;     /* struct config_route */
-extern const struct config_type config_type_body;        /* struct config_route */
-extern const struct config_type config_type_match;       /* struct config_condition */
-extern const struct config_type config_type_hash_key;    /* struct config_pool */
-extern const struct config_type config_type_check_path;  /* struct config_health */
-extern const struct config_type config_type_check_host;  /* struct config_health */
-extern const struct config_type config_type_statuses;    /* struct config_health */
+extern const struct config_type config_type_token;    /* const char *; the row's bounds are its length */
+extern const struct config_type config_type_networks; /* a list of struct ip_network */
+extern const struct config_type config_type_pool;     /* const struct config_pool *, found later */
+extern const struct config_type config_type_bytes;    /* struct slice; the row's bounds are its length */
+/* in struct config_route */
+extern const struct config_type config_type_hosts;
+extern const struct config_type config_type_methods;
+extern const struct config_type config_type_redirect;
+extern const struct config_type config_type_redirection; /* the status of a redirect */
+extern const struct config_type config_type_respond;
+extern const struct config_type config_type_body;
+/* in struct config_condition */
+extern const struct config_type config_type_match;
+/* in struct config_pool and struct config_health */
+extern const struct config_type config_type_hash_key;
+extern const struct config_type config_type_check_path;
+extern const struct config_type config_type_check_host;
+extern const struct config_type config_type_statuses;
 
 #define CONFIG_BOUND_TEXT_MAX 32
 /* A number as a user would write it, in the largest unit that divides it: "30s", "32k". */

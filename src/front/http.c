@@ -1,53 +1,36 @@
-/* http.c - see http.h. */
+/* http.c - see http.h.
+ *
+ * A client holds its thread's scene while a request of it is served, and no longer: between requests, and in a tunnel,
+ * a reload does not have to wait for it. */
 #include "front/http.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "balance/forward.h"
-#include "base/log.h"
+#include "base/clock.h"
+#include "wire/proxy.h"
 
-/* A thread may have this many more clients than the emptiest one before it passes new ones on. */
-#define SEATS_SLACK 2
+/* How long a client that comes to wait for its next request may still send one while its listener drains. */
+#define LAST_REQUEST_US US_PER_S
 
-/* How long a listener rests when there is no room for another client and nobody idle to send away. */
-#define REST_US (50 * US_PER_MS)
-
-struct acceptor {
-    struct http_front *front;
-    struct io io;
-    struct fiber *fiber;
-};
-
-struct http_front {
-    struct http_shared *shared;
-    struct http_limits limits;
+struct http_service {
+    struct service service;
+    struct http_shared *shared;    /* reference */
+    struct access_log_buffer *log; /* NULL: off, or nobody logged yet */
     unsigned thread;
-    struct mailbox *mailbox;
-    struct pool_thread **pools;
-    const struct config_pool *first_pool;
-    struct access_log_buffer *log; /* NULL: off */
-    struct acceptor *acceptors;    /* by socket */
-    struct list clients, idle;     /* idle: the longest first */
-    struct wait_queue left;        /* a client has gone */
-    bool draining;
-    uint64_t complained_us; /* when we last said that there is no room */
 };
 
-struct client {
-    struct message message; /* brings it to the thread that will serve it */
-    struct list list, idle;
-    struct http_front *front;
-    struct fiber *fiber;
+struct http_client {
+    struct client client;
     struct http_connection connection;
-    int fd;
-    struct endpoint peer;
+    struct http_service *serving;    /* the request under way; NULL: between requests, or in a tunnel */
+    struct route_counters *counters; /* of its route; NULL: not counted */
+    uint64_t seen_in, seen_out;      /* bytes that were counted */
 };
 
-/* ---- one client -------------------------------------------------------------------------------------------- */
+/* ---- one request ------------------------------------------------------------------------------------------- */
 
 #define LOCATION_BYTES_MAX (64u * 1024)
 
@@ -107,19 +90,14 @@ static void redirect(struct exchange *x, const struct config_route *route, struc
         exchange_fail(x, location ? 414 : 503, location ? "a redirect over 64 KiB" : "no memory");
 }
 
-static void serve_route(struct client *client, struct exchange *x)
+static void serve_route(struct http_client *client, struct exchange *x, const struct config_route *route,
+                        struct slice rest)
 {
-    struct http_front *front = client->front;
-    struct slice rest;
-    const struct config_route *route = router_find(front->shared->router, &x->request, &rest);
+    const struct scene *scene = client->serving->service.scene;
 
-    if (!route) {
-        exchange_fail(x, 404, "no route matches");
-        return;
-    }
     switch (route->action) {
     case ROUTE_POOL:
-        forward(x, front->pools[route->pool - front->first_pool], route, rest);
+        forward(x, scene->pools[route->pool - scene->generation->config->pools], route, rest);
         break;
     case ROUTE_REDIRECT:
         redirect(x, route, rest);
@@ -130,37 +108,130 @@ static void serve_route(struct client *client, struct exchange *x)
     }
 }
 
-static enum close_reason serve_request(struct client *client)
+static void stop_serving(struct http_client *client)
 {
-    struct exchange x;
-    enum close_reason why = exchange_read(&x, &client->connection);
+    if (client->serving)
+        scene_release(client->serving->service.scene);
+    client->serving = NULL;
+}
 
-    if (why == CLOSE_NOT) {
-        serve_route(client, &x);
+static void count_bytes(struct http_client *client)
+{
+    struct http_connection *c = &client->connection;
+    struct listener_counters *counters = &client->client.at->counters;
+
+    counter_add(&counters->received_bytes, c->in.received - client->seen_in);
+    counter_add(&counters->sent_bytes, c->out.written - client->seen_out);
+    client->seen_in = c->in.received;
+    client->seen_out = c->out.written;
+}
+
+/* Once for each request: when it was answered, or became a tunnel. */
+static void count_answer(struct http_client *client, const struct exchange *x)
+{
+    struct route_counters *counters = client->counters;
+    unsigned class = x->status / 100;
+
+    client->counters = NULL;
+    if (!counters || class < 1 || class > 5)
+        return;
+    counter_add(&counters->statuses[class - 1], 1);
+    histogram_add(&counters->latency, loop_now_us() - x->start_us);
+}
+
+static void on_tunnel(struct exchange *x)
+{
+    struct http_client *client = container_of(x->connection, struct http_client, connection);
+
+    count_answer(client, x);
+    stop_serving(client);
+}
+
+static struct route_counters *counters_of(const struct http_client *client, const struct config_route *route)
+{
+    const struct http_shared *shared = client->serving->shared;
+    size_t i = route ? (size_t)(route - shared->config->routes) : shared->n_routes;
+
+    return &shared->stats[i]->threads[client->serving->thread];
+}
+
+/* The one way to the access log: by the service of now, for the one that it was served by may be gone. */
+static void log_exchange(struct http_client *client, const struct exchange *x)
+{
+    struct http_service *service = container_of(client->client.at->service, struct http_service, service);
+
+    if (!service->shared->log || !(x->answer_started || x->request.method.len))
+        return;
+    if (!service->log)
+        service->log = access_log_buffer_open(service->shared->log);
+    if (service->log)
+        access_log_put(service->log, x);
+}
+
+static void serve(struct http_client *client, struct exchange *x)
+{
+    const struct http_shared *shared = client->serving->shared;
+    const struct config_route *route;
+    struct slice rest;
+
+    if (shared->serve) {
+        shared->serve(x, shared->owner);
+        return;
     }
-    if (client->front->log && (x.answer_started || x.request.method.len))
-        access_log_put(client->front->log, &x); /* the request is not there any more once it is finished */
+    route = router_find(shared->router, &x->request, &rest);
+    client->counters = counters_of(client, route);
+    if (route)
+        serve_route(client, x, route, rest);
+    else
+        exchange_fail(x, 404, "no route matches");
+}
+
+static enum close_reason serve_request(struct http_client *client)
+{
+    struct http_connection *c = &client->connection;
+    struct exchange x;
+    enum close_reason why;
+
+    client->serving = container_of(client->client.at->service, struct http_service, service);
+    scene_hold(client->serving->service.scene);
+    c->limits = &client->serving->shared->limits;
+    why = exchange_read(&x, c);
+    x.on_tunnel = on_tunnel;
+    if (why == CLOSE_NOT)
+        serve(client, &x);
+    else if (!client->serving->shared->serve)
+        client->counters = counters_of(client, NULL); /* refused before there was a route */
+    count_answer(client, &x);
+    log_exchange(client, &x); /* the request is not there any more once it is finished */
     if (why == CLOSE_NOT)
         why = exchange_finish(&x);
     else if (x.answer_started)
         exchange_finish(&x);
     exchange_free(&x);
+    count_bytes(client);
+    stop_serving(client);
     return why;
 }
 
+/* ---- one client -------------------------------------------------------------------------------------------- */
+
+static const struct http_shared *shared_now(const struct http_client *client)
+{
+    return container_of(client->client.at->service, struct http_service, service)->shared;
+}
+
 /* Until the first byte of the next request. Holds no buffer. */
-static enum close_reason wait_request(struct client *client)
+static enum close_reason wait_request(struct http_client *client)
 {
     struct http_connection *c = &client->connection;
+    uint64_t wait_us = c->last ? LAST_REQUEST_US : shared_now(client)->limits.idle_timeout_us;
     int error;
 
     if (!input_empty(&c->in))
         return CLOSE_NOT;
-    if (c->last)
-        return CLOSE_DRAIN;
-    list_push_back(&client->front->idle, &client->idle);
-    error = stream_wait_readable(&c->stream, loop_deadline(client->front->shared->config->idle_timeout_us));
-    list_remove(&client->idle);
+    list_push_back(&client->client.at->idle, &client->client.idle);
+    error = stream_wait_readable(&c->stream, loop_deadline(wait_us));
+    list_remove(&client->client.idle);
     if (error == -ETIMEDOUT)
         return CLOSE_IDLE;
     return error ? CLOSE_DRAIN : CLOSE_NOT;
@@ -171,57 +242,57 @@ static enum close_reason wait_request(struct client *client)
  * behind this one are no end, even when the client has closed its side after them. */
 static void on_input(struct io *io)
 {
-    struct client *client = container_of(io, struct client, connection.stream.io);
+    struct http_client *client = container_of(io, struct http_client, connection.stream.io);
     char byte;
+    ssize_t n;
 
-    if ((io->ready & IO_HUNG_UP) && input_empty(&client->connection.in) &&
-        recv(io->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0)
-        fiber_cancel(client->fiber);
+    if (!(io->ready & IO_HUNG_UP) || !input_empty(&client->connection.in))
+        return;
+    n = recv(io->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (n == 0 || (n < 0 && errno != EAGAIN))
+        fiber_cancel(client->client.fiber);
 }
 
-static void client_open(struct client *client)
+static int open_client(struct http_client *client)
 {
     struct http_connection *c = &client->connection;
-    const struct http_limits *limits = &client->front->limits;
+    const struct http_shared *shared = shared_now(client);
+    const struct http_limits *limits = &shared->limits;
+    struct scene *scene = client->client.at->service->scene;
+    int error;
 
-    c->limits = limits;
-    c->stream.io.on_input = on_input;
-    c->in.stream = c->out.stream = &c->stream;
-    c->out.pace = &c->write_pace;
-    c->read_pace = c->write_pace = (struct pace){
-        .idle_us = limits->body_timeout_us,
-        .grace_us = limits->rate_grace_us,
-        .min_rate = limits->min_rate,
-    };
-    c->peer = ip_from_endpoint(&client->peer);
-    c->peer_len = (uint8_t)ip_text(&c->peer, c->peer_text);
-    for (size_t i = 0; i < limits->n_trusted && !c->peer_trusted; i++)
-        c->peer_trusted = ip_network_has(&limits->trusted[i], &c->peer);
-}
-
-static void give_seat(struct http_front *front)
-{
-    struct seats *seats = front->shared->seats;
-
-    atomic_fetch_sub_explicit(&seats->threads[front->thread].count, 1, memory_order_relaxed);
-    atomic_fetch_sub_explicit(&seats->total, 1, memory_order_relaxed);
-}
-
-static void client_free(struct client *client)
-{
-    give_seat(client->front);
-    free(client);
+    scene_hold(scene); /* its networks are looked at while the header comes */
+    error = listener_open_client(&client->client, &c->stream, limits->proxies, limits->n_proxies,
+                                 loop_deadline(limits->head_timeout_us));
+    if (!error) {
+        c->stream.io.on_input = on_input;
+        c->in.stream = c->out.stream = &c->stream;
+        c->out.pace = &c->write_pace;
+        c->read_pace = c->write_pace = (struct pace){
+            .idle_us = limits->body_timeout_us,
+            .grace_us = limits->rate_grace_us,
+            .min_rate = limits->min_rate,
+        };
+        c->source = &client->client.peer;
+        c->destination = client->client.proxied ? &client->client.proxied->destination : NULL;
+        c->peer = ip_from_endpoint(&client->client.peer);
+        c->peer_len = (uint8_t)ip_text(&c->peer, c->peer_text);
+        for (size_t i = 0; i < limits->n_trusted && !c->peer_trusted; i++)
+            c->peer_trusted = ip_network_has(&limits->trusted[i], &c->peer);
+    }
+    scene_release(scene);
+    return error;
 }
 
 /* One client, from accept to close. */
-static void client_main(void *arg)
+static void run_client(struct client *base)
 {
-    struct client *client = arg;
+    struct http_client *client = container_of(base, struct http_client, client);
     struct http_connection *c = &client->connection;
-    struct http_front *front = client->front;
     enum close_reason why = CLOSE_NOT;
 
-    client_open(client);
+    if (open_client(client) != 0)
+        return;
     while (why == CLOSE_NOT) {
         why = wait_request(client);
         if (why == CLOSE_NOT)
@@ -230,165 +301,49 @@ static void client_main(void *arg)
     stream_close(&c->stream);
     input_drop(&c->in);
     output_drop(&c->out);
-    list_remove(&client->list);
-    client_free(client);
-    wait_queue_wake_all(&front->left);
 }
 
-/* ---- accepting --------------------------------------------------------------------------------------------- */
-
-static void client_start(struct client *client)
+static void drain_client(struct client *base)
 {
-    struct http_front *front = client->front;
-
-    list_init(&client->idle);
-    if (stream_from_socket(&client->connection.stream, client->fd) != 0) {
-        client_free(client);
-        return;
-    }
-    client->fiber = fiber_spawn("client", client_main, client);
-    if (!client->fiber) { /* no memory: this one goes, those who are here stay */
-        stream_close(&client->connection.stream);
-        client_free(client);
-        return;
-    }
-    fiber_detach(client->fiber);
-    list_push_back(&front->clients, &client->list);
+    container_of(base, struct http_client, client)->connection.last = true;
 }
 
-static void on_passed(struct message *message)
+const struct listener_kind http_listener_kind = {
+    .name = "http",
+    .client_bytes = sizeof(struct http_client),
+    .run = run_client,
+    .drain = drain_client,
+};
+
+/* ---- services ---------------------------------------------------------------------------------------------- */
+
+static void free_service(struct service *base)
 {
-    struct client *client = container_of(message, struct client, message);
+    struct http_service *service = container_of(base, struct http_service, service);
 
-    if (client->front->draining) {
-        close(client->fd);
-        client_free(client);
-        return;
-    }
-    client_start(client);
+    if (service->log)
+        access_log_buffer_close(service->log);
+    http_shared_unref(service->shared);
+    free(service);
 }
 
-static void on_pass_dropped(struct message *message)
+struct service *http_service_create(struct http_shared *shared, struct scene *scene, unsigned thread)
 {
-    struct client *client = container_of(message, struct client, message);
+    struct http_service *service = calloc(1, sizeof *service);
 
-    close(client->fd);
-    client_free(client);
+    if (!service)
+        return NULL;
+    service->service = (struct service){.scene = scene, .free = free_service};
+    service->shared = http_shared_ref(shared);
+    service->thread = thread;
+    return &service->service;
 }
-
-/* The thread with the fewest clients, or this one when it is not far behind. */
-static unsigned choose_thread(const struct http_front *front)
-{
-    const struct seats *seats = front->shared->seats;
-    unsigned own = atomic_load_explicit(&seats->threads[front->thread].count, memory_order_relaxed);
-    unsigned best = front->thread, least = own;
-
-    for (unsigned i = 0; i < seats->n_threads; i++) {
-        unsigned count = atomic_load_explicit(&seats->threads[i].count, memory_order_relaxed);
-
-        if (count < least) {
-            best = i;
-            least = count;
-        }
-    }
-    return own <= least + SEATS_SLACK + least / 8 ? front->thread : best;
-}
-
-static void seat_client(struct http_front *front, int fd, const struct endpoint *peer)
-{
-    struct seats *seats = front->shared->seats;
-    struct client *client = calloc(1, sizeof *client);
-    unsigned thread = choose_thread(front);
-
-    if (!client) {
-        close(fd);
-        return;
-    }
-    client->front = front->shared->fronts[thread];
-    client->fd = fd;
-    client->peer = *peer;
-    atomic_fetch_add_explicit(&seats->threads[thread].count, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&seats->total, 1, memory_order_relaxed);
-    if (thread == front->thread) {
-        client_start(client);
-        return;
-    }
-    client->message = (struct message){.deliver = on_passed, .drop = on_pass_dropped};
-    mailbox_send(client->front->mailbox, &client->message);
-}
-
-static void complain(struct http_front *front, const char *why)
-{
-    if (front->complained_us && loop_now_us() - front->complained_us < 10 * US_PER_S)
-        return;
-    front->complained_us = loop_now_us();
-    log_warning("listener %s: %s; new clients wait, the longest idle ones go", front->shared->config->name,
-                why);
-}
-
-/* Waits until there may be room for one more client: an idle one is sent away for it. */
-static int make_room(struct http_front *front)
-{
-    int error;
-
-    if (!list_empty(&front->idle)) {
-        struct client *oldest = container_of(front->idle.next, struct client, idle);
-
-        list_remove(&oldest->idle);
-        fiber_cancel(oldest->fiber);
-    }
-    error = wait_queue_wait(&front->left, loop_now_us() + REST_US);
-    return error == -ETIMEDOUT ? 0 : error;
-}
-
-/* Every seat is taken: nobody has to go before somebody new is really there. */
-static int wait_at_limit(struct acceptor *acceptor)
-{
-    struct pollfd door = {.fd = acceptor->io.fd, .events = POLLIN};
-
-    if (poll(&door, 1, 0) == 1) {
-        complain(acceptor->front, "max-connections is reached");
-        return make_room(acceptor->front);
-    }
-    acceptor->io.ready = 0;
-    return io_wait_readable(&acceptor->io, NEVER);
-}
-
-static int accept_one(struct acceptor *acceptor)
-{
-    struct http_front *front = acceptor->front;
-    const struct seats *seats = front->shared->seats;
-    struct endpoint peer;
-    int fd;
-
-    if (atomic_load_explicit(&seats->total, memory_order_relaxed) >= seats->max) {
-        return wait_at_limit(acceptor);
-    }
-    fd = socket_accept(&acceptor->io, &peer, NEVER);
-    if (fd >= 0) {
-        seat_client(front, fd, &peer);
-        return 0;
-    }
-    if (fd == -ECANCELED)
-        return fd;
-    complain(front, strerror(-fd)); /* no descriptors, no memory, or the network's own trouble: it passes */
-    return make_room(front);
-}
-
-static void accept_main(void *arg)
-{
-    struct acceptor *acceptor = arg;
-
-    while (accept_one(acceptor) == 0)
-        ;
-}
-
-/* ---- the listener on this thread --------------------------------------------------------------------------- */
 
 static struct http_limits limits_of(const struct config_http *config)
 {
     return (struct http_limits){
         .head_timeout_us = config->head_timeout_us,
+        .idle_timeout_us = config->idle_timeout_us,
         .body_timeout_us = config->body_timeout_us,
         .rate_grace_us = config->rate_grace_us,
         .min_rate = config->min_rate,
@@ -400,110 +355,111 @@ static struct http_limits limits_of(const struct config_http *config)
         .max_requests = config->max_requests,
         .trusted = config->trusted_proxies,
         .n_trusted = config->n_trusted_proxies,
+        .proxies = config->accept_proxy,
+        .n_proxies = config->n_accept_proxy,
     };
 }
 
-struct http_front *http_front_open(struct http_shared *shared, unsigned thread, struct pool_thread **pools,
-                                   const struct config_pool *first_pool)
+static void unref_stats(struct route_stats *stats)
 {
-    struct http_front *front = calloc(1, sizeof *front);
-
-    if (!front)
-        return NULL;
-    front->acceptors = calloc(shared->n_fds, sizeof *front->acceptors);
-    if (shared->log)
-        front->log = access_log_buffer_open(shared->log);
-    if (!front->acceptors || (shared->log && !front->log)) {
-        if (front->log)
-            access_log_buffer_close(front->log);
-        free(front->acceptors);
-        free(front);
-        return NULL;
-    }
-    front->shared = shared;
-    front->limits = limits_of(shared->config);
-    front->thread = thread;
-    front->mailbox = mailbox_ref(loop_mailbox(loop_self()));
-    front->pools = pools;
-    front->first_pool = first_pool;
-    list_init(&front->clients);
-    list_init(&front->idle);
-    wait_queue_init(&front->left);
-    return front;
-}
-
-int http_front_start(struct http_front *front)
-{
-    for (size_t i = 0; i < front->shared->n_fds; i++) {
-        struct acceptor *acceptor = &front->acceptors[i];
-        int error = io_watch(&acceptor->io, front->shared->fds[i], IO_READABLE, true);
-
-        if (error)
-            return error;
-        acceptor->front = front;
-        acceptor->fiber = fiber_spawn("accept", accept_main, acceptor);
-        if (!acceptor->fiber)
-            return -ENOMEM;
-    }
-    return 0;
-}
-
-/* From now on the kernel refuses new clients, instead of letting them wait for nobody. */
-static void close_sockets(struct http_shared *shared)
-{
-    for (size_t i = 0; i < shared->n_fds; i++) {
-        close(shared->fds[i]);
-        shared->fds[i] = -1;
-    }
-}
-
-void http_front_drain(struct http_front *front)
-{
-    if (front->draining)
+    if (atomic_fetch_sub(&stats->references, 1) != 1)
         return;
-    front->draining = true;
-    for (size_t i = 0; i < front->shared->n_fds; i++) {
-        struct acceptor *acceptor = &front->acceptors[i];
+    free(stats->threads);
+    free(stats->name);
+    free(stats);
+}
 
-        if (!acceptor->fiber)
-            continue;
-        fiber_cancel_and_join(acceptor->fiber);
-        acceptor->fiber = NULL;
-        io_forget(&acceptor->io);
+static struct route_stats *create_stats(const char *name, unsigned n_threads)
+{
+    struct route_stats *stats = calloc(1, sizeof *stats);
+
+    if (!stats)
+        return NULL;
+    atomic_init(&stats->references, 1);
+    stats->n_threads = n_threads;
+    stats->name = strdup(name);
+    stats->threads = aligned_alloc(alignof(struct route_counters), n_threads * sizeof *stats->threads);
+    if (!stats->name || !stats->threads) {
+        unref_stats(stats);
+        return NULL;
     }
-    if (atomic_fetch_sub(&front->shared->accepting, 1) == 1)
-        close_sockets(front->shared);
-    for (struct list *node = front->clients.next; node != &front->clients; node = node->next)
-        container_of(node, struct client, list)->connection.last = true;
-    for (struct list *node = front->idle.next; node != &front->idle; node = node->next)
-        fiber_cancel(container_of(node, struct client, idle)->fiber);
+    memset(stats->threads, 0, n_threads * sizeof *stats->threads);
+    return stats;
 }
 
-void http_front_cut(struct http_front *front)
+/* What the route counted before, or a new beginning. NULL: no memory. */
+static struct route_stats *stats_of(const char *name, const struct http_shared *before, unsigned n_threads)
 {
-    for (struct list *node = front->clients.next; node != &front->clients; node = node->next)
-        fiber_cancel(container_of(node, struct client, list)->fiber);
-}
-
-void http_front_close(struct http_front *front, uint64_t deadline_us)
-{
-    http_front_drain(front);
-    while (!list_empty(&front->clients)) {
-        int error = wait_queue_wait(&front->left, deadline_us);
-
-        if (error == -ETIMEDOUT) {
-            http_front_cut(front);
-            deadline_us = NEVER;
+    for (size_t i = 0; before && i <= before->n_routes; i++)
+        if (strcmp(before->stats[i]->name, name) == 0) {
+            atomic_fetch_add(&before->stats[i]->references, 1);
+            return before->stats[i];
         }
-    }
-    if (front->log)
-        access_log_buffer_close(front->log);
-    front->log = NULL;
+    return create_stats(name, n_threads);
 }
 
-void http_front_free(struct http_front *front)
+struct http_shared *http_shared_create(const struct config_http *config, const struct http_shared *before,
+                                       struct access_log *log, unsigned n_threads)
 {
-    mailbox_unref(front->mailbox);
-    free(front->acceptors);
-    free(front);
+    struct http_shared *shared = calloc(1, sizeof *shared);
+    bool ok;
+
+    if (!shared)
+        return NULL;
+    atomic_init(&shared->references, 1);
+    shared->config = config;
+    shared->limits = limits_of(config);
+    shared->log = log;
+    shared->n_routes = config->n_routes;
+    shared->router = router_create(config);
+    shared->stats = calloc(config->n_routes + 1, sizeof(struct route_stats *));
+    ok = shared->router && shared->stats;
+    for (size_t i = 0; ok && i <= config->n_routes; i++) {
+        shared->stats[i] = stats_of(i < config->n_routes ? config->routes[i].name : "", before, n_threads);
+        ok = shared->stats[i] != NULL;
+    }
+    if (ok)
+        return shared;
+    http_shared_unref(shared);
+    return NULL;
+}
+
+struct http_shared *http_shared_serving(void (*serve_all)(struct exchange *x, void *owner), void *owner)
+{
+    struct http_shared *shared = calloc(1, sizeof *shared);
+
+    if (!shared)
+        return NULL;
+    atomic_init(&shared->references, 1);
+    shared->serve = serve_all;
+    shared->owner = owner;
+    shared->limits = (struct http_limits){
+        .head_timeout_us = 10 * US_PER_S,
+        .idle_timeout_us = 75 * US_PER_S,
+        .body_timeout_us = 30 * US_PER_S,
+        .max_head = 16384,
+        .max_line = 8192,
+        .max_fields = 64,
+        .max_body = 65536,
+    };
+    return shared;
+}
+
+struct http_shared *http_shared_ref(struct http_shared *shared)
+{
+    atomic_fetch_add(&shared->references, 1);
+    return shared;
+}
+
+void http_shared_unref(struct http_shared *shared)
+{
+    if (atomic_fetch_sub(&shared->references, 1) != 1)
+        return;
+    for (size_t i = 0; shared->stats && i <= shared->n_routes; i++)
+        if (shared->stats[i])
+            unref_stats(shared->stats[i]);
+    free(shared->stats);
+    if (shared->router)
+        router_free(shared->router);
+    free(shared);
 }

@@ -1,49 +1,54 @@
-/* http.h - HTTP listeners: accepts clients, seats them at threads, serves each request by its route.
+/* http.h - the HTTP kind of listener: reads requests and serves each by its route, or as it was told.
  *
- * A listener has one socket that every thread watches. Whoever accepts a client keeps it, or passes it to the
- * thread that has the fewest. Threads: struct http_front belongs to its thread; struct http_shared to all. */
+ * Threads: struct http_shared is made by the control thread and shared, read only, by its services; a service belongs
+ * to its thread's scene. */
 #ifndef FRONT_HTTP_H
 #define FRONT_HTTP_H
 
-#include "balance/pool.h"
 #include "balance/router.h"
 #include "front/access_log.h"
+#include "front/listener.h"
 
-struct http_front;
+extern const struct listener_kind http_listener_kind;
 
-/* Clients of all listeners by thread, and how many may be. */
-struct seats {
-    unsigned n_threads, max;
-    _Atomic unsigned total;
-    struct {
-        alignas(CACHE_LINE) _Atomic unsigned count;
-    } threads[];
+/* How a route's requests were answered, on one thread. Requests that found no route count at one that has no name. */
+struct route_counters {
+    alignas(CACHE_LINE) struct counter statuses[5]; /* 1xx to 5xx */
+    struct histogram latency;                       /* from the head's last byte to the answer's */
 };
 
-/* What the threads share of one listener. */
+/* A route's counters live as long as the listener has a route of that name. */
+struct route_stats {
+    _Atomic unsigned references;
+    unsigned n_threads;
+    char *name; /* owned */
+    struct route_counters *threads;
+};
+
+/* What the threads share of an HTTP listener in one generation. */
 struct http_shared {
-    const struct config_http *config; /* borrowed */
-    struct router *router;            /* borrowed; read only */
-    struct access_log *log;           /* borrowed; NULL: off */
-    int *fds; /* borrowed listening sockets; closed, and then -1, by the last to drain */
-    size_t n_fds;
-    _Atomic unsigned accepting; /* threads that have not drained */
-    struct seats *seats;        /* borrowed */
-    struct http_front **fronts; /* by thread; complete before any accepts */
+    _Atomic unsigned references;
+    const struct config_http
+        *config; /* of the generation, which its scenes hold; NULL: it serves by itself */
+    struct http_limits limits;
+    struct router *router;  /* owned */
+    struct access_log *log; /* borrowed; NULL: off */
+    size_t n_routes;
+    struct route_stats **stats; /* references; by route, and one more for requests without */
+    /* In place of routes. NULL: by routes. */
+    void (*serve)(struct exchange *x, void *owner);
+    void *owner;
 };
 
-/* On its thread. pools: this thread's, by the index of their configuration. All borrowed. NULL: no memory. */
-struct http_front *http_front_open(struct http_shared *shared, unsigned thread, struct pool_thread **pools,
-                                   const struct config_pool *first_pool);
-/* Starts accepting, once every thread's front is open. 0 or a negative errno. */
-int http_front_start(struct http_front *front);
-/* Stops accepting; idle clients go, the others after the exchange under way. */
-void http_front_drain(struct http_front *front);
-/* Drains, and waits until no client is left; after deadline_us they are cut off. */
-void http_front_close(struct http_front *front, uint64_t deadline_us);
-/* After every thread has ended: another may have passed a client to this one until then. Any thread. */
-void http_front_free(struct http_front *front);
-/* Those that are left end now: called while http_front_close waits. */
-void http_front_cut(struct http_front *front);
+/* Routes that before (NULL: none) had by the same name keep their counters. NULL: no memory. */
+struct http_shared *http_shared_create(const struct config_http *config, const struct http_shared *before,
+                                       struct access_log *log, unsigned n_threads);
+/* A listener that has no routes, but answers by serve. */
+struct http_shared *http_shared_serving(void (*serve)(struct exchange *x, void *owner), void *owner);
+struct http_shared *http_shared_ref(struct http_shared *shared);
+void http_shared_unref(struct http_shared *shared);
+
+/* Takes a reference on shared. NULL: no memory. */
+struct service *http_service_create(struct http_shared *shared, struct scene *scene, unsigned thread);
 
 #endif

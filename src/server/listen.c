@@ -8,14 +8,14 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/log.h"
 #include "fiber/stream.h"
+#include "server/inherit.h"
 
 #define BACKLOG 4096
 #define ENDPOINTS_MAX 16
 
 static size_t resolve(const struct address *address, const char *name,
-                      struct endpoint endpoints[ENDPOINTS_MAX])
+                      struct endpoint endpoints[ENDPOINTS_MAX], char why[LISTEN_WHY_MAX])
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     struct addrinfo *list;
@@ -30,8 +30,9 @@ static size_t resolve(const struct address *address, const char *name,
     snprintf(port, sizeof port, "%u", address->port);
     code = getaddrinfo(address->host, port, &hints, &list);
     if (code != 0) {
-        log_error("cannot listen on %s: %s; give an address, or a name that this machine knows", name,
-                  gai_strerror(code));
+        snprintf(why, LISTEN_WHY_MAX,
+                 "cannot listen on %s: %s; give an address, or a name that this machine knows", name,
+                 gai_strerror(code));
         return 0;
     }
     for (const struct addrinfo *a = list; a && n < ENDPOINTS_MAX; a = a->ai_next) {
@@ -59,14 +60,17 @@ static const char *advice(int error)
     }
 }
 
-void listen_close(const struct address *address, int *fds, size_t n)
+void listen_close(int *fds, size_t n)
 {
-    if (n && address->kind == ADDRESS_UNIX)
-        unlink(address->host);
     for (size_t i = 0; i < n; i++)
-        if (fds[i] >= 0)
-            close(fds[i]);
+        close(fds[i]);
     free(fds);
+}
+
+void listen_forget(const struct address *address)
+{
+    if (address->kind == ADDRESS_UNIX)
+        unlink(address->host);
 }
 
 /* ":port" where the kernel has no IPv6. */
@@ -78,26 +82,44 @@ static int listen_v4(const struct address *address)
     return socket_listen(&any, BACKLOG);
 }
 
-int listen_open(const struct address *address, const char *name, int **fds, size_t *n)
+static int open_one(const struct address *address, const struct endpoint *endpoint)
+{
+    int fd = inherit_take(endpoint);
+
+    if (fd >= 0) {
+        socket_adopt_listener(fd, BACKLOG);
+        return fd;
+    }
+    fd = socket_listen(endpoint, BACKLOG);
+    if (fd == -EAFNOSUPPORT && address->kind == ADDRESS_ANY)
+        fd = listen_v4(address);
+    return fd;
+}
+
+int listen_open(const struct address *address, const char *name, int **fds, size_t *n,
+                char why[LISTEN_WHY_MAX])
 {
     struct endpoint endpoints[ENDPOINTS_MAX];
-    size_t count = resolve(address, name, endpoints);
+    size_t count = resolve(address, name, endpoints, why);
 
     *n = 0;
-    *fds = count ? calloc(count, sizeof **fds) : NULL;
-    if (!*fds)
-        return -1;
+    *fds = NULL;
+    if (!count)
+        return -ENOENT;
+    *fds = calloc(count, sizeof **fds);
+    if (!*fds) {
+        snprintf(why, LISTEN_WHY_MAX, "no memory for listener %s", name);
+        return -ENOMEM;
+    }
     for (; *n < count; ++*n) {
-        int fd = socket_listen(&endpoints[*n], BACKLOG);
+        int fd = open_one(address, &endpoints[*n]);
 
-        if (fd == -EAFNOSUPPORT && address->kind == ADDRESS_ANY)
-            fd = listen_v4(address);
         if (fd < 0) {
-            log_error("cannot listen on %s: %s; %s", name, strerror(-fd), advice(fd));
-            listen_close(address, *fds, *n);
+            snprintf(why, LISTEN_WHY_MAX, "cannot listen on %s: %s; %s", name, strerror(-fd), advice(fd));
+            listen_close(*fds, *n);
             *fds = NULL;
             *n = 0;
-            return -1;
+            return fd;
         }
         (*fds)[*n] = fd;
     }

@@ -1,13 +1,12 @@
 /* server.c - see server.h.
  *
- * The order of things. Start: sockets, privileges, pools and names, then every thread opens its part and waits; when
- * all have, all start to accept. End: every thread drains by itself; thread 0 joins the others, and only
- * then is anything freed that another thread might still have looked at. */
+ * The order of things. Start: sockets, privileges, then threads with their loops, then the first configuration is
+ * committed as any later one (change.c). End: every thread drains by itself; thread 0 joins the others, and only then is
+ * anything freed that another thread might still have looked at. */
 #include "server/server.h"
 
 #include <errno.h>
 #include <grp.h>
-#include <pthread.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -16,283 +15,196 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "balance/control.h"
-#include "balance/upstream.h"
+#include "base/clock.h"
+#include "base/event.h"
 #include "base/log.h"
-#include "fiber/splice.h"
-#include "front/http.h"
-#include "server/listen.h"
+#include "server/inherit.h"
+#include "server/notify.h"
+#include "server/process.h"
 
-/* How long the start waits for names before it goes on without their servers. */
-#define FIRST_NAMES_US (2 * US_PER_S)
 /* Descriptors beyond the clients' and as many to servers: logs, loops, listeners, checks. */
 #define OTHER_DESCRIPTORS 256
+#define ADMIN_CLIENTS_MAX 128
+#define TICK_US US_PER_S
 
-struct process;
-struct thread;
+struct process *process_of(struct system *system)
+{
+    return container_of(system, struct process, system);
+}
 
-enum order { ORDER_START, ORDER_DRAIN, ORDER_HURRY, N_ORDERS };
+/* ---- actions ------------------------------------------------------------------------------------------------ */
 
-/* What thread 0 tells a thread; each at most once, so that no memory is needed when it matters. */
-struct order_message {
-    struct message message;
-    struct thread *thread;
-    enum order order;
-    bool sent;
-};
+void system_result_free(struct system_result *result)
+{
+    free(result->text);
+    free(result->changes);
+    free(result->warnings);
+    free(result->problems);
+}
 
-/* What a thread tells thread 0: that it is open, and that it is closed. */
-struct report {
-    struct message message;
-    struct thread *thread;
-};
-
-/* One serving thread. */
-struct thread {
+/* Shared by the fiber that acts and the one that waits; whoever is last frees it. */
+struct action {
     struct process *process;
-    unsigned number;
-    pthread_t pthread;
-    struct loop *loop;
-    struct mailbox *mailbox;    /* borrowed from the loop while the thread is open */
-    struct http_front **fronts; /* by listener */
-    struct pool_thread **pools; /* by pool */
-    struct fiber *fiber;        /* while it may be told anything */
-    bool started, drain, hurry; /* what it was told */
-    bool failed;
-    struct order_message orders[N_ORDERS];
-    struct report open, closed;
+    void (*run)(struct process *process, struct system_result *result);
+    struct system_result *result; /* NULL: nobody waits any more */
+    struct fiber *waiter;
+    bool done;
 };
 
-struct process {
-    const struct config *config;
-    struct seats *seats;
-    struct http_shared *listeners;
-    size_t n_listeners;
-    struct access_log **logs; /* by listener; the same path is the same log */
-    struct pool **pools;
-    size_t n_pools;
-    struct control *control;
-    struct thread *threads;
-    unsigned n_pthreads;       /* beside thread 0 */
-    unsigned n_open, n_closed; /* of them */
-    struct fiber *fiber;       /* thread 0's main fiber */
-    struct io signals;
-    int exit_code;
-};
+static void act(struct process *process, void (*run)(struct system *system, struct system_result *result));
 
-/* ---- messages between thread 0 and the others -------------------------------------------------------------- */
-
-static void order_deliver(struct message *message)
+static void action_main(void *arg)
 {
-    struct order_message *m = container_of(message, struct order_message, message);
-    struct thread *thread = m->thread;
+    struct action *action = arg;
+    struct process *process = action->process;
+    struct system_result result = {0};
 
-    if (m->order == ORDER_START)
-        thread->started = true;
-    else
-        thread->drain = true;
-    if (m->order == ORDER_HURRY) {
-        thread->hurry = true;
-        for (size_t i = 0; thread->fiber && i < thread->process->n_listeners; i++)
-            if (thread->fronts[i])
-                http_front_cut(thread->fronts[i]);
+    action->run(process, &result);
+    process->changing = false;
+    change_sweep(process);
+    action->done = true;
+    if (action->result) {
+        *action->result = result;
+        fiber_wake(action->waiter);
+    } else {
+        system_result_free(&result);
+        free(action);
     }
-    if (thread->fiber)
-        fiber_wake(thread->fiber);
-}
-
-static void tell_all(struct process *process, enum order order)
-{
-    for (unsigned i = 0; i <= process->n_pthreads; i++) {
-        struct order_message *m = &process->threads[i].orders[order];
-
-        if (m->sent)
-            continue;
-        *m = (struct order_message){{.deliver = order_deliver}, &process->threads[i], order, true};
-        mailbox_send(process->threads[i].mailbox, &m->message);
-    }
-}
-
-static void on_open(struct message *message)
-{
-    struct thread *thread = container_of(message, struct report, message)->thread;
-
-    thread->process->n_open++;
-    if (thread->failed)
-        thread->process->exit_code = 1;
-    fiber_wake(thread->process->fiber);
-}
-
-static void on_closed(struct message *message)
-{
-    struct process *process = container_of(message, struct report, message)->thread->process;
-
-    process->n_closed++;
+    process->actions--;
     fiber_wake(process->fiber);
-}
-
-static void report(struct thread *thread, struct report *report, void (*deliver)(struct message *))
-{
-    *report = (struct report){{.deliver = deliver}, thread};
-    mailbox_send(thread->process->threads[0].mailbox, &report->message);
-}
-
-/* ---- a serving thread -------------------------------------------------------------------------------------- */
-
-static void open_thread(struct thread *thread)
-{
-    struct process *process = thread->process;
-    const struct config *config = process->config;
-
-    if (fiber_catch_overflow() != 0)
-        log_warning("a stack overflow will not be named: no memory for a signal stack");
-    for (size_t i = 0; i < config->n_pools; i++) {
-        struct pool_thread *pt = &process->pools[i]->threads[thread->number];
-
-        thread->pools[i] = pt;
-        pool_thread_open(pt);
-        thread->failed |= pool_thread_install(pt, control_roster(process->control, i)) != 0;
-    }
-    for (size_t i = 0; i < config->n_http; i++) {
-        struct http_front *front =
-            http_front_open(&process->listeners[i], thread->number, thread->pools, config->pools);
-
-        process->listeners[i].fronts[thread->number] = thread->fronts[i] = front;
-        thread->failed |= !front;
+    if (process->reload_again && !process->system.drains) {
+        process->reload_again = false;
+        act(process, process->system.reload);
     }
 }
 
-/* Closes what has been idle for too long, until the thread ends. */
-static void reap_main(void *arg)
+static void refuse_action(struct system_result *result, int status, const char *why)
 {
-    struct thread *thread = arg;
-    uint64_t next_us;
+    result->status = status;
+    result->text = strdup(why);
+}
 
-    do {
-        next_us = loop_now_us() + US_PER_S * 3600;
-        for (size_t i = 0; i < thread->process->config->n_pools; i++) {
-            uint64_t due_us = upstream_reap(thread->pools[i]);
+void action_run(struct process *process, const char *name,
+                void (*run)(struct process *process, struct system_result *result),
+                struct system_result *result)
+{
+    struct action *action;
 
-            next_us = due_us < next_us ? due_us : next_us;
+    *result = (struct system_result){0};
+    if (process->system.drains || process->changing) {
+        refuse_action(result, 409,
+                      process->system.drains
+                          ? "maitred is on its way out; ask the process that took over"
+                          : "a reload or an upgrade is under way; try again when it is done");
+        return;
+    }
+    action = calloc(1, sizeof *action);
+    if (action)
+        *action = (struct action){process, run, result, fiber_self(), false};
+    if (!action || fiber_start(name, action_main, action) != 0) {
+        free(action);
+        log_error("no memory for the %s; nothing has changed", name);
+        refuse_action(result, 500, "no memory; nothing has changed");
+        return;
+    }
+    process->changing = true;
+    process->actions++;
+    while (!action->done)
+        if (fiber_park(NEVER) != 0 && !action->done) {
+            action->result = NULL;
+            refuse_action(result, 500, "nobody waits for the result");
+            return;
         }
-    } while (fiber_sleep_until(next_us) == 0);
+    free(action);
 }
 
-static void start_fronts(struct thread *thread)
-{
-    for (size_t i = 0; i < thread->process->config->n_http; i++) {
-        int error = http_front_start(thread->fronts[i]);
+/* ---- signals ------------------------------------------------------------------------------------------------ */
 
-        if (error)
-            log_error("listener %s: cannot accept on thread %u: %s", thread->process->config->http[i].name,
-                      thread->number, strerror(-error));
+void process_forget_file(struct process_listener *pl)
+{
+    if (!pl->file_is_gone)
+        listen_forget(&pl->system.address);
+    pl->file_is_gone = true;
+}
+
+static void forget_files(struct process *process)
+{
+    struct list *listeners = &process->system.listeners;
+
+    for (struct list *node = listeners->next; node != listeners; node = node->next)
+        process_forget_file(container_of(node, struct process_listener, system.list));
+}
+
+void process_drain(struct process *process, const char *why)
+{
+    bool again = process->system.drains;
+
+    process->system.drains = true;
+    if (!again) {
+        event_say(EVENT_DRAIN, SLICE(""), SLICE(""), "%s: draining; once more to hurry", why);
+        if (!process->handed_over)
+            notify("STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=%llu",
+                   (unsigned long long)process->system.config->drain_timeout_us + 5 * US_PER_S);
+    } else {
+        log_info("%s again: cutting off what is left", why);
+    }
+    forget_files(process);
+    threads_tell(process, again ? ORDER_HURRY : ORDER_DRAIN);
+}
+
+static void reopen_logs(struct process *process)
+{
+    log_info("opening the access logs again");
+    for (struct list *node = process->logs.next; node != &process->logs; node = node->next)
+        access_log_reopen(container_of(node, struct process_log, list)->log);
+}
+
+struct signal_action {
+    struct process *process;
+    void (*run)(struct system *system, struct system_result *result);
+};
+
+/* What an action did was logged; nobody else asked. */
+static void act_main(void *arg)
+{
+    struct signal_action *act = arg;
+    struct system_result result;
+
+    act->run(&act->process->system, &result);
+    if (result.status == 409 && result.text)
+        log_warning("%s", result.text);
+    system_result_free(&result);
+    free(act);
+}
+
+static void act(struct process *process, void (*run)(struct system *system, struct system_result *result))
+{
+    struct signal_action *act = malloc(sizeof *act);
+
+    if (act)
+        *act = (struct signal_action){process, run};
+    if (!act || fiber_start("signal", act_main, act) != 0) {
+        log_error("no memory to do what a signal asked for");
+        free(act);
     }
 }
-
-static void close_thread(struct thread *thread)
-{
-    const struct config *config = thread->process->config;
-    uint64_t deadline_us = loop_now_us() + (thread->hurry ? 0 : config->drain_timeout_us);
-
-    for (size_t i = 0; i < config->n_http; i++) /* all stop accepting before any is waited for */
-        if (thread->fronts[i])
-            http_front_drain(thread->fronts[i]);
-    for (size_t i = 0; i < config->n_http; i++)
-        if (thread->fronts[i])
-            http_front_close(thread->fronts[i], deadline_us);
-    for (size_t i = 0; i < config->n_pools; i++)
-        pool_thread_close(thread->pools[i]);
-}
-
-/* From open to drained. */
-static void serve(struct thread *thread)
-{
-    struct fiber *reaper;
-
-    while (!thread->started && !thread->drain)
-        fiber_park(NEVER);
-    if (!thread->drain)
-        start_fronts(thread);
-    reaper = fiber_spawn("reaper", reap_main, thread);
-    while (!thread->drain)
-        fiber_park(NEVER);
-    if (reaper)
-        fiber_cancel_and_join(reaper);
-    close_thread(thread);
-    thread->fiber = NULL;
-}
-
-static void thread_fiber(void *arg)
-{
-    struct thread *thread = arg;
-
-    thread->fiber = fiber_self();
-    open_thread(thread);
-    report(thread, &thread->open, on_open);
-    serve(thread);
-    report(thread, &thread->closed, on_closed);
-}
-
-/* Runs main_fiber on a loop of this thread's own, until no fiber is left. */
-static int run_loop(struct thread *thread, void (*main_fiber)(void *), void *arg)
-{
-    int error = loop_create(&thread->loop);
-
-    if (error)
-        return error;
-    thread->mailbox = loop_mailbox(thread->loop);
-    error = fiber_start("main", main_fiber, arg);
-    if (!error)
-        loop_run(thread->loop);
-    return error;
-}
-
-static void end_loop(struct thread *thread)
-{
-    if (thread->loop)
-        loop_free(thread->loop);
-    thread->loop = NULL;
-    slab_trim();
-    splice_trim();
-}
-
-static void *thread_main(void *arg)
-{
-    struct thread *thread = arg;
-    int error = run_loop(thread, thread_fiber, thread);
-
-    if (error) {
-        log_error("thread %u cannot start: %s", thread->number, strerror(-error));
-        thread->failed = true;
-        report(thread, &thread->open, on_open);
-        report(thread, &thread->closed, on_closed);
-    }
-    end_loop(thread);
-    return NULL;
-}
-
-/* ---- thread 0 ---------------------------------------------------------------------------------------------- */
 
 static void on_signal(struct process *process, int signal)
 {
     switch (signal) {
     case SIGUSR1:
-        log_info("opening the access logs again");
-        for (size_t i = 0; i < process->n_listeners; i++)
-            if (process->logs[i])
-                access_log_reopen(process->logs[i]);
+        reopen_logs(process);
         break;
-    case SIGHUP:
-        log_warning("SIGHUP: a running process cannot take up a changed file yet; restart it for that");
+    case SIGHUP: /* the file may have changed since it was read */
+        process->reload_again = process->changing;
+        if (!process->changing)
+            act(process, process->system.reload);
+        break;
+    case SIGUSR2:
+        act(process, process->system.upgrade);
         break;
     default:
-        if (process->threads[0].orders[ORDER_DRAIN].sent) {
-            log_info("%s again: cutting off what is left", strsignal(signal));
-            tell_all(process, ORDER_HURRY);
-        } else {
-            log_info("%s: draining; once more to hurry", strsignal(signal));
-            tell_all(process, ORDER_DRAIN);
-        }
+        process_drain(process, strsignal(signal));
     }
 }
 
@@ -309,66 +221,6 @@ static void signal_main(void *arg)
     }
 }
 
-static int start_threads(struct process *process)
-{
-    const struct config *config = process->config;
-
-    for (unsigned i = 1; i < config->threads; i++) {
-        int error = pthread_create(&process->threads[i].pthread, NULL, thread_main, &process->threads[i]);
-
-        if (error) {
-            log_error("cannot start thread %u of %u: %s; set a smaller `threads`", i + 1, config->threads,
-                      strerror(error));
-            return -error;
-        }
-        process->n_pthreads++;
-    }
-    return 0;
-}
-
-static void say_ready(const struct process *process)
-{
-    for (size_t i = 0; i < process->n_listeners; i++)
-        log_info("ready: http on %s, %u thread%s", process->config->http[i].name, process->config->threads,
-                 process->config->threads == 1 ? "" : "s");
-}
-
-/* Everything between the first thread's loop and its end. */
-static void server_fiber(void *arg)
-{
-    struct process *process = arg;
-    struct thread *own = &process->threads[0];
-    struct fiber *signals = NULL;
-    bool ok;
-
-    process->fiber = own->fiber = fiber_self();
-    process->control = control_create(process->pools, process->n_pools, loop_deadline(FIRST_NAMES_US));
-    if (!process->control) {
-        log_error("no memory for the pools");
-        process->exit_code = 1;
-        return;
-    }
-    open_thread(own);
-    ok = start_threads(process) == 0 && !own->failed;
-    while (process->n_open < process->n_pthreads)
-        fiber_park(NEVER);
-    signals = fiber_spawn("signals", signal_main, process);
-    if (ok && !process->exit_code && signals && control_start(process->control) == 0) {
-        tell_all(process, ORDER_START);
-        say_ready(process);
-    } else {
-        log_error("could not start every part; see above");
-        process->exit_code = 1;
-        tell_all(process, ORDER_DRAIN);
-    }
-    serve(own);
-    while (process->n_closed < process->n_pthreads)
-        fiber_park(NEVER);
-    control_free(process->control);
-    if (signals)
-        fiber_cancel_and_join(signals);
-}
-
 static int watch_signals(struct process *process)
 {
     int fd;
@@ -378,6 +230,7 @@ static int watch_signals(struct process *process)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGUSR1);
+    sigaddset(&set, SIGUSR2);
     sigaddset(&set, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
@@ -386,24 +239,132 @@ static int watch_signals(struct process *process)
     return fd < 0 ? -errno : 0;
 }
 
-/* The loop must be this thread's before the descriptor can be watched. */
-static void start_fiber(void *arg)
+/* ---- thread 0 ---------------------------------------------------------------------------------------------- */
+
+/* Every thread's loop has turned lately. */
+static bool all_alive(const struct process *process, uint64_t within_us)
+{
+    for (unsigned i = 0; i < process->system.n_threads; i++)
+        if (atomic_load_explicit(&process->threads[i].beat_us, memory_order_relaxed) + within_us <
+            loop_now_us())
+            return false;
+    return true;
+}
+
+static void tick_main(void *arg)
 {
     struct process *process = arg;
-    int error = io_watch(&process->signals, process->signals.fd, IO_READABLE, false);
+    uint64_t watchdog_us = notify_watchdog_us();
+    uint64_t tick_us = watchdog_us && watchdog_us / 2 < TICK_US ? watchdog_us / 2 : TICK_US;
 
-    if (error) {
-        log_error("cannot watch signals: %s", strerror(-error));
-        process->exit_code = 1;
-        return;
+    while (fiber_sleep_until(loop_now_us() + tick_us) == 0) {
+        control_tick(process->system.control);
+        change_sweep(process);
+        if (watchdog_us && !process->handed_over &&
+            (process->system.drains || all_alive(process, watchdog_us)))
+            notify("WATCHDOG=1");
     }
-    server_fiber(process);
+}
+
+static void say_ready(const struct process *process)
+{
+    const struct system *system = &process->system;
+
+    for (const struct list *node = system->listeners.next; node != &system->listeners; node = node->next) {
+        const struct system_listener *l = container_of(node, struct system_listener, list);
+        unsigned n = l->listener->n_threads;
+
+        log_info("ready: %s on %s, %u thread%s", l->admin ? "admin" : l->listener->kind->name,
+                 l->listener->name, n, n == 1 ? "" : "s");
+    }
+    event_say(EVENT_START, SLICE(""), SLICE(""), "maitred %s serves %s", MAITRED_VERSION, system->file);
+    notify("MAINPID=%d\nREADY=1\nSTATUS=serving", (int)getpid());
+    upgrade_say_ready();
+}
+
+static bool commit_first(struct process *process, struct change *change)
+{
+    if (change_prepare(change) == 0) {
+        change_commit(change);
+        upgrade_take_over(process);
+        return true;
+    }
+    log_error("could not start every part; see above");
+    change_abandon(change);
+    return false;
+}
+
+static bool begin(struct process *process, struct change *change)
+{
+    bool ok = threads_start(process) == 0;
+
+    while (process->n_open < process->n_pthreads)
+        fiber_park(NEVER);
+    if (!ok || process->exit_code) {
+        change_abandon(change);
+        return false;
+    }
+    return commit_first(process, change);
+}
+
+/* Every part that may have somebody waiting in it has ended. */
+static void await_end(struct process *process)
+{
+    while (process->n_closed < process->n_pthreads || process->actions ||
+           !list_empty(&process->system.listeners) || !list_empty(&process->system.draining))
+        fiber_park(NEVER);
+}
+
+struct start {
+    struct process *process;
+    struct change *change;
+};
+
+/* Everything between the first thread's loop and its end. */
+static void server_fiber(void *arg)
+{
+    struct start *start = arg;
+    struct process *process = start->process;
+    struct thread *own = &process->threads[0];
+    struct fiber *signals = NULL, *tick = NULL;
+
+    process->fiber = own->fiber = fiber_self();
+    if (fiber_catch_overflow() != 0)
+        log_warning("a stack overflow will not be named: no memory for a signal stack");
+    process->system.control = control_create(process->mailboxes, process->system.n_threads);
+    process->admin = admin_create(&process->system);
+    if (io_watch(&process->signals, process->signals.fd, IO_READABLE, false) == 0 &&
+        process->system.control && process->admin) {
+        if (begin(process, start->change)) {
+            signals = fiber_spawn("signals", signal_main, process);
+            tick = fiber_spawn("tick", tick_main, process);
+        }
+    } else {
+        change_abandon(start->change);
+    }
+    if (signals && tick) {
+        say_ready(process);
+    } else {
+        log_error("maitred cannot start");
+        process->exit_code = 1;
+        threads_tell(process, ORDER_DRAIN);
+    }
+    thread_serve(own);
+    await_end(process);
+    if (tick)
+        fiber_cancel_and_join(tick);
+    if (signals)
+        fiber_cancel_and_join(signals);
+    if (process->admin)
+        admin_free(process->admin);
+    if (process->system.control)
+        control_free(process->system.control);
 }
 
 /* ---- before and after the threads -------------------------------------------------------------------------- */
 
 /* Every client may need a second descriptor, to a process. */
-static void raise_descriptor_limit(const struct config *config)
+void process_raise_descriptor_limit(const struct config *config)
 {
     rlim_t want = (rlim_t)config->max_connections * 2 + OTHER_DESCRIPTORS;
     struct rlimit limit;
@@ -445,134 +406,104 @@ static int drop_privileges(const char *user)
     return 0;
 }
 
-static int open_log(struct process *process, size_t i)
+static int allot(struct process *process, const struct config *config)
 {
-    const struct config *config = process->config;
-    const char *path = config->http[i].access_log;
-    int error;
+    struct system *system = &process->system;
 
-    if (!path)
-        return 0;
-    for (size_t j = 0; j < i; j++)
-        if (config->http[j].access_log && strcmp(config->http[j].access_log, path) == 0) {
-            process->listeners[i].log = process->listeners[j].log;
-            return 0;
-        }
-    error = access_log_open(&process->logs[i], path);
-    if (error)
-        log_error("access-log %s cannot be opened: %s; make its folder, or let us write there", path,
-                  strerror(-error));
-    process->listeners[i].log = process->logs[i];
-    return error;
-}
-
-static int open_listener(struct process *process, size_t i)
-{
-    const struct config_http *config = &process->config->http[i];
-    struct http_shared *shared = &process->listeners[i];
-
-    shared->config = config;
-    shared->seats = process->seats;
-    atomic_init(&shared->accepting, process->config->threads);
-    shared->router = router_create(config);
-    shared->fronts = calloc(process->config->threads, sizeof(struct http_front *));
-    if (!shared->router || !shared->fronts) {
-        log_error("no memory for listener %s", config->name);
-        return -ENOMEM;
-    }
-    if (listen_open(&config->address, config->name, &shared->fds, &shared->n_fds) != 0)
-        return -1;
-    return open_log(process, i);
-}
-
-static int allot(struct process *process)
-{
-    const struct config *config = process->config;
-
-    process->seats = calloc(1, sizeof *process->seats + config->threads * sizeof process->seats->threads[0]);
-    process->listeners = calloc(config->n_http, sizeof *process->listeners);
-    process->logs = calloc(config->n_http, sizeof(struct access_log *));
-    process->pools = calloc(config->n_pools + 1, sizeof(struct pool *));
+    list_init(&system->generations);
+    list_init(&system->listeners);
+    list_init(&system->draining);
+    list_init(&process->logs);
+    system->n_threads = config->threads;
+    system->seats = seats_create(config->threads, config->max_connections);
+    process->admin_seats = seats_create(1, ADMIN_CLIENTS_MAX);
     process->threads = calloc(config->threads, sizeof *process->threads);
-    if (!process->seats || !process->listeners || !process->logs || !process->pools || !process->threads)
+    process->mailboxes = calloc(config->threads, sizeof(struct mailbox *));
+    process->program = realpath("/proc/self/exe", NULL);
+    if (!system->seats || !process->admin_seats || !process->threads || !process->mailboxes)
         return -ENOMEM;
-    process->seats->n_threads = config->threads;
-    process->seats->max = config->max_connections;
     for (unsigned i = 0; i < config->threads; i++) {
         struct thread *thread = &process->threads[i];
 
         thread->process = process;
         thread->number = i;
-        thread->fronts = calloc(config->n_http, sizeof(struct http_front *));
-        thread->pools = calloc(config->n_pools + 1, sizeof(struct pool_thread *));
-        if (!thread->fronts || !thread->pools)
-            return -ENOMEM;
-    }
-    for (; process->n_pools < config->n_pools; process->n_pools++) {
-        process->pools[process->n_pools] = pool_create(&config->pools[process->n_pools], config->threads);
-        if (!process->pools[process->n_pools])
-            return -ENOMEM;
+        list_init(&thread->inbox);
+        list_init(&thread->listeners);
     }
     return 0;
 }
 
 static void release(struct process *process)
 {
-    const struct config *config = process->config;
-
-    for (unsigned i = 0; process->threads && i < config->threads; i++) {
-        for (size_t j = 0; process->threads[i].fronts && j < process->n_listeners; j++)
-            if (process->threads[i].fronts[j])
-                http_front_free(process->threads[i].fronts[j]);
-        free(process->threads[i].fronts);
-        free(process->threads[i].pools);
-    }
-    for (size_t i = 0; i < process->n_listeners; i++) {
-        if (process->logs[i])
-            access_log_close(process->logs[i]);
-        listen_close(&config->http[i].address, process->listeners[i].fds, process->listeners[i].n_fds);
-        if (process->listeners[i].router)
-            router_free(process->listeners[i].router);
-        free(process->listeners[i].fronts);
-    }
-    for (size_t i = 0; i < process->n_pools; i++)
-        pool_free(process->pools[i]);
-    free(process->pools);
-    free(process->logs);
-    free(process->listeners);
-    free(process->seats);
+    for (unsigned i = 0; process->mailboxes && i < process->system.n_threads; i++)
+        if (process->mailboxes[i])
+            mailbox_unref(process->mailboxes[i]);
+    free(process->mailboxes);
+    process->changing = false;
+    change_sweep(process);
+    config_unref(process->system.config);
+    free(process->system.seats);
+    free(process->admin_seats);
     free(process->threads);
+    free(process->program);
     if (process->signals.fd >= 0)
         close(process->signals.fd);
+    notify_close();
 }
 
-static int open_server(struct process *process)
+/* NULL: it has said why. */
+static struct change *open_server(struct process *process, const struct config *config)
 {
-    const struct config *config = process->config;
-    int error = watch_signals(process);
+    char why[LISTEN_WHY_MAX];
+    struct change *change;
+    int error;
 
-    raise_descriptor_limit(config);
+    inherit_open(); /* first: its descriptors have numbers that others would take */
+    notify_open();
+    error = watch_signals(process);
+    process_raise_descriptor_limit(config);
     if (!error)
-        error = allot(process);
+        error = allot(process, config);
     if (error) {
         log_error("cannot start: %s", strerror(-error));
-        return error;
+        return NULL;
     }
-    for (; !error && process->n_listeners < config->n_http; process->n_listeners++)
-        error = open_listener(process, process->n_listeners);
-    return error ? error : drop_privileges(config->user);
+    change = change_create(process, config, why);
+    if (!change) {
+        log_error("%s", why);
+        return NULL;
+    }
+    error = change_open(change, why);
+    if (error)
+        log_error("%s", why);
+    inherit_close_rest();
+    if (!error && drop_privileges(config->user) == 0)
+        return change;
+    change_abandon(change);
+    return NULL;
 }
 
-int server_run(const struct config *config)
+int server_run(const char *file, const struct config *config)
 {
-    struct process process = {.config = config, .signals = {.fd = -1}};
+    struct process process = {
+        .system = {.file = file,
+                   .config = config_ref(config),
+                   .started_us = clock_wall_us(),
+                   .reload = reload,
+                   .upgrade = upgrade},
+        .signals = {.fd = -1},
+        .changing = true,
+    };
+    struct change *change = open_server(&process, config);
+    struct start start = {&process, change};
 
-    if (open_server(&process) != 0 || run_loop(&process.threads[0], start_fiber, &process) != 0)
+    process.changing = false;
+    if (!change || thread_run_loop(&process.threads[0], server_fiber, &start) != 0)
         process.exit_code = 1;
     for (unsigned i = 1; i <= process.n_pthreads; i++)
         pthread_join(process.threads[i].pthread, NULL);
     if (process.threads)
-        end_loop(&process.threads[0]);
+        thread_end_loop(&process.threads[0]);
     release(&process);
     return process.exit_code;
 }

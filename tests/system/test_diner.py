@@ -27,9 +27,9 @@ def is_free(port):
 
 
 def free_prefix():
-    """What seven free ports begin with."""
+    """What the free ports of the servers and the admin listener begin with."""
     return next(prefix for prefix in iter(lambda: free_port() // 100, None)
-                if all(is_free(int(f"{prefix}{end}")) for end in ENDS))
+                if all(is_free(int(f"{prefix}{end}")) for end in ("00", *ENDS)))
 
 
 def left_running(folder):
@@ -181,4 +181,4 @@ def test_the_configurations_that_are_shown_are_good(tmp_path):
     for file in (tmp_path / "readme.conf", ROOT / "examples" / "diner" / "maitred.conf"):
         checked = run("check", file)
         assert (checked.returncode, checked.stderr) == (0, "")
-        assert checked.stdout.startswith(f"{file}: ok: 1 listener")
+        assert checked.stdout.startswith(f"{file}: ok: 2 listeners")

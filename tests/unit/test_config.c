@@ -79,7 +79,9 @@ static const struct {
     const char *before, *after;
 } files[] = {
     {&config_table_top, "\n", "\nhttp :80 { route / { respond = 200 } }"},
+    {&config_table_admin, "http :80 {} admin 127.0.0.1:81 {\n", "\n}"},
     {&config_table_http, "http :80 {\n", "\n}"},
+    {&config_table_tcp, "pool web { server a:1 {} } tcp :80 {\n", "\n}"},
     {&config_table_route, "http :80 { route / {\n", "\n} } pool web { server a:1 {} }"},
     {&config_table_header, "http :80 { route / { respond = 200 header x {\n", "\n} } }"},
     {&config_table_cookie, "http :80 { route / { respond = 200 cookie x {\n", "\n} } }"},
@@ -102,11 +104,14 @@ static const struct {
     {"route", "strip-prefix", "pool = web"},
     {"route", "retries", "pool = web"},
     {"route", "retry-with-key", "pool = web"},
+    {"tcp", "idle-timeout", "pool = web"},
+    {"tcp", "accept-proxy", "pool = web"},
     {"pool", "hash-key", "balance = consistent-hash"},
     {"pool", "virtual-nodes", "balance = consistent-hash"},
     {"pool", "load-bound", "balance = consistent-hash"},
     {"health", "host", "path = /"},
     {"health", "expect-status", "path = /"},
+    {"health", "send", "expect = x"},
     {"ejection", "time", "most = 24h"},
     {"ejection", "most", "time = 1ms"},
 };
@@ -224,7 +229,9 @@ static void try_word(const struct config_table *table, const struct config_row *
         row_refuses(table, row, "maybe", "is neither; write yes or no");
     for (size_t i = 0; row->choices && row->choices[i]; i++)
         row_accepts(table, row, row->choices[i]);
-    if (row->choices) {
+    if (row->choices)
+        row_refuses(table, row, "nonsense", " is unknown; write one of ");
+    if (strcmp(row->name, "balance") == 0) {
         row_refuses(table, row, "nonsense", "write one of round-robin, least-connections, ");
         row_refuses(table, row, "last-connections", "did you mean \"least-connections\"?");
     }
@@ -247,6 +254,15 @@ static const struct {
      "trusted-proxies",
      {"127.0.0.0/8", "{ 10.1.2.3/8, ::1, 2001:db8::/32 }"},
      {"10.0.0.0/33", "{ ::1, localhost }", "\"\"", "10.0.0.1:80"}},
+    {"http", "accept-proxy", {"127.0.0.0/8", "{ 10.1.2.3/8, ::1 }"}, {"10.0.0.0/33", "localhost", "\"\""}},
+    {"tcp", "accept-proxy", {"127.0.0.0/8", "{ 10.1.2.3/8, ::1 }"}, {"10.0.0.0/33", "localhost", "\"\""}},
+    {"tcp", "pool", {"web"}, {"wbe", "\"\"", "{ web, web }"}},
+    {"admin",
+     "token",
+     {"0123456789abcdef", "\"!#$%&()*+,-./:;<=>?@\"",
+      "0123456789012345678901234567890123456789012345678901234567890123456789"},
+     {"0123456789abcde", "\"\"", "\"0123456789abcdef \"", "\"0123456789abcde\\n\"",
+      "\"0123456789abcdef\xc3\xa4\""}},
     {"route",
      "host",
      {"example.com", "EXAMPLE.com", "{ a.b, \"*.c.d\" }", "127.0.0.1", "[::1]", "\"*.com\"", "my_host"},
@@ -282,6 +298,8 @@ static const struct {
      {"/", "\"/healthz?a=b\"", "/a%20b"},
      {"healthz", "\"\"", "\"/a b\"", "\"/a#b\"", "\"/a\\r\\n\""}},
     {"health", "host", {"example.com", "a:80", "[::1]:80"}, {"\"\"", "\"a b\"", "a/b", "\"a\\nb\"", "u@a"}},
+    {"health", "send", {"\"PING\\r\\n\"", "x", "\"\\x01\\xff\""}, {"\"\"", "{ a, b }"}},
+    {"health", "expect", {"\"+PONG\"", "\"220 \"", "\"\\x01\\xff\""}, {"\"\"", "{ a, b }"}},
     {"health",
      "expect-status",
      {"200", "200-399", "599", "200-200"},
@@ -323,6 +341,122 @@ static void every_other_option_takes_the_good_and_refuses_the_bad(void **state)
     each_row(&config_table_top, try_special);
 }
 
+/* --- what is written again ------------------------------------------------------------------------ */
+
+/* The structure of the section of this table in the file that files[] has for it. */
+static const void *structure_of(const struct config *config, const struct config_table *table)
+{
+    const struct config_pool *pool = config->pools;
+    const struct config_http *http = config->http;
+
+    return table == &config_table_top        ? (const void *)config
+           : table == &config_table_admin    ? (const void *)config->admin
+           : table == &config_table_http     ? (const void *)http
+           : table == &config_table_route    ? (const void *)http->routes
+           : table == &config_table_tcp      ? (const void *)config->tcp
+           : table == &config_table_pool     ? (const void *)pool
+           : table == &config_table_server   ? (const void *)pool->servers
+           : table == &config_table_health   ? (const void *)&pool->health
+           : table == &config_table_ejection ? (const void *)&pool->ejection
+                                             : (const void *)http->routes->conditions;
+}
+
+/* What the row's type writes for an option of that value; the caller's to free. */
+static char *rewritten(const struct config_table *table, const struct config_row *row, const char *value)
+{
+    char text[8192], *again = NULL;
+    struct config *config;
+    FILE *out = open_memstream(&again, &(size_t){0});
+
+    assert_non_null(out);
+    fill_in(text, sizeof text, table, row, value);
+    config = must_parse(text);
+    row->type->write(row, structure_of(config, table), out);
+    fclose(out);
+    config_free(config);
+    return again;
+}
+
+static void row_rewrites(const struct config_table *table, const struct config_row *row, const char *value)
+{
+    char *first = rewritten(table, row, value), *second;
+
+    if (!*first) { /* nothing is as good as no option */
+        free(first);
+        return;
+    }
+    second = rewritten(table, row, first);
+    if (strcmp(first, second) != 0)
+        fail_msg("%s = %s is written as %s, and then as %s", row->name, value, first, second);
+    free(first);
+    free(second);
+}
+
+static void try_rewriting(const struct config_table *table, const struct config_row *row)
+{
+    char text[CONFIG_BOUND_TEXT_MAX];
+
+    for (size_t i = 0; row->choices && row->choices[i]; i++)
+        row_rewrites(table, row, row->choices[i]);
+    if (row->type == &config_type_yes_no)
+        row_rewrites(table, row, "on");
+    if (is_number(row)) {
+        config_number_text(row->type, row->high, text);
+        row_rewrites(table, row, text);
+    }
+    for (size_t i = 0; i < COUNT(special); i++)
+        for (size_t j = 0; special[i].good[j]; j++)
+            if (strcmp(special[i].section, table->name) == 0 && strcmp(special[i].option, row->name) == 0)
+                row_rewrites(table, row, special[i].good[j]);
+}
+
+static void what_an_option_is_written_as_is_understood_as_the_same(void **state)
+{
+    (void)state;
+    each_row(&config_table_top, try_rewriting);
+}
+
+static void equal_values_are_written_in_equal_words(void **state)
+{
+    static const struct {
+        const struct config_table *table;
+        const char *option, *value, *written;
+    } rows[] = {
+        {&config_table_top, "threads", "3", "3"},
+        {&config_table_top, "drain-timeout", "30000ms", "30s"},
+        {&config_table_top, "drain-timeout", "0", "0"},
+        {&config_table_top, "drain-timeout", "5400s", "90m"},
+        {&config_table_http, "max-head", "32768", "32k"},
+        {&config_table_http, "access-log", "\"./a\"", "./a"},
+        {&config_table_http, "access-log", "\"a b\"", "\"a b\""},
+        {&config_table_http, "trusted-proxies",
+         "{ 10.9.9.9/8, 1.2.3.4, 2001:db8::1/32, ::/0, ::ffff:0:0/90 }",
+         "{ ::/0, ::ffc0:0:0/90, 1.2.3.4, 10.0.0.0/8, 2001:db8::/32 }"},
+        {&config_table_route, "host", "{ B, a }", "{ a, b }"},
+        {&config_table_route, "retries", "0", "0"},
+        {&config_table_route, "respond", "200", "200"},
+        {&config_table_route, "redirect", "\"//x/${NOPE:-}{uri}\"", "\"//x/{uri}\""},
+        {&config_table_route, "body", "\"a\\n\\\"\\\\\\x01\\${b}\"", "\"a\\n\\\"\\\\\\x01\\${b}\""},
+        {&config_table_route, "body", "\"\"", ""},
+        {&config_table_header, "value", "\"\"", "\"\""},
+        {&config_table_pool, "balance", "random-two", "random-two"},
+        {&config_table_pool, "load-bound", "1.50", "1.5"},
+        {&config_table_pool, "hash-key", "cookie:id", "cookie:id"},
+        {&config_table_server, "backup", "true", "yes"},
+        {&config_table_health, "expect-status", "200-200", "200"},
+        {&config_table_tcp, "pool", "web", "web"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        char *text = rewritten(rows[i].table, config_table_row(rows[i].table, rows[i].option), rows[i].value);
+
+        if (strcmp(text, rows[i].written) != 0)
+            fail_msg("%s = %s is written as %s", rows[i].option, rows[i].value, text);
+        free(text);
+    }
+}
+
 /* --- defaults ------------------------------------------------------------------------------------- */
 
 static const struct {
@@ -345,6 +479,7 @@ static const struct {
     {"route", "retries", UINT32_MAX}, /* -1: the pool's */
     {"route", "strip-prefix", 0},
     {"route", "retry-with-key", 0},
+    {"tcp", "idle-timeout", HOUR},
     {"pool", "balance", BALANCE_ROUND_ROBIN},
     {"pool", "virtual-nodes", 160},
     {"pool", "retries", 1},
@@ -363,6 +498,7 @@ static const struct {
     {"server", "backup", 0},
     {"server", "max-connections", 0},
     {"server", "drain", 0},
+    {"server", "send-proxy", PROXY_NONE},
     {"health", "interval", 3 * SECOND},
     {"health", "fast-interval", 500 * MS},
     {"health", "timeout", 2 * SECOND},
@@ -377,31 +513,18 @@ static const struct {
 
 /* Those that are no plain number in the structure; each is looked at in the test below. */
 static const char *const others[] = {
-    " threads",        " user",        "http access-log", "http trusted-proxies", "route host",
-    "route methods",   "route pool",   "route redirect",  "route status",         "route respond",
-    "route body",      "header value", "cookie value",    "query value",          "pool hash-key",
-    "pool load-bound", "health path",  "health host",     "health expect-status",
+    " threads",          " user",         "admin token",          "http access-log", "http trusted-proxies",
+    "http accept-proxy", "route host",    "route methods",        "route pool",      "route redirect",
+    "route status",      "route respond", "route body",           "header value",    "cookie value",
+    "query value",       "tcp pool",      "tcp accept-proxy",     "pool hash-key",   "pool load-bound",
+    "health path",       "health host",   "health expect-status", "health send",     "health expect",
 };
 
 static const struct config *defaults;
 
-static const void *structure_of(const struct config_table *table)
-{
-    const struct config_pool *pool = &defaults->pools[0];
-
-    return table == &config_table_top        ? (const void *)defaults
-           : table == &config_table_http     ? (const void *)&defaults->http[0]
-           : table == &config_table_route    ? (const void *)&defaults->http[0].routes[0]
-           : table == &config_table_pool     ? (const void *)pool
-           : table == &config_table_server   ? (const void *)&pool->servers[0]
-           : table == &config_table_health   ? (const void *)&pool->health
-           : table == &config_table_ejection ? (const void *)&pool->ejection
-                                             : NULL;
-}
-
 static void check_default(const struct config_table *table, const struct config_row *row)
 {
-    const char *field = structure_of(table);
+    const char *field = structure_of(defaults, table);
     size_t bytes = row->type == &config_type_yes_no ? sizeof(bool)
                    : row->type->bytes               ? row->type->bytes
                                                     : sizeof(unsigned);
@@ -426,9 +549,10 @@ static void check_default(const struct config_table *table, const struct config_
 
 static void every_option_has_its_default(void **state)
 {
-    struct config *config = must_parse("http :80 { route / { pool = web header x {} cookie y {} query z {} } "
-                                       "route /r { redirect = /x } route /s { respond = 200 } }\n"
-                                       "pool web { server a:1 {} }");
+    struct config *config =
+        must_parse("http :80 { route / { pool = web header x {} cookie y {} query z {} } "
+                   "route /r { redirect = /x } route /s { respond = 200 } }\n"
+                   "tcp :81 { pool = web } admin 127.0.0.1:82 {} pool web { server a:1 {} }");
     const struct config_http *http = &config->http[0];
     const struct config_route *route = &http->routes[0];
     const struct config_pool *pool = &config->pools[0];
@@ -438,8 +562,12 @@ static void every_option_has_its_default(void **state)
     each_row(&config_table_top, check_default);
     assert_int_equal(config->threads, sysconf(_SC_NPROCESSORS_ONLN));
     assert_null(config->user);
+    assert_null(config->admin->token);
     assert_null(http->access_log);
     assert_int_equal(http->n_trusted_proxies, 0);
+    assert_int_equal(http->n_accept_proxy, 0);
+    assert_ptr_equal(config->tcp[0].pool, pool);
+    assert_int_equal(config->tcp[0].n_accept_proxy, 0);
     assert_int_equal(route->n_hosts, 0);
     assert_int_equal(route->n_methods, 0);
     assert_int_equal(route->action, ROUTE_POOL);
@@ -457,6 +585,8 @@ static void every_option_has_its_default(void **state)
     assert_false(pool->health.active);
     assert_null(pool->health.path);
     assert_null(pool->health.host);
+    assert_int_equal(pool->health.send.len, 0);
+    assert_int_equal(pool->health.expect.len, 0);
     assert_int_equal(pool->health.status_low, 200);
     assert_int_equal(pool->health.status_high, 399);
     config_free(config);
@@ -518,7 +648,13 @@ static const char PICTURE[] =
     "    server 127.0.0.1:9031 {}\n"
     "}\n"
     "pool canary    { server 127.0.0.1:9041 {} }\n"
-    "pool kitchen   { balance = random-two       server 127.0.0.1:9051 {} }   # or least-latency\n";
+    "pool databases { balance = least-connections  server 127.0.0.1:5432 { send-proxy = v2 }\n"
+    "                 health { send = \"PING\\r\\n\"  expect = \"+\\x50ONG\" } }\n"
+    "pool kitchen   { balance = random-two       server 127.0.0.1:9051 {} }   # or least-latency\n"
+    "\n"
+    "tcp \":9432\" { pool = databases  idle-timeout = 2h  accept-proxy = { ::1, 10.0.0.0/8 } }\n"
+    "tcp \"unix:/run/maitred/db.sock\" { pool = databases }\n"
+    "admin \"127.0.0.1:8900\" { token = \"0123456789abcdef\" }\n";
 
 static void expect_slice(struct slice s, const char *text)
 {
@@ -540,7 +676,7 @@ static void the_picture_of_the_language_is_understood(void **state)
     assert_string_equal(http->place.file, "test");
     assert_string_equal(http->access_log, "./access.log");
     assert_int_equal(http->n_trusted_proxies, 2);
-    assert_int_equal(http->trusted_proxies[0].prefix_bits, 104);
+    assert_int_equal(http->trusted_proxies[1].prefix_bits, 104);
     assert_int_equal(http->n_routes, 7);
     expect_slice(route[0].path, "/api/videos");
     assert_string_equal(route[0].pool->name, "videos");
@@ -576,7 +712,7 @@ static void the_pools_of_the_picture_are_understood(void **state)
     const struct config_pool *search = config_pool_find(config, "search");
 
     (void)state;
-    assert_int_equal(config->n_pools, 6);
+    assert_int_equal(config->n_pools, 7);
     assert_null(config_pool_find(config, "we"));
     assert_int_equal(web->place.line, 23);
     assert_int_equal(web->n_servers, 5);
@@ -625,14 +761,89 @@ static void the_pools_of_the_picture_are_understood(void **state)
     config_free(config);
 }
 
+static void the_other_listeners_of_the_picture_are_understood(void **state)
+{
+    struct config *config = must_parse(PICTURE);
+    const struct config_pool *databases = config_pool_find(config, "databases");
+    const struct config_tcp *tcp = config->tcp;
+
+    (void)state;
+    assert_int_equal(config->n_tcp, 2);
+    assert_string_equal(tcp[0].name, ":9432");
+    assert_int_equal(tcp[0].address.port, 9432);
+    assert_int_equal(tcp[0].place.line, 56);
+    assert_ptr_equal(tcp[0].pool, databases);
+    assert_int_equal(tcp[0].idle_timeout_us, 2 * HOUR);
+    assert_int_equal(tcp[0].n_accept_proxy, 2);
+    assert_int_equal(tcp[0].accept_proxy[0].prefix_bits, 128);
+    assert_int_equal(tcp[0].accept_proxy[1].prefix_bits, 104);
+    assert_int_equal(tcp[1].address.kind, ADDRESS_UNIX);
+    assert_true(tcp[0].order > databases->order && config->admin->order > tcp[1].order);
+    assert_int_equal(databases->servers[0].send_proxy, PROXY_V2);
+    expect_slice(databases->health.send, "PING\r\n");
+    expect_slice(databases->health.expect, "+PONG");
+    assert_null(databases->health.path);
+    assert_string_equal(config->admin->name, "127.0.0.1:8900");
+    assert_int_equal(config->admin->address.port, 8900);
+    assert_int_equal(config->admin->place.line, 58);
+    assert_string_equal(config->admin->token, "0123456789abcdef");
+    config_free(config);
+}
+
+static void a_list_is_kept_in_order_and_nothing_in_it_twice(void **state)
+{
+    struct config *config =
+        must_parse("http :80 { trusted-proxies = { ::1, 10.0.0.0/8, ::1, 10.1.0.0/8 }"
+                   " route / { respond = 200 host = { b, A.c, a, B } methods = { PUT, GET, PUT } } }");
+    const struct config_http *http = &config->http[0];
+
+    (void)state;
+    assert_int_equal(http->n_trusted_proxies, 2);
+    assert_int_equal(http->routes[0].n_hosts, 3);
+    expect_slice(http->routes[0].hosts[0], "a");
+    expect_slice(http->routes[0].hosts[1], "a.c");
+    expect_slice(http->routes[0].hosts[2], "b");
+    assert_int_equal(http->routes[0].n_methods, 2);
+    expect_slice(http->routes[0].methods[0], "GET");
+    config_free(config);
+}
+
+static void a_route_is_named_by_all_that_it_asks_for(void **state)
+{
+    static const struct {
+        const char *route, *name;
+    } rows[] = {
+        {"route / {", "/"},
+        {"route /api/ {", "/api"},
+        {"route / { methods = { HEAD, GET } host = Beta.localhost cookie canary {} header X-Preview { value "
+         "= yes }",
+         "/ host=beta.localhost methods=GET,HEAD header:X-Preview=yes cookie:canary"},
+        {"route / { host = { b, a } query b {} query a { value = \"\" } header z {} header y {}",
+         "/ host=a,b header:y header:z query:a= query:b"},
+        {"route / { query \"a=b\" {}", "/ query:a%3Db"},
+        {"route / { query a { value = \"b=c d%\\xe4\" }", "/ query:a=b=c%20d%25%E4"},
+    };
+    char text[256];
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct config *config;
+
+        snprintf(text, sizeof text, "http :80 { %s respond = 200 } }", rows[i].route);
+        config = must_parse(text);
+        assert_string_equal(config->http[0].routes[0].name, rows[i].name);
+        config_free(config);
+    }
+}
+
 static void a_host_is_kept_in_lower_case(void **state)
 {
     struct config *config =
         must_parse("http :80 { route / { respond = 200 host = { A.Example.COM, \"*.B.c\" } } }");
 
     (void)state;
-    expect_slice(config->http[0].routes[0].hosts[0], "a.example.com");
-    expect_slice(config->http[0].routes[0].hosts[1], "*.b.c");
+    expect_slice(config->http[0].routes[0].hosts[0], "*.b.c");
+    expect_slice(config->http[0].routes[0].hosts[1], "a.example.com");
     config_free(config);
 }
 
@@ -666,14 +877,44 @@ static void a_list_grows_with_plus_equals_wherever_that_stands(void **state)
 static const struct {
     const char *text, *lines;
 } mistakes[] = {
-    {"", "test: there is no http section; add http \":8080\" { route \"/\" { pool = ... } }\n"},
-    {POOL, "test: there is no http section; add http \":8080\" { route \"/\" { pool = ... } }\n"},
+    {"", "test: there is no listener; add http \":8080\" { route \"/\" { pool = ... } }, or tcp\n"},
+    {POOL, "test: there is no listener; add http \":8080\" { route \"/\" { pool = ... } }, or tcp\n"},
     {"http :80 {}\nhttp :81 {}\n\nhttp :80 {}",
      "test:4: another http already listens on \":80\", at test:1; remove one, or change a port\n"},
     {"http [::1]:80 {}\nhttp [0::1]:80 {}",
      "test:2: another http already listens on \"[0::1]:80\", at test:1; remove one, or change a port\n"},
     {"http unix:/a {}\nhttp unix:/a {}",
      "test:2: another http already listens on \"unix:/a\", at test:1; remove one, or change a port\n"},
+    {"admin unix:/a {}",
+     "test: there is no listener; add http \":8080\" { route \"/\" { pool = ... } }, or tcp\n"},
+    {POOL "http :80 {}\ntcp :80 { pool = web }\ntcp :81 { pool = web }\ntcp :81 { pool = web }",
+     "test:3: another http already listens on \":80\", at test:2; remove one, or change a port\n"
+     "test:5: another tcp already listens on \":81\", at test:4; remove one, or change a port\n"},
+    {POOL "tcp unix:/a { pool = web }\nadmin unix:/a {}",
+     "test:3: another tcp already listens on \"unix:/a\", at test:2; remove one, or change a port\n"},
+    {"http :80 {}\nadmin :81 {}", "test:2: admin \":81\" can be reached from other machines; add token = "
+                                  "\"...\" of 16 or more characters, "
+                                  "or listen on 127.0.0.1 or a unix socket\n"},
+    {"http :80 {}\nadmin 128.0.0.1:81 {}",
+     "test:2: admin \"128.0.0.1:81\" can be reached from other machines; add token = \"...\" of 16 or more "
+     "characters, or listen on 127.0.0.1 or a unix socket\n"},
+    {"http :80 {}\nadmin [::2]:81 {}",
+     "test:2: admin \"[::2]:81\" can be reached from other machines; add token = \"...\" of 16 or more "
+     "characters, or listen on 127.0.0.1 or a unix socket\n"},
+    {"http :80 {}\nadmin a:81 {\ntoken = secret }",
+     "test:3: token must be 16 to 256 letters, digits and signs without spaces; write such a one\n"},
+    {"http :80 {}\nadmin unix:/a {}\nadmin unix:/b {}",
+     "test:3: there is another admin at test:2; remove one\n"},
+    {POOL "tcp x {}", "test:2: tcp \"x\" is no address; the port is missing: write HOST:PORT or :PORT\n"},
+    {POOL "tcp :80 {}", "test:2: tcp \":80\" has no pool; add pool = NAME\n"},
+    {POOL "tcp :80 { pool = wbe }", "test:2: there is no pool \"wbe\"; did you mean \"web\"?\n"},
+    {"pool web { server a:1 {} balance = least-latency }\ntcp :80 {\npool = web }",
+     "test:3: pool \"web\" has balance = least-latency, which measures answers of HTTP, and cannot serve "
+     "tcp; "
+     "choose another balance, or give tcp a pool of its own\n"},
+    {"pool web { server a:1 {} balance = consistent-hash hash-key = cookie:a }\ntcp :80 {\npool = web }",
+     "test:3: pool \"web\" has a hash-key that only a request of HTTP has, and cannot serve tcp; "
+     "write hash-key = ip, or give tcp a pool of its own\n"},
     {"http :80 {\nmax-head = 4k\nmax-line = 8k }",
      "test:3: max-line is above max-head; lower it, or raise max-head\n"},
     {"http ::1 {}", "test:1: http \"::1\" is no address; an IPv6 address needs brackets: [ADDRESS]:PORT\n"},
@@ -743,6 +984,11 @@ static const struct {
     {"http :80 {}\npool a { server a:1 {} health {\nhost = x\nexpect-status = 200 } }",
      "test:3: host has no effect without path; add that, or remove host\n"
      "test:4: expect-status has no effect without path; add that, or remove expect-status\n"},
+    {"http :80 {}\npool a { server a:1 {} health { path = /\nsend = x\nexpect = x } }",
+     "test:3: health has path and send; remove one: path is for HTTP, send for other protocols\n"
+     "test:4: health has path and expect; remove one: path is for HTTP, expect for other protocols\n"},
+    {"http :80 {}\npool a { server a:1 {} health {\nsend = x } }",
+     "test:3: send has no effect without expect; add that, or remove send\n"},
     {"http :80 {}\npool a { server a:1 {}\nejection { time = 600s } }",
      "test:3: ejection: most is below time; raise most, or lower time\n"},
     {"http :80 {}\npool a { server a:1 {}\nhealth {}\nhealth {} }",
@@ -770,6 +1016,15 @@ static void what_only_looks_like_a_contradiction_is_accepted(void **state)
         "http :80 { route / { respond = 200 cookie a {} cookie A {} } }",
         "http :80 {} pool a { server :1 { backup = yes } server :2 { drain = yes } } pool A { server :1 {} }",
         "http :80 {} pool a { server a:1 {} ejection { time = 300s } }",
+        "http :80 {} pool a { server a:1 {} health { expect = \"220\" } }",
+        "tcp :80 { pool = a } pool a { server a:1 {} balance = consistent-hash }",
+        "tcp :80 { pool = a } pool a { server a:1 {} balance = ip-hash health { path = / } }",
+        "http :80 {} admin 127.9.9.9:81 {}",
+        "http :80 {} admin [::1]:81 {}",
+        "http :80 {} admin [::ffff:127.0.0.1]:81 {}",
+        "http :80 {} admin LocalHost:81 {}",
+        "http :80 {} admin unix:/a {}",
+        "http :80 {} admin :81 { token = 0123456789abcdef }",
     };
 
     (void)state;
@@ -826,13 +1081,13 @@ static void an_unknown_name_is_answered_with_what_may_have_been_meant(void **sta
             "test:3: unknown option \"weight\" in pool; it belongs in server\n");
     refuses("http :80 { threads = 3 }",
             "test:1: unknown option \"threads\" in http; it belongs at the top of the file\n");
-    refuses(
-        "http :80 {}\npool b { server a:1 { qqq = 3 } }",
-        "test:2: unknown option \"qqq\" in server; known there: weight, backup, max-connections, drain\n");
+    refuses("http :80 {}\npool b { server a:1 { qqq = 3 } }",
+            "test:2: unknown option \"qqq\" in server; known there: weight, backup, max-connections, drain, "
+            "send-proxy\n");
     refuses(
         "http :80 {}\nqqq = 3",
         "test:2: unknown option \"qqq\" at the top of the file; known there: threads, user, drain-timeout, "
-        "max-connections, http, pool\n");
+        "max-connections, admin, http, tcp, pool\n");
 }
 
 static void every_unknown_section_is_named_with_its_line_and_its_content_is_not_judged(void **state)
@@ -840,9 +1095,9 @@ static void every_unknown_section_is_named_with_its_line_and_its_content_is_not_
     (void)state;
     refuses(
         "state = \"./state\"\n"
-        "admin \"127.0.0.1:8900\" {}   # dashboard\n"
+        "cache \"c\" {}   # later\n"
         "http :80 { route /orders { queue = orders methods = POST } }\n"
-        "tcp \":9432\" { pool = databases }\n"
+        "redis \":6379\" { pool = databases }\n"
         "amqp \":5672\" {\n"
         "    user \"guest\" { password = \"guest\"  from = { 127.0.0.0/8, ::1 } }\n"
         "}\n"
@@ -853,26 +1108,27 @@ static void every_unknown_section_is_named_with_its_line_and_its_content_is_not_
         "queue orders-dead {}\n"
         "workers w { min = 1  max = 8 }\n",
         "test:1: unknown option \"state\" at the top of the file; known there: threads, user, drain-timeout, "
-        "max-connections, http, pool\n"
-        "test:2: unknown section \"admin\" at the top of the file; known there: threads, user, "
+        "max-connections, admin, http, tcp, pool\n"
+        "test:2: unknown section \"cache\" at the top of the file; known there: threads, user, "
         "drain-timeout, "
-        "max-connections, http, pool\n"
+        "max-connections, admin, http, tcp, pool\n"
         "test:3: unknown option \"queue\" in route; known there: host, methods, pool, redirect, status, "
         "respond, "
         "body, strip-prefix, retries, retry-with-key, header, cookie, query\n"
-        "test:4: unknown section \"tcp\" at the top of the file; known there: threads, user, drain-timeout, "
-        "max-connections, http, pool\n"
+        "test:4: unknown section \"redis\" at the top of the file; known there: threads, user, "
+        "drain-timeout, "
+        "max-connections, admin, http, tcp, pool\n"
         "test:5: unknown section \"amqp\" at the top of the file; known there: threads, user, drain-timeout, "
-        "max-connections, http, pool\n"
+        "max-connections, admin, http, tcp, pool\n"
         "test:8: unknown section \"queue\" at the top of the file; known there: threads, user, "
         "drain-timeout, "
-        "max-connections, http, pool\n"
+        "max-connections, admin, http, tcp, pool\n"
         "test:12: unknown section \"queue\" at the top of the file; known there: threads, user, "
         "drain-timeout, "
-        "max-connections, http, pool\n"
+        "max-connections, admin, http, tcp, pool\n"
         "test:13: unknown section \"workers\" at the top of the file; known there: threads, user, "
         "drain-timeout, "
-        "max-connections, http, pool\n");
+        "max-connections, admin, http, tcp, pool\n");
 }
 
 static void all_mistakes_come_in_one_run_in_the_order_of_the_file(void **state)
@@ -1427,6 +1683,18 @@ static void is_in_the_manual(const struct config_table *table, const struct conf
         fail_msg("%s is not in the manual", row->name);
 }
 
+static void what_a_reload_cannot_change_says_so(void **state)
+{
+    char *text = written(config_write_reference);
+    size_t n = 0;
+
+    (void)state;
+    for (const char *p = text; (p = strstr(p, " A reload does not change it; an upgrade does. |")); p++)
+        n++;
+    assert_int_equal(n, 2); /* threads and user */
+    free(text);
+}
+
 static void every_option_is_in_the_manual_page(void **state)
 {
     char *text = written(config_write_manual);
@@ -1437,6 +1705,36 @@ static void every_option_is_in_the_manual_page(void **state)
     assert_true(strncmp(text, ".TH MAITRED.CONF 5\n", 19) == 0);
     assert_non_null(strstr(text, "\n.SH pool NAME\n"));
     free(text);
+}
+
+/* --- references ----------------------------------------------------------------------------------- */
+
+#define REFERENCES 1000
+
+static void *give_back(void *config)
+{
+    for (int i = 0; i < REFERENCES; i++)
+        config_unref(config_ref(config));
+    config_unref(config);
+    return NULL;
+}
+
+/* ASan sees a use after it was freed too early, and a leak when it never is. */
+static void a_snapshot_lives_until_its_last_reference_is_given_back(void **state)
+{
+    const struct config *config = must_parse("threads = 7 http :80 {}");
+    pthread_t thread[4];
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(thread); i++)
+        assert_int_equal(pthread_create(&thread[i], NULL, give_back, (void *)(uintptr_t)config_ref(config)),
+                         0);
+    for (size_t i = 0; i < COUNT(thread); i++)
+        pthread_join(thread[i], NULL);
+    assert_int_equal(config->threads, 7);
+    config_unref(config);
+    assert_null(config_ref(NULL));
+    config_unref(NULL);
 }
 
 static void nothing_is_freed_without_complaint(void **state)
@@ -1452,9 +1750,14 @@ int main(void)
         cmocka_unit_test(words_are_accepted_as_they_are_listed_only),
         cmocka_unit_test(an_option_that_is_no_list_takes_one_value),
         cmocka_unit_test(every_other_option_takes_the_good_and_refuses_the_bad),
+        cmocka_unit_test(what_an_option_is_written_as_is_understood_as_the_same),
+        cmocka_unit_test(equal_values_are_written_in_equal_words),
         cmocka_unit_test(every_option_has_its_default),
         cmocka_unit_test(the_picture_of_the_language_is_understood),
         cmocka_unit_test(the_pools_of_the_picture_are_understood),
+        cmocka_unit_test(the_other_listeners_of_the_picture_are_understood),
+        cmocka_unit_test(a_list_is_kept_in_order_and_nothing_in_it_twice),
+        cmocka_unit_test(a_route_is_named_by_all_that_it_asks_for),
         cmocka_unit_test(a_host_is_kept_in_lower_case),
         cmocka_unit_test(a_longest_line_is_never_above_the_longest_head),
         cmocka_unit_test(a_list_grows_with_plus_equals_wherever_that_stands),
@@ -1486,7 +1789,9 @@ int main(void)
         cmocka_unit_test(a_file_without_a_name_is_read_through_its_descriptor),
         cmocka_unit_test(threads_may_parse_at_the_same_time),
         cmocka_unit_test(every_option_is_in_the_reference),
+        cmocka_unit_test(what_a_reload_cannot_change_says_so),
         cmocka_unit_test(every_option_is_in_the_manual_page),
+        cmocka_unit_test(a_snapshot_lives_until_its_last_reference_is_given_back),
         cmocka_unit_test(nothing_is_freed_without_complaint),
     };
 

@@ -168,10 +168,10 @@ static void pool_open(struct pool *pool, size_t n, size_t n_backups)
         const char name[] = {(char)('a' + (int)i), 0};
         const struct config_server config = {.name = name, .weight = 1, .backup = i >= n - n_backups};
 
-        pool->servers[i] = server_create(&config, 0, &endpoint);
+        pool->servers[i] = server_create(&config, 0, &endpoint, 1);
         assert_non_null(pool->servers[i]);
     }
-    pool->roster = roster_create(pool->servers, n, BALANCE_ROUND_ROBIN, 160);
+    pool->roster = roster_create(pool->servers, NULL, n, BALANCE_ROUND_ROBIN, 160);
     assert_non_null(pool->roster);
 }
 

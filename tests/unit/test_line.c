@@ -37,11 +37,18 @@ static void hall_open(struct hall *hall, size_t n, unsigned max_connections)
         const char name[] = {(char)('a' + (int)i), '\0'};
         const struct config_server config = {.name = name, .weight = 1};
 
-        hall->servers[i] = server_create(&config, max_connections, &(struct endpoint){.len = 0});
+        hall->servers[i] = server_create(&config, max_connections, &(struct endpoint){.len = 0}, THREADS_MAX);
         hall->servers[i]->slot = (unsigned)i;
     }
     hall->pool = pool_create(&hall->config, THREADS_MAX);
     CHECK(hall->pool != NULL);
+}
+
+/* This thread's part, held by the test. */
+static void part_open(struct pool_thread *pt)
+{
+    pool_thread_open(pt, loop_mailbox(loop_self()));
+    pool_thread_hold(pt);
 }
 
 /* The servers from first on are what this thread knows of from now on. */
@@ -49,15 +56,15 @@ static void hall_publish(struct hall *hall, size_t first, size_t n)
 {
     if (hall->roster)
         roster_unref(hall->roster);
-    hall->roster = roster_create(hall->servers + first, n, hall->config.balance, 0);
+    hall->roster = roster_create(hall->servers + first, NULL, n, hall->config.balance, 0);
     CHECK(hall->roster != NULL);
-    CHECK_EQUAL(pool_thread_install(&hall->pool->threads[0], hall->roster), 0);
+    pool_thread_install(&hall->pool->threads[0], hall->roster, pool_slots(SERVERS_MAX), SERVERS_MAX);
 }
 
 /* On one thread. */
 static struct pool_thread *hall_begin(struct hall *hall)
 {
-    pool_thread_open(&hall->pool->threads[0]);
+    part_open(&hall->pool->threads[0]);
     hall_publish(hall, 0, hall->n);
     return &hall->pool->threads[0];
 }
@@ -82,12 +89,13 @@ static void hall_close(struct hall *hall)
         CHECK_EQUAL(atomic_load(&hall->servers[i]->references), 1);
         server_unref(hall->servers[i]);
     }
-    pool_free(hall->pool);
+    CHECK_EQUAL(atomic_load(&hall->pool->references), 1);
+    pool_unref(hall->pool);
 }
 
 static void hall_end(struct hall *hall)
 {
-    pool_thread_close(&hall->pool->threads[0]);
+    pool_thread_release(&hall->pool->threads[0]);
     hall_close(hall);
 }
 
@@ -207,7 +215,7 @@ static void without_a_usable_server_nobody_waits(void *arg)
     (void)arg;
     hall_open(&hall, 2, 1);
     pt = &hall.pool->threads[0];
-    pool_thread_open(pt);
+    part_open(pt);
     guest_start(&guests[0], pt, '0'); /* no roster yet */
     turns(1);
     hall_publish(&hall, 0, 2);
@@ -465,7 +473,7 @@ static void a_kick_lets_all_choose_again(void *arg)
     (void)arg;
     hall_open(&hall, 3, 1);
     pt = &hall.pool->threads[0];
-    pool_thread_open(pt);
+    part_open(pt);
     hall_publish(&hall, 0, 1);
     for (int i = 0; i < 5; i++)
         guest_start(&guests[i], pt, (char)('0' + i));
@@ -757,13 +765,13 @@ static void *torture_thread_main(void *arg)
     struct loop *loop;
 
     CHECK_EQUAL(loop_create(&loop), 0);
-    pool_thread_open(pt);
-    CHECK_EQUAL(pool_thread_install(pt, t->hall.roster), 0);
+    part_open(pt);
+    pool_thread_install(pt, t->hall.roster, pool_slots(SERVERS_MAX), SERVERS_MAX);
     pthread_barrier_wait(&t->barrier); /* each can be reached */
     CHECK_EQUAL(fiber_start("torture", torture_main, thread), 0);
     loop_run(loop);
     pthread_barrier_wait(&t->barrier); /* nobody sends any more */
-    pool_thread_close(pt);
+    pool_thread_release(pt);
     loop_free(loop);
     return NULL;
 }
@@ -780,7 +788,7 @@ static void two_threads_lose_and_exceed_no_place(void **state)
     hall_open(&t.hall, 3, 2);
     t.hall.config.queue_timeout_us = 20 * US_PER_MS;
     t.hall.config.max_queue = 30;
-    t.hall.roster = roster_create(t.hall.servers, t.hall.n, BALANCE_LEAST_CONNECTIONS, 0);
+    t.hall.roster = roster_create(t.hall.servers, NULL, t.hall.n, BALANCE_LEAST_CONNECTIONS, 0);
     assert_non_null(t.hall.roster);
     atomic_store(&t.busy, THREADS_MAX);
     assert_int_equal(pthread_barrier_init(&t.barrier, NULL, THREADS_MAX), 0);

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "balance/router.h"
+#include "balance/router_explain.h"
 #include "base/rng.h"
 
 #define ROUTES_MAX 64
@@ -554,6 +554,54 @@ static void explaining_says_so_when_nothing_matches(void **state)
     router_free(router);
 }
 
+static void the_explanation_has_the_route_found_and_the_reasons_against_the_others(void **state)
+{
+    struct table table = {.http.n_routes = 0};
+    struct http_request request = request_for("h", "/a/b");
+    const struct config_pool pool = {.name = "web"};
+    struct router_explanation e;
+    struct router *router;
+    char *action;
+
+    (void)state;
+    table_add(&table, "other", "/a");
+    table_add(&table, NULL, "/a")->action = ROUTE_POOL;
+    table.routes[1].pool = &pool;
+    table_add(&table, NULL, "/");
+    router = router_create(&table.http);
+    assert_int_equal(router_explanation_fill(&e, router, &request), 0);
+    assert_ptr_equal(e.route, &table.routes[1]);
+    assert_int_equal(e.n_others, 2);
+    assert_ptr_equal(e.others[0].route, &table.routes[0]);
+    assert_string_equal(e.others[0].why, "the host is not other");
+    assert_ptr_equal(e.others[1].route, &table.routes[2]);
+    assert_string_equal(e.others[1].why, "matches, but its path is shorter");
+    action = router_action(e.route);
+    assert_string_equal(action, "pool web");
+    free(action);
+    router_explanation_free(&e);
+    request.path = SLICE("*");
+    assert_int_equal(router_explanation_fill(&e, router, &request), 0);
+    assert_ptr_equal(e.route, &table.routes[2]);
+    router_explanation_free(&e);
+    router_free(router);
+}
+
+static void a_listener_without_routes_is_explained_too(void **state)
+{
+    const struct config_http http = {.n_routes = 0};
+    struct http_request request = request_for("h", "/");
+    struct router *router = router_create(&http);
+    struct router_explanation e;
+
+    (void)state;
+    assert_int_equal(router_explanation_fill(&e, router, &request), 0);
+    assert_null(e.route);
+    assert_int_equal(e.n_others, 0);
+    router_explanation_free(&e);
+    router_free(router);
+}
+
 /* --- a slow and obvious matcher, and thousands of tables --- */
 
 /* A path as a list: each segment decoded, and where it ended as sent. */
@@ -738,6 +786,20 @@ static const char *naive_trim(const char *rest)
     return best;
 }
 
+/* The explanation is about the same route, and has a reason against each of the others. */
+static void check_explained(const struct table *table, const struct router *router,
+                            const struct http_request *request, int line)
+{
+    struct router_explanation e;
+
+    assert_int_equal(router_explanation_fill(&e, router, request), 0);
+    assert_int_equal(e.route ? e.route->place.line : 0, line);
+    assert_int_equal(e.n_others, table->http.n_routes - (line > 0));
+    for (size_t i = 0; i < e.n_others; i++)
+        assert_true(e.others[i].why[0] && (line || strncmp(e.others[i].why, "matches", 7) != 0));
+    router_explanation_free(&e);
+}
+
 static size_t compare_one(struct rng *rng, const struct table *table, const struct router *router)
 {
     static const char *const hosts[][2] = {
@@ -770,6 +832,7 @@ static size_t compare_one(struct rng *rng, const struct table *table, const stru
                  expected.line, line);
     if (line && rest.ptr != naive_trim(expected.rest))
         fail_msg("%s under route %d leaves \"%s\"", path, line, rest.ptr);
+    check_explained(table, router, &request, line);
     return line > 0;
 }
 
@@ -816,6 +879,8 @@ int main(void)
         cmocka_unit_test(a_listener_without_routes_finds_none),
         cmocka_unit_test(explaining_tells_for_each_route_why_not),
         cmocka_unit_test(explaining_says_so_when_nothing_matches),
+        cmocka_unit_test(the_explanation_has_the_route_found_and_the_reasons_against_the_others),
+        cmocka_unit_test(a_listener_without_routes_is_explained_too),
         cmocka_unit_test(it_agrees_with_a_naive_matcher_on_random_tables),
     };
 

@@ -30,7 +30,7 @@ static struct server *make_server(const char *name, unsigned weight, bool backup
 {
     const struct config_server config = {.name = name, .weight = weight, .backup = backup};
     const struct endpoint endpoint = {.len = 0};
-    struct server *server = server_create(&config, 0, &endpoint);
+    struct server *server = server_create(&config, 0, &endpoint, 1);
 
     assert_non_null(server);
     return server;
@@ -38,7 +38,7 @@ static struct server *make_server(const char *name, unsigned weight, bool backup
 
 static void pool_build(struct pool *pool, enum balance_strategy strategy)
 {
-    pool->roster = roster_create(pool->servers, pool->n, strategy, 160);
+    pool->roster = roster_create(pool->servers, NULL, pool->n, strategy, 160);
     assert_non_null(pool->roster);
     strategy_state_init(&pool->state, 0, 42);
     pool->input = (struct strategy_input){.now_us = START};
@@ -180,7 +180,7 @@ static void a_new_roster_begins_anew_also_when_it_is_larger(void **state)
 
     (void)state;
     pool_open(&pool, BALANCE_ROUND_ROBIN, 5, NULL);
-    smaller = roster_create(pool.servers, 2, BALANCE_ROUND_ROBIN, 160);
+    smaller = roster_create(pool.servers, NULL, 2, BALANCE_ROUND_ROBIN, 160);
     assert_ptr_equal(strategy_pick(smaller, &pool.state, &pool.input), pool.servers[0]);
     assert_string_equal(picks(&pool, 6), "abcdea");
     assert_ptr_equal(strategy_pick(smaller, &pool.state, &pool.input), pool.servers[0]);
@@ -263,7 +263,7 @@ static void full_servers_are_passed_over_when_asked_and_call_no_backup_in(void *
                 .name = name, .weight = 1, .backup = i == 2, .max_connections = 2};
             const struct endpoint endpoint = {.len = 0};
 
-            pool.servers[i] = server_create(&config, 99, &endpoint);
+            pool.servers[i] = server_create(&config, 99, &endpoint, 1);
         }
         pool_build(&pool, (enum balance_strategy)strategy);
         pool.input.skip_full = true;
@@ -284,8 +284,8 @@ static void the_pools_limit_is_for_servers_without_their_own(void **state)
 {
     const struct config_server config = {.name = "a", .weight = 1};
     const struct endpoint endpoint = {.len = 0};
-    struct server *limited = server_create(&config, 3, &endpoint);
-    struct server *unlimited = server_create(&config, 0, &endpoint);
+    struct server *limited = server_create(&config, 3, &endpoint, 1);
+    struct server *unlimited = server_create(&config, 0, &endpoint, 1);
 
     (void)state;
     limited->active = 2;
@@ -966,6 +966,115 @@ static void a_server_once_bad_is_tried_again(void **state)
     pool_close(&pool);
 }
 
+/* --- looking ahead --- */
+
+/* Loads, latencies and states that change between requests. */
+static void shake(struct pool *pool, struct rng *rng)
+{
+    struct server *server = pool->servers[rng_below(rng, pool->n)];
+
+    switch (rng_below(rng, 4)) {
+    case 0:
+        atomic_store(&server->active, (unsigned)rng_below(rng, 6));
+        break;
+    case 1:
+        server_observe(server, 1000 + rng_below(rng, 100000), pool->input.now_us);
+        break;
+    case 2:
+        atomic_store(&server->draining, rng_below(rng, 3) == 0);
+        break;
+    default:
+        pool->input.now_us += rng_below(rng, SECOND);
+        break;
+    }
+}
+
+static void a_peek_tells_the_next_pick_and_takes_no_turn(void **state)
+{
+    struct rng rng = {7};
+
+    (void)state;
+    for (int strategy = BALANCE_ROUND_ROBIN; strategy <= BALANCE_LEAST_LATENCY; strategy++) {
+        struct pool pool;
+        size_t found = 0;
+
+        pool_open(&pool, (enum balance_strategy)strategy, 6, (const unsigned[]){1, 7, 3, 3, 2, 1});
+        atomic_store(&pool.servers[5]->backup, true);
+        atomic_store(&pool.servers[1]->max_connections, 2);
+        for (int i = 0; i < 3000; i++) {
+            const struct server *seen;
+
+            pool.input.key = rng_next(&rng);
+            pool.input.skip_full = rng_below(&rng, 2) == 0;
+            pool.input.load_bound = 1.25;
+            seen = strategy_peek(pool.roster, &pool.state, &pool.input);
+            assert_ptr_equal(strategy_peek(pool.roster, &pool.state, &pool.input), seen);
+            assert_ptr_equal(pick(&pool), seen);
+            found += seen != NULL;
+            shake(&pool, &rng);
+        }
+        assert_in_range(found, 1000, 3000);
+        pool_close(&pool);
+    }
+}
+
+static void a_peek_at_another_roster_leaves_the_cycle_of_this_one(void **state)
+{
+    struct pool pool;
+    struct roster *larger;
+
+    (void)state;
+    pool_open(&pool, BALANCE_ROUND_ROBIN, 3, NULL);
+    assert_string_equal(picks(&pool, 2), "ab");
+    larger =
+        roster_create((struct server *[]){pool.servers[2], pool.servers[1], pool.servers[0], pool.servers[2]},
+                      NULL, 4, BALANCE_ROUND_ROBIN, 160);
+    assert_ptr_equal(strategy_peek(larger, &pool.state, &pool.input), pool.servers[2]);
+    assert_string_equal(picks(&pool, 2), "ca");
+    roster_unref(larger);
+    pool_close(&pool);
+}
+
+static void each_server_is_judged_by_the_first_reason_that_keeps_it_from_being_picked(void **state)
+{
+    enum strategy_verdict verdicts[7];
+    struct server *tried[1];
+    struct pool pool;
+
+    (void)state;
+    pool_open(&pool, BALANCE_ROUND_ROBIN, 7, NULL);
+    pool_close(&pool);
+    pool.servers[6] = make_server("g", 1, true); /* a roster looks for backups when it is made */
+    for (size_t i = 0; i < 6; i++)
+        pool.servers[i] = make_server((const char[]){(char)('a' + (int)i), 0}, 1, false);
+    pool_build(&pool, BALANCE_ROUND_ROBIN);
+    server_went_down(pool.servers[1]);
+    atomic_store(&pool.servers[2]->draining, true);
+    server_went_down(pool.servers[2]);
+    atomic_store(&pool.servers[3]->ejected_until_us, START + 1);
+    tried[0] = pool.servers[4];
+    pool.input.tried = tried;
+    pool.input.n_tried = 1;
+    atomic_store(&pool.servers[5]->max_connections, 1);
+    atomic_store(&pool.servers[5]->active, 1);
+    pool.input.skip_full = true;
+    strategy_judge(pool.roster, &pool.input, verdicts);
+    assert_memory_equal(
+        verdicts,
+        ((const enum strategy_verdict[]){STRATEGY_FITS, STRATEGY_DOWN, STRATEGY_DRAINS, STRATEGY_EJECTED,
+                                         STRATEGY_TRIED, STRATEGY_FULL, STRATEGY_SPARE}),
+        sizeof verdicts);
+    pool.input.skip_full = false;
+    strategy_judge(pool.roster, &pool.input, verdicts);
+    assert_int_equal(verdicts[5], STRATEGY_FITS);
+    server_went_down(pool.servers[0]);
+    server_went_down(pool.servers[5]);
+    strategy_judge(pool.roster, &pool.input, verdicts);
+    assert_int_equal(verdicts[0], STRATEGY_DOWN);
+    assert_int_equal(verdicts[6], STRATEGY_FITS);
+    pool_close(&pool);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1014,6 +1123,9 @@ int main(void)
         cmocka_unit_test(unmeasured_servers_share_what_comes_at_once),
         cmocka_unit_test(requests_in_flight_and_weight_count_beside_latency),
         cmocka_unit_test(a_server_once_bad_is_tried_again),
+        cmocka_unit_test(a_peek_tells_the_next_pick_and_takes_no_turn),
+        cmocka_unit_test(a_peek_at_another_roster_leaves_the_cycle_of_this_one),
+        cmocka_unit_test(each_server_is_judged_by_the_first_reason_that_keeps_it_from_being_picked),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

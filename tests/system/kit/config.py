@@ -18,6 +18,15 @@ def listener(routes, options="", address="127.0.0.1:{port}"):
     return f'http "{address}" {{\n    {options}\n    {routes}\n}}\n'
 
 
+def tcp(pool, options="", address="127.0.0.1:{port}"):
+    return f'tcp "{address}" {{\n    pool = {pool}\n    {options}\n}}\n'
+
+
+def admin(options="", address="127.0.0.1:{port9}"):
+    """See kit.admin.admin_of."""
+    return f'admin "{address}" {{ {options} }}\n'
+
+
 def top(options="", threads=1, drain="500ms"):
     return f"threads = {threads}\ndrain-timeout = {drain}\n{options}\n"
 

@@ -1,8 +1,10 @@
 """The binary under test: started on a free port, watched, and stopped; its log is kept line by line."""
+import ctypes
 import functools
 import os
 import random
 import re
+import select
 import shutil
 import signal
 import socket
@@ -16,6 +18,8 @@ from kit.wire import DEADLINE, TimedOut, connect
 ROOT = Path(__file__).resolve().parents[3]
 BINARY = Path(os.environ.get("MAITRED_BINARY", ROOT / "build" / "maitred")).absolute()
 SANITIZER = re.compile(r"(Address|Leak|Thread|Memory|UndefinedBehavior)Sanitizer|runtime error:")
+RELOADED = re.compile(r" reloaded .*: \d+ changes?$| reload of .* failed: ")
+UPGRADED = re.compile(r" process (\d+) has taken over| the new process .* goes on as before$")
 PORT_TAKEN = re.compile(r"in use|EADDRINUSE", re.I)
 
 
@@ -49,13 +53,63 @@ def run(*arguments, seconds=20, **options):
     return subprocess.run([BINARY, *map(str, arguments)], capture_output=True, text=True, timeout=seconds, **options)
 
 
+def descriptors(pid):
+    """What each that is open is, sorted: "socket:[123]", a path."""
+    found = []
+    try:
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            found.append(os.readlink(link))
+    except FileNotFoundError:   # closed meanwhile
+        return descriptors(pid) if Path(f"/proc/{pid}").exists() else []
+    return sorted(found)
+
+
+class Successor:
+    """A process that took over from another: nobody's child, and so ours once adopt_orphans() was called. Waited for
+    and signalled as a subprocess.Popen is."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        self.returncode = None
+        self._end = os.pidfd_open(pid)
+
+    def wait(self, seconds=None):
+        if self.returncode is None:
+            if not select.select([self._end], [], [], seconds)[0]:
+                raise subprocess.TimeoutExpired(f"process {self.pid}", seconds)
+            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            os.close(self._end)
+        return self.returncode
+
+    def poll(self):
+        try:
+            return self.wait(0)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+
+def adopt_orphans():
+    """From now on a process whose parent is gone, below us, is our child."""
+    pr_set_child_subreaper = 36
+    assert ctypes.CDLL(None, use_errno=True).prctl(pr_set_child_subreaper, 1, 0, 0, 0) == 0
+
+
 class Maitred:
     """One running server. config_text may hold {port} (and {port2}...), which become free ports, and {dir}, a directory
-    of its own. address: where to connect when that is not 127.0.0.1 and {port}."""
+    of its own. address: where to connect when that is not 127.0.0.1 and {port}. After an upgrade it is the process that
+    took over; those before it are .past, the latest last."""
 
     def __init__(self, config_text, directory, address=None, wrapper=(), environment=None):
         self.directory = directory
         self.clients = []
+        self.past = []
         for attempt in range(5):
             self._start(config_text, address, wrapper, environment)
             if self._listens():
@@ -68,14 +122,8 @@ class Maitred:
                              f"{self.config.read_text()}")
 
     def _start(self, text, address, wrapper, environment):
-        for name in sorted(set(re.findall(r"\{(port\d*)\}", text))):
-            port = free_port()
-            if name == "port":
-                self.port = port
-            else:
-                setattr(self, name, port)
-            text = text.replace("{%s}" % name, str(port))
-        text = text.replace("{dir}", str(self.directory))
+        self.ports = {}
+        text = self.fill(text)
         self.address = address or ("127.0.0.1", self.port)
         if isinstance(self.address, str):
             self.address = self.address.replace("{dir}", str(self.directory))
@@ -92,6 +140,15 @@ class Maitred:
                        ((self.process.stdout, self.output), (self.process.stderr, self.log))]
         for pump in self._pumps:
             pump.start()
+
+    def fill(self, text):
+        """text with its ports and its directory; a port with a new name becomes a free one."""
+        for name in sorted(set(re.findall(r"\{(port\d*)\}", text)) - self.ports.keys()):
+            self.ports[name] = free_port()
+            setattr(self, name, self.ports[name])
+        for name, port in self.ports.items():
+            text = text.replace("{%s}" % name, str(port))
+        return text.replace("{dir}", str(self.directory))
 
     def _pump(self, stream, lines):
         for line in stream:
@@ -127,13 +184,14 @@ class Maitred:
     def errors(self):
         return "\n".join(self.log)
 
-    def wait_log(self, pattern, lines=None, seconds=DEADLINE):
-        """The first line of stderr (or of another list, such as .output) that the pattern is found in."""
+    def wait_log(self, pattern, lines=None, seconds=DEADLINE, since=0):
+        """The first line of stderr (or of another list, such as .output) that the pattern is found in, leaving out so
+        many lines at its start."""
         lines = self.log if lines is None else lines
         found = []
 
         def look():
-            found[:] = [line for line in lines if re.search(pattern, line)]
+            found[:] = [line for line in lines[since:] if re.search(pattern, line)]
             return found
         with self._news:
             if not self._news.wait_for(look, seconds):
@@ -162,7 +220,52 @@ class Maitred:
         finally:
             peer.close()
 
+    # --- another configuration, another process
+
+    def configure(self, text):
+        """Writes the file, which nobody reads yet."""
+        self.config.write_text(self.fill(text))
+
+    def reload(self, text=None, fails=False):
+        """Writes the file (or leaves it as it is), and has it read again. The lines that were logged about it."""
+        if text is not None:
+            self.configure(text)
+        since = len(self.log)
+        self.signal(signal.SIGHUP)
+        line = self.wait_log(RELOADED, since=since)
+        assert (" failed: " in line) == fails, self.errors
+        return self.log[since:self.log.index(line, since) + 1]
+
+    def upgrade(self, fails=False, begin=None):
+        """Has the binary take over from itself, by a signal or by begin(). The lines that were logged about it; the one
+        before accepts nobody any more, and drains as the last of .past."""
+        adopt_orphans()
+        since = len(self.log)
+        if begin:
+            begin()
+        else:
+            self.signal(signal.SIGUSR2)
+        line = self.wait_log(UPGRADED, since=since, seconds=30)
+        found = re.search(UPGRADED, line)
+        assert (found[1] is None) == fails, self.errors
+        if found[1]:
+            self.past.append(self.process)
+            self.process = Successor(int(found[1]))
+            self._await_handover()
+        return self.log[since:self.log.index(line, since) + 1]
+
+    def _await_handover(self):
+        """What two processes both have open is what they both listen at."""
+        end = time.monotonic() + DEADLINE
+        while any(each.startswith("socket:") for each in {*self.descriptors()} & {*descriptors(self.past[-1].pid)}):
+            if time.monotonic() > end:
+                raise TimedOut(f"process {self.past[-1].pid} still listens:\n{self.errors}")
+            time.sleep(0.001)
+
     # --- the process
+
+    def descriptors(self):
+        return descriptors(self.pid)
 
     def memory(self, what="VmRSS"):
         """In KiB."""
@@ -186,23 +289,28 @@ class Maitred:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             raise TimedOut(f"maitred still runs {seconds} s later:\n{self.errors}") from None
-        self._join_pumps()
+        if all(process.poll() is not None for process in self.past):
+            self._join_pumps()
         return code
 
     def stop(self):
-        """Ends the process and says what was wrong with how it ended: nothing, or text."""
+        """Ends the process, and those before it, and says what was wrong with how they ended: nothing, or text."""
         for peer in self.clients:
             peer.close()
-        self.terminate()
-        try:
-            code = self.wait()
-            wrong = "" if code == 0 else f"maitred ended with exit code {code}"
-        except TimedOut:
-            self.process.kill()
-            self.wait()
-            wrong = "maitred did not end on SIGTERM"
+        wrong = ""
+        for process in [*self.past, self.process]:
+            try:
+                if process.poll() is None:
+                    process.send_signal(signal.SIGTERM)
+                code = process.wait(15)
+                wrong += "" if code == 0 else f"maitred ended with exit code {code} "
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                wrong += "maitred did not end on SIGTERM "
+        self._join_pumps()
         if SANITIZER.search(self.errors):
-            wrong += " a sanitizer complained"
+            wrong += "a sanitizer complained"
         return wrong and f"{wrong}\n{self.errors}"
 
 

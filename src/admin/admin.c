@@ -1,0 +1,288 @@
+/* admin.c - see admin.h.
+ *
+ * A request finds its row by path and method; but for the health of the process, it needs the token of the
+ * configuration in force. */
+#include "admin/admin.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "admin/model.h"
+#include "admin/private.h"
+#include "admin/query.h"
+#include "admin/reply.h"
+
+/* ---- the state of the process ------------------------------------------------------------------------------ */
+
+static void serve_healthz(struct admin_call *call)
+{
+    reply_text(call->x, 200, "ok\n");
+}
+
+/* A line for each pool that is in the way. */
+static void serve_down(struct exchange *x, const struct survey *survey)
+{
+    struct reply reply;
+
+    if (!reply_begin(&reply, x, 503, REPLY_TEXT))
+        return;
+    for (size_t i = 0; i < survey->n && !reply.started;
+         i++) { /* a block of them is enough, and the survey is of now */
+        const struct survey_pool *pool = &survey->pools[i];
+        char text[STANDING_TEXT_MAX];
+
+        if (!pool->used || pool->level != LEVEL_DOWN)
+            continue;
+        standing_pool_reason(pool->pool->pool->name, &pool->tally, text);
+        json_put(&reply.json, SLICE("down: "));
+        json_put(&reply.json, slice_from_text(text));
+        json_put(&reply.json, SLICE("\n"));
+    }
+    reply_end(&reply);
+}
+
+static void serve_readyz(struct admin_call *call)
+{
+    const struct system *system = call->admin->system;
+    struct survey *survey;
+
+    if (system->drains) {
+        reply_text(call->x, 503, "draining\n");
+        return;
+    }
+    survey = survey_create(system, loop_now_us());
+    if (!survey)
+        reply_no_memory(call->x);
+    else if (survey->level == LEVEL_DOWN)
+        serve_down(call->x, survey);
+    else
+        reply_text(call->x, 200, "ready\n");
+    free(survey);
+}
+
+/* ---- who may ask ------------------------------------------------------------------------------------------- */
+
+/* Takes as long wherever they differ. */
+static bool same_secret(struct slice given, struct slice secret)
+{
+    size_t differs = given.len ^ secret.len;
+
+    for (size_t i = 0; i < given.len; i++)
+        differs |= (size_t)(unsigned char)(given.ptr[i] ^ secret.ptr[i % secret.len]);
+    return differs == 0;
+}
+
+static bool has_token(const struct exchange *x, const char *token)
+{
+    const struct http_field *field = http_field_find(&x->request.fields, SLICE("Authorization"));
+    struct slice given = field ? field->value : SLICE(""), secret = slice_from_text(token);
+    struct slice scheme = slice_take(&given, given.len < 7 ? 0 : 7);
+
+    return slice_equal_nocase(scheme, SLICE("Bearer ")) && secret.len &&
+           same_secret(slice_trim(given), secret);
+}
+
+/* The address is of this machine by its form: no name, which somebody else could make mean this machine. */
+static bool is_own_host(struct slice host)
+{
+    struct ip ip;
+
+    if (host.len > 2 && host.ptr[0] == '[')
+        host = slice_of(host.ptr + 1, host.len - 2);
+    return slice_equal_nocase(host, SLICE("localhost")) || ip_parse(host, &ip);
+}
+
+/* A page of another site in somebody's browser must not act here, where no token stands in its way. */
+static bool comes_from_elsewhere(const struct exchange *x)
+{
+    const struct http_field *field = http_field_find(&x->request.fields, SLICE("Origin"));
+    struct slice origin = field ? field->value : slice_of(NULL, 0);
+
+    if (!field)
+        return false;
+    if (!slice_starts_with(origin, SLICE("http://")))
+        return true;
+    slice_drop(&origin, 7);
+    return !slice_equal_nocase(origin, x->request.authority) || !is_own_host(http_host_of(origin));
+}
+
+/* Whether the call may go on; otherwise it is answered. */
+static bool admit(const struct admin *admin, struct exchange *x)
+{
+    static const struct http_field bearer = {.name = {"WWW-Authenticate", 16}, .value = {"Bearer", 6}};
+    const struct config_admin *config = admin->system->config->admin;
+
+    if (!config) {
+        reply_error(
+            x, 503, NULL,
+            "the configuration in force has no admin section any more; this connection is an old one");
+        return false;
+    }
+    if (config->token && !has_token(x, config->token)) {
+        reply_error(x, 401, &bearer, "a token is needed; send it as \"Authorization: Bearer TOKEN\"");
+        return false;
+    }
+    if (!config->token && x->request.method_id == METHOD_POST && comes_from_elsewhere(x)) {
+        reply_error(x, 403, NULL,
+                    "the page that asks for this is not maitred's own (see its Origin); use the command "
+                    "line, or set a token");
+        return false;
+    }
+    return true;
+}
+
+/* ---- rows -------------------------------------------------------------------------------------------------- */
+
+struct row {
+    enum http_method method; /* GET stands for HEAD, too */
+    const char *path;        /* a segment that is '*' takes any */
+    void (*serve)(struct admin_call *call);
+    bool open; /* to those without a token */
+};
+
+static const struct row rows[] = {
+    {METHOD_GET, "/healthz", serve_healthz, true},
+    {METHOD_GET, "/readyz", serve_readyz, true},
+    {METHOD_GET, "/metrics", metrics_serve, false},
+    {METHOD_GET, "/api/state", state_serve, false},
+    {METHOD_GET, "/api/events", events_serve, false},
+    {METHOD_GET, "/api/explain", explain_serve, false},
+    {METHOD_POST, "/api/pools/*/servers/*/drain", actions_drain, false},
+    {METHOD_POST, "/api/pools/*/servers/*/enable", actions_enable, false},
+    {METHOD_POST, "/api/pools/*/servers/*/reset", actions_reset, false},
+    {METHOD_POST, "/api/pools/*/servers/*/weight", actions_weight, false},
+    {METHOD_POST, "/api/reload", actions_reload, false},
+    {METHOD_POST, "/api/upgrade", actions_upgrade, false},
+};
+
+/* What stands for each '*' goes to args, as sent. */
+static bool path_matches(const char *pattern, struct slice path, struct slice args[ADMIN_ARGS_MAX])
+{
+    struct slice rest = slice_from_text(pattern);
+    size_t n = 0;
+
+    while (rest.len && path.len) {
+        struct slice expected, segment;
+
+        slice_drop(&rest, 1); /* both start with '/' */
+        slice_drop(&path, 1);
+        expected = slice_take(&rest, slice_find(rest, '/'));
+        segment = slice_take(&path, slice_find(path, '/'));
+        if (slice_equal(expected, SLICE("*")))
+            args[n++] = segment;
+        else if (!slice_equal(expected, segment))
+            return false;
+    }
+    return !rest.len && !path.len;
+}
+
+static const struct row *find_row(struct slice path, struct slice args[ADMIN_ARGS_MAX])
+{
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        if (path_matches(rows[i].path, path, args))
+            return &rows[i];
+    return NULL;
+}
+
+static bool method_fits(const struct row *row, const struct http_request *request)
+{
+    return request->method_id == row->method ||
+           (row->method == METHOD_GET && request->method_id == METHOD_HEAD);
+}
+
+static void refuse_method(struct exchange *x, const struct row *row)
+{
+    struct http_field allow = {.name = SLICE("Allow"),
+                               .value = row->method == METHOD_GET ? SLICE("GET, HEAD") : SLICE("POST")};
+
+    reply_error(x, 405, &allow, "%s takes no %.*s; use %.*s", row->path, SLICE_ARG(x->request.method),
+                SLICE_ARG(allow.value));
+}
+
+static void serve_row(struct admin_call *call, const struct row *row)
+{
+    for (size_t i = 0; i < ADMIN_ARGS_MAX; i++) {
+        int error = query_decode_segment(&call->x->arena, call->args[i], &call->args[i]);
+
+        if (error == -ENOMEM) {
+            reply_no_memory(call->x);
+            return;
+        }
+        if (error) {
+            reply_error(call->x, 400, NULL,
+                        "a name in the path is not percent-encoded as it should be, as in "
+                        "unix%%3A%%2Frun%%2Fapp.sock");
+            return;
+        }
+    }
+    row->serve(call);
+}
+
+void admin_serve(struct exchange *x, void *owner)
+{
+    struct admin_call call = {.admin = owner, .x = x};
+    bool is_path = x->request.path.len && x->request.path.ptr[0] == '/';
+    const struct row *row = is_path ? find_row(x->request.path, call.args) : NULL;
+
+    if ((!row || !row->open) && !admit(call.admin, x))
+        return;
+    if (!row)
+        reply_error(
+            x, 404, NULL,
+            "there is no %.*s here; GET /api/state has everything, docs/admin.md says what else there is",
+            x->request.path.len < 200 ? (int)x->request.path.len : 200, x->request.path.ptr);
+    else if (!method_fits(row, &x->request))
+        refuse_method(x, row);
+    else
+        serve_row(&call, row);
+}
+
+/* ---- life -------------------------------------------------------------------------------------------------- */
+
+static void take_sample(struct admin *admin)
+{
+    struct model *model = model_create(admin->system);
+
+    if (model)
+        model_sample(model, &admin->sample);
+    model_free(model);
+}
+
+/* Once a second. */
+static void sample_main(void *arg)
+{
+    struct admin *admin = arg;
+    uint64_t next_us = loop_now_us();
+
+    do {
+        take_sample(admin);
+        next_us = next_us + US_PER_S > loop_now_us() ? next_us + US_PER_S : loop_now_us() + US_PER_S;
+    } while (fiber_sleep_until(next_us) == 0);
+}
+
+struct admin *admin_create(struct system *system)
+{
+    struct admin *admin = calloc(1, sizeof *admin);
+
+    if (!admin)
+        return NULL;
+    admin->system = system;
+    sample_init(&admin->sample, loop_now_us());
+    admin->bell = bell_create(admin);
+    admin->sampler = admin->bell ? fiber_spawn("admin sampler", sample_main, admin) : NULL;
+    if (admin->sampler)
+        return admin;
+    if (admin->bell)
+        bell_free(admin->bell);
+    free(admin);
+    return NULL;
+}
+
+void admin_free(struct admin *admin)
+{
+    fiber_cancel_and_join(admin->sampler);
+    bell_free(admin->bell);
+    sample_free(&admin->sample);
+    free(admin);
+}

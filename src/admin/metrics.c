@@ -1,0 +1,329 @@
+/* metrics.c - GET /metrics: the model in Prometheus' text format 0.0.4. A family of metrics is a row of one table. */
+#include <assert.h>
+#include <stdio.h>
+
+#include "admin/model.h"
+#include "admin/private.h"
+#include "admin/process_usage.h"
+#include "admin/reply.h"
+
+/* What a sample is about; NULL: not about such a thing. */
+struct thing {
+    const struct model *model;
+    const struct process_usage *usage;
+    const struct model_listener *listener;
+    const struct model_route *route;
+    const struct model_pool *pool;
+    const struct model_server *server;
+};
+
+enum type { COUNTER, GAUGE, HISTOGRAM };
+enum per { PER_PROCESS, PER_LISTENER, PER_ROUTE, PER_POOL, PER_SERVER };
+
+struct family {
+    const char *name;
+    enum type type;
+    enum per per;
+    const char *help;
+    uint64_t (*value)(const struct thing *thing,
+                      size_t i); /* i: of names; NULL: a histogram of the thing's figures */
+    const char *label;           /* one more, which takes each of names; NULL: there is none */
+    const char *const *names;
+    size_t n_names;
+    bool is_time; /* value is in microseconds, and shown in seconds */
+};
+
+/* ---- values ------------------------------------------------------------------------------------------------ */
+
+#define VALUE(function, expression)                               \
+    static uint64_t function(const struct thing *thing, size_t i) \
+    {                                                             \
+        (void)thing;                                              \
+        (void)i;                                                  \
+        return (expression);                                      \
+    }
+
+VALUE(one, 1)
+VALUE(process_started, thing->model->started_us)
+VALUE(process_cpu, thing->usage->cpu_us)
+VALUE(process_resident, thing->usage->resident_bytes)
+VALUE(process_open_fds, thing->usage->open_fds)
+VALUE(process_max_fds, thing->usage->max_fds)
+VALUE(config_reloads, i ? thing->model->reloads_failed : thing->model->reloads)
+VALUE(config_loaded, thing->model->loaded_us)
+VALUE(connections_max, thing->model->connections_max)
+VALUE(listener_open, thing->listener->open)
+VALUE(listener_accepted, thing->listener->accepted)
+VALUE(listener_refused, thing->listener->refused)
+VALUE(listener_received, thing->listener->received_bytes)
+VALUE(listener_sent, thing->listener->sent_bytes)
+VALUE(route_requests, thing->route->statuses[i])
+VALUE(pool_waiting, thing->pool->in_line)
+VALUE(pool_refused, thing->pool->refused[i])
+VALUE(server_up, thing->server->usable)
+VALUE(server_weight_set, thing->server->weight)
+VALUE(server_active, thing->server->active)
+VALUE(server_waiting, thing->server->waiting)
+VALUE(server_idle, thing->server->idle)
+VALUE(server_requests, thing->server->figures.requests)
+VALUE(server_errors, thing->server->errors[i])
+VALUE(server_retries, thing->server->retries)
+VALUE(server_ejections, thing->server->ejections)
+VALUE(server_checks, i ? thing->server->checks_failed : thing->server->checks_ok)
+VALUE(server_sent, thing->server->sent_bytes)
+VALUE(server_received, thing->server->received_bytes)
+
+/* ---- the table --------------------------------------------------------------------------------------------- */
+
+static const char *const versions[] = {MAITRED_VERSION};
+static const char *const results[] = {"ok", "failed"};
+static const char *const codes[MODEL_STATUSES] = {"1xx", "2xx", "3xx", "4xx", "5xx"};
+
+#define EACH_OF(label, names) label, names, sizeof(names) / sizeof(names)[0], false
+#define ALONE NULL, NULL, 1, false
+#define ALONE_IN_SECONDS NULL, NULL, 1, true
+
+static const struct family families[] = {
+    {"maitred_build_info", GAUGE, PER_PROCESS, "Always 1; the version is its label.", one,
+     EACH_OF("version", versions)},
+    {"process_start_time_seconds", GAUGE, PER_PROCESS, "When the process started, in seconds since 1970.",
+     process_started, ALONE_IN_SECONDS},
+    {"process_cpu_seconds_total", COUNTER, PER_PROCESS, "CPU time taken, by user and system together.",
+     process_cpu, ALONE_IN_SECONDS},
+    {"process_resident_memory_bytes", GAUGE, PER_PROCESS, "Memory that is in RAM.", process_resident, ALONE},
+    {"process_open_fds", GAUGE, PER_PROCESS, "Open file descriptors.", process_open_fds, ALONE},
+    {"process_max_fds", GAUGE, PER_PROCESS, "How many file descriptors may be open.", process_max_fds, ALONE},
+    {"maitred_config_reloads_total", COUNTER, PER_PROCESS, "Reloads of the configuration, by how they went.",
+     config_reloads, EACH_OF("result", results)},
+    {"maitred_config_last_reload_timestamp_seconds", GAUGE, PER_PROCESS,
+     "When the configuration in force was loaded, in seconds since 1970.", config_loaded, ALONE_IN_SECONDS},
+    {"maitred_connections_max", GAUGE, PER_PROCESS,
+     "Clients that may be connected at a time, over all listeners.", connections_max, ALONE},
+
+    {"maitred_listener_connections_open", GAUGE, PER_LISTENER, "Clients that are connected.", listener_open,
+     ALONE},
+    {"maitred_listener_connections_accepted_total", COUNTER, PER_LISTENER, "Clients that were accepted.",
+     listener_accepted, ALONE},
+    {"maitred_listener_connections_refused_total", COUNTER, PER_LISTENER,
+     "Clients that were turned away: no memory, or no PROXY header where one must be.", listener_refused,
+     ALONE},
+    {"maitred_listener_received_bytes_total", COUNTER, PER_LISTENER, "Bytes from clients.", listener_received,
+     ALONE},
+    {"maitred_listener_sent_bytes_total", COUNTER, PER_LISTENER, "Bytes to clients.", listener_sent, ALONE},
+
+    {"maitred_http_requests_total", COUNTER, PER_ROUTE,
+     "Requests that were answered, by the class of their status; route is empty where none was found.",
+     route_requests, EACH_OF("code", codes)},
+    {"maitred_http_request_duration_seconds", HISTOGRAM, PER_ROUTE,
+     "From the last byte of a request's head to the last byte of its answer.", NULL, ALONE},
+
+    {"maitred_pool_waiting_requests", GAUGE, PER_POOL, "Requests that wait in line for a server.",
+     pool_waiting, ALONE},
+    {"maitred_pool_refused_total", COUNTER, PER_POOL,
+     "Requests that were given up without asking a server (again).", pool_refused,
+     EACH_OF("reason", pool_refusal_names)},
+
+    {"maitred_server_up", GAUGE, PER_SERVER, "1 when it takes new requests: up, not drained, not ejected.",
+     server_up, ALONE},
+    {"maitred_server_weight", GAUGE, PER_SERVER, "Its weight, by the file or by hand.", server_weight_set,
+     ALONE},
+    {"maitred_server_active_requests", GAUGE, PER_SERVER, "Requests that are at it now.", server_active,
+     ALONE},
+    {"maitred_server_waiting_requests", GAUGE, PER_SERVER, "Requests in line that wait for it first.",
+     server_waiting, ALONE},
+    {"maitred_server_idle_connections", GAUGE, PER_SERVER,
+     "Connections to it that are kept for the next request.", server_idle, ALONE},
+    {"maitred_server_requests_total", COUNTER, PER_SERVER,
+     "Requests, or connections of a tcp listener, sent to it.", server_requests, ALONE},
+    {"maitred_server_errors_total", COUNTER, PER_SERVER, "What it did wrong, by kind.", server_errors,
+     EACH_OF("kind", server_error_names)},
+    {"maitred_server_retries_total", COUNTER, PER_SERVER,
+     "Requests that failed at it and went on to another server.", server_retries, ALONE},
+    {"maitred_server_ejections_total", COUNTER, PER_SERVER,
+     "How often it was put aside for failing requests.", server_ejections, ALONE},
+    {"maitred_server_checks_total", COUNTER, PER_SERVER, "Active checks, by result.", server_checks,
+     EACH_OF("result", results)},
+    {"maitred_server_sent_bytes_total", COUNTER, PER_SERVER, "Bytes to it.", server_sent, ALONE},
+    {"maitred_server_received_bytes_total", COUNTER, PER_SERVER, "Bytes from it.", server_received, ALONE},
+    {"maitred_server_response_duration_seconds", HISTOGRAM, PER_SERVER,
+     "From a request's last byte to its answer's head; of a tcp listener, to the connection.", NULL, ALONE},
+};
+
+/* ---- text -------------------------------------------------------------------------------------------------- */
+
+static void put_text(struct json *out, const char *text)
+{
+    json_put(out, slice_from_text(text));
+}
+
+/* As JSON has it, but for control characters, which the format has no escape for. */
+static void put_label_value(struct json *out, struct slice value)
+{
+    bool plain = true;
+
+    for (size_t i = 0; i < value.len; i++)
+        plain &= (unsigned char)value.ptr[i] >= ' ' && value.ptr[i] != 0x7f;
+    if (plain) {
+        json_put_string(out, value);
+        return;
+    }
+    json_put(out, SLICE("\""));
+    for (size_t i = 0; i < value.len; i++) {
+        char text[8];
+
+        snprintf(text, sizeof text, "\\\\x%02x", (unsigned char)value.ptr[i]);
+        put_text(out, text);
+    }
+    json_put(out, SLICE("\""));
+}
+
+static void put_label(struct json *out, const char *before, struct slice value)
+{
+    put_text(out, before);
+    put_label_value(out, value);
+}
+
+/* The labels of the thing, and one more where there is one: {a="b",c="d"}, or nothing. */
+static void put_labels(struct json *out, const struct thing *thing, const char *label, const char *name)
+{
+    bool is_about = thing->listener || thing->pool;
+
+    if (thing->listener)
+        put_label(out, "{listener=", slice_from_text(thing->listener->name));
+    if (thing->route)
+        put_label(out, ",route=", slice_from_text(thing->route->stats->name));
+    if (thing->pool)
+        put_label(out, "{pool=", slice_from_text(thing->pool->config->name));
+    if (thing->server)
+        put_label(out, ",server=", thing->server->server->name);
+    if (label) {
+        put_text(out, is_about ? "," : "{");
+        put_text(out, label);
+        put_label(out, "=", slice_from_text(name));
+    }
+    if (label || is_about)
+        json_put(out, SLICE("}"));
+}
+
+static void put_value(struct json *out, uint64_t value, bool is_time)
+{
+    char digits[6];
+    uint64_t rest = value % US_PER_S;
+
+    json_put(out, SLICE(" "));
+    json_put_u64(out, is_time ? value / US_PER_S : value);
+    if (is_time) {
+        for (size_t i = sizeof digits; i-- > 0; rest /= 10)
+            digits[i] = (char)('0' + rest % 10);
+        json_put(out, SLICE("."));
+        json_put(out, slice_of(digits, sizeof digits));
+    }
+    json_put(out, SLICE("\n"));
+}
+
+static void put_line(struct json *out, const struct family *family, const char *suffix,
+                     const struct thing *thing, const char *label, const char *name, uint64_t value,
+                     bool is_time)
+{
+    put_text(out, family->name);
+    put_text(out, suffix);
+    put_labels(out, thing, label, name);
+    put_value(out, value, is_time);
+}
+
+static void put_histogram(struct json *out, const struct family *family, const struct thing *thing)
+{
+    static const char *const bounds[HISTOGRAM_OTEL_BOUNDS + 1] = {"0.005", "0.01", "0.025", "0.05", "0.075",
+                                                                  "0.1",   "0.25", "0.5",   "0.75", "1",
+                                                                  "2.5",   "5",    "7.5",   "10",   "+Inf"};
+    const struct model_figures *figures = NULL;
+
+    if (thing->route)
+        figures = &thing->route->figures;
+    else if (thing->server)
+        figures = &thing->server->figures;
+    assert(figures);
+    for (size_t i = 0; i <= HISTOGRAM_OTEL_BOUNDS; i++)
+        put_line(out, family, "_bucket", thing, "le", bounds[i], figures->latency[i], false);
+    put_line(out, family, "_sum", thing, NULL, NULL, figures->latency_sum_us, true);
+    put_line(out, family, "_count", thing, NULL, NULL, figures->latency[HISTOGRAM_OTEL_BOUNDS], false);
+}
+
+static void put_thing(struct json *out, const struct family *family, const struct thing *thing)
+{
+    if (family->type == HISTOGRAM) {
+        put_histogram(out, family, thing);
+        return;
+    }
+    for (size_t i = 0; i < family->n_names; i++)
+        put_line(out, family, "", thing, family->label, family->label ? family->names[i] : NULL,
+                 family->value(thing, i), family->is_time);
+}
+
+static void put_listeners(struct json *out, const struct family *family, struct thing thing)
+{
+    /* One that drains may have the name of one that does not. */
+    for (size_t i = 0; i + thing.model->n_draining < thing.model->n_listeners; i++) {
+        thing.listener = &thing.model->listeners[i];
+        if (family->per == PER_LISTENER)
+            put_thing(out, family, &thing);
+        for (size_t j = 0; family->per == PER_ROUTE && j < thing.listener->n_routes; j++) {
+            thing.route = &thing.listener->routes[j];
+            put_thing(out, family, &thing);
+        }
+    }
+}
+
+static void put_pools(struct json *out, const struct family *family, struct thing thing)
+{
+    for (size_t i = 0; i < thing.model->n_pools; i++) {
+        thing.pool = &thing.model->pools[i];
+        if (family->per == PER_POOL)
+            put_thing(out, family, &thing);
+        for (size_t j = 0; family->per == PER_SERVER && j < thing.pool->n_servers; j++) {
+            thing.server = &thing.pool->servers[j];
+            if (thing.server->standing != STANDING_LEAVING) /* another one may have its name already */
+                put_thing(out, family, &thing);
+        }
+    }
+}
+
+static void put_family(struct json *out, const struct family *family, const struct thing *thing)
+{
+    static const char *const types[] = {
+        [COUNTER] = " counter\n", [GAUGE] = " gauge\n", [HISTOGRAM] = " histogram\n"};
+
+    put_text(out, "# HELP ");
+    put_text(out, family->name);
+    json_put(out, SLICE(" "));
+    put_text(out, family->help);
+    put_text(out, "\n# TYPE ");
+    put_text(out, family->name);
+    put_text(out, types[family->type]);
+    if (family->per == PER_PROCESS)
+        put_thing(out, family, thing);
+    else if (family->per == PER_LISTENER || family->per == PER_ROUTE)
+        put_listeners(out, family, *thing);
+    else
+        put_pools(out, family, *thing);
+}
+
+void metrics_serve(struct admin_call *call)
+{
+    struct process_usage usage = process_usage_now();
+    struct model *model = model_create(call->admin->system);
+    const struct thing whole = {.model = model, .usage = &usage};
+    struct reply reply;
+
+    if (!model) {
+        reply_no_memory(call->x);
+        return;
+    }
+    model_count(model, &call->admin->sample);
+    if (reply_begin(&reply, call->x, 200, SLICE("text/plain; version=0.0.4; charset=utf-8"))) {
+        for (size_t i = 0; i < sizeof families / sizeof families[0]; i++)
+            put_family(&reply.json, &families[i], &whole);
+        reply_end(&reply);
+    }
+    model_free(model);
+}

@@ -1,0 +1,466 @@
+/* diff.c - see diff.h. Sections are matched level by level; the options of two that match are compared row by row, as
+ * the types of the rows write them. Nothing here knows an option. */
+#include "config/diff.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config/problems.h"
+#include "config/same.h"
+#include "config/table.h"
+#include "config/value.h"
+
+struct differ {
+    struct config_diff *diff;
+    size_t max_changes; /* that there is room for */
+    FILE *values;       /* what is compared right now: one value, a NUL, the other, a NUL */
+    char *text;         /* the bytes of values */
+    size_t len;
+    bool failed; /* no memory; what is found is then of no use */
+};
+
+/* --- changes ------------------------------------------------------------------------------------ */
+
+static const char *listener_name(const struct config_side *side)
+{
+    return side->http ? side->http->name : (side->tcp ? side->tcp->name : side->admin->name);
+}
+
+static const char *listener_kind(const struct config_side *side)
+{
+    return side->http ? "http" : (side->tcp ? "tcp" : "admin");
+}
+
+/* "/api" (host=a methods=GET), from a route's name: no part of it contains a space. */
+static void write_route(const struct config_route *route, FILE *out)
+{
+    size_t path = strcspn(route->name, " ");
+
+    fprintf(out, ": route \"%.*s\"", (int)path, route->name);
+    if (route->name[path])
+        fprintf(out, " (%s)", route->name + path + 1);
+}
+
+/* What the change is about, from the outside in. */
+static void write_where(const struct config_change *change, FILE *out)
+{
+    const struct config_side *side = change->kind == CONFIG_REMOVED ? &change->before : &change->after;
+
+    if (change->part == CONFIG_PART_TOP)
+        return;
+    if (side->pool) {
+        fputs("pool ", out);
+        config_print_visibly(side->pool->name, out);
+    } else {
+        fputs("listener ", out);
+        config_print_visibly(listener_name(side), out);
+    }
+    if (side->route)
+        write_route(side->route, out);
+    if (side->server) {
+        fputs(": server ", out);
+        config_print_visibly(side->server->name, out);
+    }
+    if (change->part == CONFIG_PART_HEALTH || change->part == CONFIG_PART_EJECTION)
+        fprintf(out, ": %s", change->part == CONFIG_PART_HEALTH ? "health" : "ejection");
+    if (change->part == CONFIG_PART_LISTENER && change->kind != CONFIG_CHANGED)
+        fprintf(out, " (%s)", listener_kind(side));
+}
+
+static void write_value(const struct config_row *row, const char *value, FILE *out)
+{
+    if (!*value)
+        fprintf(out, "(%s)", row->without ? row->without : "none");
+    fputs(value, out);
+    if (row->zero && strcmp(value, "0") == 0)
+        fprintf(out, " (%s)", row->zero);
+}
+
+/* row, before and after: of an option that changed; else NULL. */
+static char *change_text(const struct config_change *change, const struct config_row *row, const char *before,
+                         const char *after)
+{
+    char *text = NULL;
+    FILE *out = open_memstream(&text, &(size_t){0});
+    bool whole;
+
+    if (!out)
+        return NULL;
+    write_where(change, out);
+    if (!row) {
+        fputs(change->kind == CONFIG_ADDED ? " added" : " removed", out);
+    } else {
+        fprintf(out, "%s%s", change->part == CONFIG_PART_TOP ? "" : ": ", row->name);
+        if (row->secret) {
+            fputs(" changed", out);
+        } else {
+            fputc(' ', out);
+            write_value(row, before, out);
+            fputs(" -> ", out);
+            write_value(row, after, out);
+        }
+        fputs(row->restart ? ": takes effect with `maitred upgrade`" : "", out);
+    }
+    whole = !ferror(out);
+    if (fclose(out) == 0 && whole)
+        return text;
+    free(text);
+    return NULL;
+}
+
+static void add_change(struct differ *d, struct config_change change, char *text)
+{
+    struct config_diff *diff = d->diff;
+
+    if (text && diff->n_changes == d->max_changes) {
+        size_t max = d->max_changes ? d->max_changes * 2 : 16;
+        struct config_change *changes = reallocarray(diff->changes, max, sizeof *changes);
+
+        if (changes) {
+            diff->changes = changes;
+            d->max_changes = max;
+        }
+    }
+    if (!text || diff->n_changes == d->max_changes) {
+        d->failed = true;
+        free(text);
+        return;
+    }
+    change.text = text;
+    diff->changes[diff->n_changes++] = change;
+}
+
+static void add_section(struct differ *d, enum config_part part, enum config_change_kind kind,
+                        struct config_side side)
+{
+    struct config_change change = {.part = part, .kind = kind};
+
+    if (kind == CONFIG_REMOVED)
+        change.before = side;
+    else
+        change.after = side;
+    add_change(d, change, change_text(&change, NULL, NULL, NULL));
+}
+
+/* --- options ------------------------------------------------------------------------------------ */
+
+/* before and after are the structures of a section of this table, in the sides' sections. */
+static void compare_options(struct differ *d, const struct config_table *table,
+                            const struct config_change *where, const void *before, const void *after)
+{
+    for (size_t i = 0; i < table->n_rows; i++) {
+        const struct config_row *row = &table->rows[i];
+        struct config_change change = *where;
+        const char *second;
+
+        rewind(d->values);
+        row->type->write(row, before, d->values);
+        fputc('\0', d->values);
+        row->type->write(row, after, d->values);
+        fputc('\0', d->values);
+        if (fflush(d->values) != 0 || ferror(d->values)) {
+            d->failed = true;
+            return;
+        }
+        second = d->text + strlen(d->text) + 1;
+        if (strcmp(d->text, second) == 0)
+            continue;
+        change.option = row->name;
+        change.needs_restart = row->restart;
+        add_change(d, change, change_text(&change, row, d->text, second));
+    }
+}
+
+/* --- sections by name ----------------------------------------------------------------------------- */
+
+/* The names of an array of sections, sorted. */
+struct names {
+    struct entry {
+        const char *name;
+        size_t at;
+    } * sorted;
+    size_t n;
+};
+
+static int compare_entries(const void *left, const void *right)
+{
+    const struct entry *a = left, *b = right;
+
+    return strcmp(a->name, b->name);
+}
+
+/* first is where the first section keeps its name, size how far the next one is. */
+static void names_open(struct differ *d, struct names *names, const char *const *first, size_t n, size_t size)
+{
+    *names = (struct names){calloc(n + 1, sizeof *names->sorted), n};
+    if (!names->sorted) {
+        names->n = 0;
+        d->failed = true;
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const char *name;
+
+        memcpy(&name, (const char *)first + i * size, sizeof name);
+        names->sorted[i] = (struct entry){name, i};
+    }
+    qsort(names->sorted, n, sizeof *names->sorted, compare_entries);
+}
+
+/* Where the section of that name stands in the array; SIZE_MAX: there is none. */
+static size_t names_find(const struct names *names, const char *name)
+{
+    const struct entry key = {name, 0};
+    const struct entry *entry = bsearch(&key, names->sorted, names->n, sizeof key, compare_entries);
+
+    return entry ? entry->at : SIZE_MAX;
+}
+
+static void names_close(struct names *names)
+{
+    free(names->sorted);
+}
+
+/* Names of the sections of both snapshots. */
+struct both {
+    struct names before, after;
+};
+
+static bool both_open(struct differ *d, struct both *both, const char *const *before, size_t n_before,
+                      const char *const *after, size_t n_after, size_t size)
+{
+    names_open(d, &both->before, before, n_before, size);
+    names_open(d, &both->after, after, n_after, size);
+    return !d->failed;
+}
+
+static void both_close(struct both *both)
+{
+    names_close(&both->before);
+    names_close(&both->after);
+}
+
+/* --- pools ---------------------------------------------------------------------------------------- */
+
+static void compare_servers(struct differ *d, const struct config_pool *before,
+                            const struct config_pool *after)
+{
+    struct config_change where = {.part = CONFIG_PART_SERVER, .kind = CONFIG_CHANGED};
+    struct both both;
+    bool ok = both_open(d, &both, &before->servers->name, before->n_servers, &after->servers->name,
+                        after->n_servers, sizeof *after->servers);
+
+    for (size_t i = 0; ok && i < after->n_servers; i++) {
+        size_t old = names_find(&both.before, after->servers[i].name);
+
+        where.after = (struct config_side){.pool = after, .server = &after->servers[i]};
+        if (old == SIZE_MAX) {
+            add_section(d, CONFIG_PART_SERVER, CONFIG_ADDED, where.after);
+            continue;
+        }
+        where.before = (struct config_side){.pool = before, .server = &before->servers[old]};
+        compare_options(d, &config_table_server, &where, where.before.server, where.after.server);
+    }
+    for (size_t i = 0; ok && i < before->n_servers; i++)
+        if (names_find(&both.after, before->servers[i].name) == SIZE_MAX)
+            add_section(d, CONFIG_PART_SERVER, CONFIG_REMOVED,
+                        (struct config_side){.pool = before, .server = &before->servers[i]});
+    both_close(&both);
+}
+
+static void compare_health(struct differ *d, struct config_change *where, const struct config_pool *before,
+                           const struct config_pool *after)
+{
+    where->part = CONFIG_PART_HEALTH;
+    if (before->health.active == after->health.active)
+        compare_options(d, &config_table_health, where, &before->health, &after->health);
+    else if (after->health.active)
+        add_section(d, CONFIG_PART_HEALTH, CONFIG_ADDED, where->after);
+    else
+        add_section(d, CONFIG_PART_HEALTH, CONFIG_REMOVED, where->before);
+}
+
+static void compare_pools(struct differ *d, const struct config_side *before, const struct config_side *after)
+{
+    struct config_change where = {
+        .part = CONFIG_PART_POOL, .kind = CONFIG_CHANGED, .before = *before, .after = *after};
+
+    compare_options(d, &config_table_pool, &where, before->pool, after->pool);
+    compare_servers(d, before->pool, after->pool);
+    compare_health(d, &where, before->pool, after->pool);
+    where.part = CONFIG_PART_EJECTION;
+    compare_options(d, &config_table_ejection, &where, &before->pool->ejection, &after->pool->ejection);
+}
+
+/* --- listeners ------------------------------------------------------------------------------------ */
+
+static void compare_routes(struct differ *d, const struct config_http *before,
+                           const struct config_http *after)
+{
+    struct config_change where = {.part = CONFIG_PART_ROUTE, .kind = CONFIG_CHANGED};
+    struct both both;
+    bool ok = both_open(d, &both, &before->routes->name, before->n_routes, &after->routes->name,
+                        after->n_routes, sizeof *after->routes);
+
+    for (size_t i = 0; ok && i < after->n_routes; i++) {
+        size_t old = names_find(&both.before, after->routes[i].name);
+
+        where.after = (struct config_side){.http = after, .route = &after->routes[i]};
+        if (old == SIZE_MAX) {
+            add_section(d, CONFIG_PART_ROUTE, CONFIG_ADDED, where.after);
+            continue;
+        }
+        where.before = (struct config_side){.http = before, .route = &before->routes[old]};
+        compare_options(d, &config_table_route, &where, where.before.route, where.after.route);
+    }
+    for (size_t i = 0; ok && i < before->n_routes; i++)
+        if (names_find(&both.after, before->routes[i].name) == SIZE_MAX)
+            add_section(d, CONFIG_PART_ROUTE, CONFIG_REMOVED,
+                        (struct config_side){.http = before, .route = &before->routes[i]});
+    both_close(&both);
+}
+
+static void compare_listeners(struct differ *d, const struct config_side *before,
+                              const struct config_side *after)
+{
+    struct config_change where = {
+        .part = CONFIG_PART_LISTENER, .kind = CONFIG_CHANGED, .before = *before, .after = *after};
+
+    if (after->tcp) {
+        compare_options(d, &config_table_tcp, &where, before->tcp, after->tcp);
+    } else if (after->admin) {
+        compare_options(d, &config_table_admin, &where, before->admin, after->admin);
+    } else {
+        compare_options(d, &config_table_http, &where, before->http, after->http);
+        compare_routes(d, before->http, after->http);
+    }
+}
+
+/* --- the file ------------------------------------------------------------------------------------- */
+
+/* A section of the file. */
+struct section {
+    struct config_side side;
+    size_t order;
+};
+
+struct sections {
+    struct section *at; /* in the order of the file; owned */
+    size_t n;
+    struct names pools; /* owned */
+    const struct config *config;
+};
+
+static int compare_order(const void *left, const void *right)
+{
+    const struct section *a = left, *b = right;
+
+    return (a->order > b->order) - (a->order < b->order);
+}
+
+static void sections_open(struct differ *d, struct sections *s, const struct config *config)
+{
+    *s = (struct sections){.config = config};
+    names_open(d, &s->pools, &config->pools->name, config->n_pools, sizeof *config->pools);
+    s->at = calloc(config->n_http + config->n_tcp + config->n_pools + 1, sizeof *s->at);
+    if (!s->at) {
+        d->failed = true;
+        return;
+    }
+    for (size_t i = 0; i < config->n_http; i++)
+        s->at[s->n++] = (struct section){{.http = &config->http[i]}, config->http[i].order};
+    for (size_t i = 0; i < config->n_tcp; i++)
+        s->at[s->n++] = (struct section){{.tcp = &config->tcp[i]}, config->tcp[i].order};
+    for (size_t i = 0; i < config->n_pools; i++)
+        s->at[s->n++] = (struct section){{.pool = &config->pools[i]}, config->pools[i].order};
+    if (config->admin)
+        s->at[s->n++] = (struct section){{.admin = config->admin}, config->admin->order};
+    qsort(s->at, s->n, sizeof *s->at, compare_order);
+}
+
+static void sections_close(struct sections *s)
+{
+    names_close(&s->pools);
+    free(s->at);
+}
+
+/* The section that stands for the same thing in the other snapshot; false when there is none. */
+static bool find_same(const struct sections *s, const struct config_side *side, struct config_side *same)
+{
+    const struct config *config = s->config;
+    size_t at = side->pool ? names_find(&s->pools, side->pool->name) : SIZE_MAX;
+
+    *same = (struct config_side){.pool = NULL};
+    if (at != SIZE_MAX)
+        same->pool = &config->pools[at];
+    for (size_t i = 0; side->http && i < config->n_http; i++)
+        if (config_same_address(&config->http[i].address, &side->http->address))
+            same->http = &config->http[i];
+    for (size_t i = 0; side->tcp && i < config->n_tcp; i++)
+        if (config_same_address(&config->tcp[i].address, &side->tcp->address))
+            same->tcp = &config->tcp[i];
+    if (side->admin && config->admin && config_same_address(&config->admin->address, &side->admin->address))
+        same->admin = config->admin;
+    return same->pool || same->http || same->tcp || same->admin;
+}
+
+static enum config_part part_of(const struct config_side *side)
+{
+    return side->pool ? CONFIG_PART_POOL : CONFIG_PART_LISTENER;
+}
+
+static void compare_sections(struct differ *d, const struct sections *before, const struct sections *after)
+{
+    struct config_side same;
+
+    for (size_t i = 0; i < after->n; i++) {
+        const struct config_side *side = &after->at[i].side;
+
+        if (!find_same(before, side, &same))
+            add_section(d, part_of(side), CONFIG_ADDED, *side);
+        else if (side->pool)
+            compare_pools(d, &same, side);
+        else
+            compare_listeners(d, &same, side);
+    }
+    for (size_t i = 0; i < before->n; i++)
+        if (!find_same(after, &before->at[i].side, &same))
+            add_section(d, part_of(&before->at[i].side), CONFIG_REMOVED, before->at[i].side);
+}
+
+int config_diff(struct config_diff *diff, const struct config *before, const struct config *after)
+{
+    const struct config_change top = {.part = CONFIG_PART_TOP, .kind = CONFIG_CHANGED};
+    struct differ d = {.diff = diff};
+    struct sections old, new;
+
+    *diff = (struct config_diff){NULL, 0};
+    d.values = open_memstream(&d.text, &d.len);
+    if (!d.values)
+        return -ENOMEM;
+    sections_open(&d, &old, before);
+    sections_open(&d, &new, after);
+    if (!d.failed) {
+        compare_options(&d, &config_table_top, &top, before, after);
+        compare_sections(&d, &old, &new);
+    }
+    sections_close(&old);
+    sections_close(&new);
+    fclose(d.values);
+    free(d.text);
+    if (d.failed)
+        config_diff_free(diff);
+    return d.failed ? -ENOMEM : 0;
+}
+
+void config_diff_free(struct config_diff *diff)
+{
+    for (size_t i = 0; i < diff->n_changes; i++)
+        free(diff->changes[i].text);
+    free(diff->changes);
+    *diff = (struct config_diff){NULL, 0};
+}

@@ -1,0 +1,152 @@
+/* process.h - the running process, as the files of src/server share it.
+ *
+ * Thread 0, the control thread, is the process's first; it also serves, like the others, and the admin listener alone.
+ * Threads: struct process is the control thread's; a struct thread belongs to its thread, but for what says otherwise. */
+#ifndef SERVER_PROCESS_H
+#define SERVER_PROCESS_H
+
+#include <pthread.h>
+
+#include "admin/admin.h"
+#include "admin/system.h"
+#include "front/tcp.h"
+#include "server/listen.h"
+
+enum order { ORDER_DRAIN, ORDER_HURRY, N_ORDERS };
+
+/* What thread 0 tells a thread; each at most once, so that no memory is needed when it matters. */
+struct order_message {
+    struct message message;
+    struct thread *thread;
+    enum order order;
+    bool sent;
+};
+
+/* What a thread tells thread 0: that it is open, and that it is closed. */
+struct report {
+    struct message message;
+    struct thread *thread;
+};
+
+/* A thread is to serve by another scene. */
+struct scene_message {
+    struct message message;
+    struct list list; /* of the thread's inbox */
+    struct thread *thread;
+    struct scene *scene;         /* the thread's once it is entered */
+    struct listener **listeners; /* by index of the scene's services */
+    struct listener **leaving;
+    size_t n_leaving;
+};
+
+/* One serving thread. */
+struct thread {
+    struct process *process;
+    unsigned number;
+    pthread_t pthread;
+    struct loop *loop;
+    struct fiber *fiber; /* while it may be told anything */
+    struct scene *scene; /* as of now; NULL before the first */
+    struct list inbox;
+    struct list listeners; /* struct listener_thread that are not closed */
+    bool drain, hurry;     /* what it was told */
+    bool failed;           /* it could not open; read by thread 0 after the report */
+    struct order_message orders[N_ORDERS];
+    struct report open, closed;
+    _Atomic uint64_t beat_us; /* when its loop was last seen to turn; any thread reads */
+};
+
+/* A listener with what the server keeps beside it. */
+struct process_listener {
+    struct system_listener system; /* the first member */
+    struct process *process;
+    bool file_is_gone; /* of its unix socket: removed, or somebody else's; never to be removed later */
+    struct listener_report {
+        struct message message;
+        struct process_listener *listener;
+    } reports[]; /* by thread */
+};
+
+/* An access log of a configuration that is in use. */
+struct process_log {
+    struct list list;
+    char *path;
+    struct access_log *log;
+    uint64_t last_used; /* by the generation of this number, or later ones */
+};
+
+struct process {
+    struct system system;
+    struct admin *admin;
+    struct seats *admin_seats;
+    struct list logs;
+    uint64_t n_generations;
+    struct thread *threads;
+    struct mailbox **mailboxes; /* by thread; references */
+    unsigned n_pthreads;        /* beside thread 0 */
+    unsigned n_open, n_closed;  /* of them */
+    struct fiber *fiber;        /* thread 0's main fiber */
+    struct io signals;
+    bool reload_again; /* a signal asked for a reload while something was under way */
+    bool changing;     /* a reload or an upgrade is under way */
+    bool handed_over;  /* to another process, which has our sockets */
+    unsigned actions;  /* fibers of reloads and upgrades that run */
+    int exit_code;
+    char *program; /* the path that this process was started from */
+};
+
+/* ---- thread.c ---- */
+
+/* Runs main_fiber on a loop of this thread's own, until no fiber is left. 0 or a negative errno. */
+int thread_run_loop(struct thread *thread, void (*main_fiber)(void *), void *arg);
+void thread_end_loop(struct thread *thread);
+/* Starts the other threads; those that have started are counted in n_pthreads. 0 or a negative errno. */
+int threads_start(struct process *process);
+void threads_tell(struct process *process, enum order order);
+/* In the thread's main fiber: serves until it has drained. */
+void thread_serve(struct thread *thread);
+
+/* ---- change.c: one configuration takes the place of another ---- */
+
+struct change; /* private to change.c */
+
+/* On the control thread, or before it serves: what there is to do; opens access logs. NULL with why. Takes a reference
+ * on config. */
+struct change *change_create(struct process *process, const struct config *config, char why[LISTEN_WHY_MAX]);
+/* Opens the sockets of new listeners. Blocks: not on a loop's thread that serves. 0, or a negative errno with why. */
+int change_open(struct change *change, char why[LISTEN_WHY_MAX]);
+/* On the control thread, in a fiber: everything that can fail. 0 or a negative errno; nothing has changed then, and
+ * the change is to be abandoned. */
+int change_prepare(struct change *change);
+/* The configuration is in force, before anything is waited for. Frees change. */
+void change_commit(struct change *change);
+void change_abandon(struct change *change);
+
+/* Frees generations and logs that nobody uses any more. */
+void change_sweep(struct process *process);
+
+/* ---- reload.c, upgrade.c: struct system's actions ---- */
+
+void reload(struct system *system, struct system_result *result);
+void upgrade(struct system *system, struct system_result *result);
+/* At the start, when there is a process that this one takes over from: learns what it knew of the servers, and tells it
+ * that this one is ready. */
+void upgrade_take_over(struct process *process);
+void upgrade_say_ready(void);
+
+/* Runs an action in a fiber of its own and waits for its result; the action goes on when the waiting fiber is
+ * cancelled. */
+void action_run(struct process *process, const char *name,
+                void (*action)(struct process *process, struct system_result *result),
+                struct system_result *result);
+
+/* ---- server.c ---- */
+
+struct process *process_of(struct system *system);
+void process_raise_descriptor_limit(const struct config *config);
+/* The process is on its way out; again: at once. why: "SIGTERM", for the log. */
+void process_drain(struct process *process, const char *why);
+/* Removes the file of its unix socket, once: before the socket closes, so that it cannot be the next one's. */
+void process_forget_file(struct process_listener *pl);
+
+#endif
