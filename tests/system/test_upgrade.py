@@ -170,6 +170,21 @@ def test_who_is_down_stays_so_without_a_request(maitred, echo):
 
 # --- what cannot start
 
+def test_what_was_done_by_hand_stands_in_the_new_process(maitred, echo):
+    a, b, c = (echo(name) for name in "abc")
+    proxy = maitred(proxying(a, (b, "drain = yes"), c, general=admin()))
+    interface = admin_of(proxy)
+    assert interface.server_action("drain", a.at).status == 200
+    assert interface.server_action("enable", b.at).status == 200
+    assert interface.server_action("weight", c.at, query="?weight=3").status == 200
+    proxy.upgrade()
+    interface = admin_of(proxy)
+    assert [interface.server(origin.at)["by_hand"] for origin in (a, b, c)] == [
+        {"drain": True}, {"drain": False}, {"weight": 3}]
+    served = [Told(proxy.get()).server for _ in range(8)]
+    assert (served.count("a"), served.count("b"), served.count("c")) == (0, 2, 6)
+
+
 def test_a_bad_file_leaves_the_old_process_serving(maitred, echo):
     proxy = maitred(proxying(echo()))
     pid = proxy.pid
