@@ -30,7 +30,7 @@ build: build/release/build.ninja ## builds build/maitred
 	@ninja -C build/release maitred
 	@ln -sfn release/maitred build/maitred
 
-test: ## installs what is missing and runs every check and test (about 5 minutes on 2 cores)
+test: ## installs what is missing and runs every check and test (about 10 minutes on 2 cores)
 	@tools/setup test
 	@$(MAKE) --no-print-directory check-includes check-sources check-format check-reference test-tools \
 		test-release test-asan test-tsan test-system test-system-asan test-system-tsan check-tidy check-aarch64
@@ -142,4 +142,5 @@ test-system-asan: build/asan/build.ninja ## system tests: the address and undefi
 test-system-tsan: build/tsan/build.ninja ## system tests of several threads: the thread sanitizer
 	$(say) "system tests of several threads: the thread sanitizer"
 	@ninja --quiet -C build/tsan
-	@MAITRED_BINARY=$(CURDIR)/build/tsan/maitred $(no_aslr) $(pytest) tests/system/test_threads.py
+	@MAITRED_BINARY=$(CURDIR)/build/tsan/maitred $(no_aslr) $(pytest) \
+		tests/system/test_threads.py tests/system/test_tcp.py tests/system/test_reload.py tests/system/test_reload_under_load.py

@@ -121,4 +121,7 @@ bool http_query_find(struct slice query, struct slice name, struct slice *value)
 /* The host without its port, brackets kept for IPv6. */
 struct slice http_host_of(struct slice authority);
 
+/* "Not Found"; empty for a status that has no words here. */
+const char *http_reason(unsigned status);
+
 #endif

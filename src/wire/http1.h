@@ -60,6 +60,4 @@ int64_t http1_parse_trailers(struct slice bytes, struct http_fields *fields, con
 #define HTTP1_CHUNK_HEAD_MAX 18
 size_t http1_chunk_head(char out[HTTP1_CHUNK_HEAD_MAX], uint64_t size);
 
-const char *http_reason(unsigned status);
-
 #endif
