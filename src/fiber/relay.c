@@ -2,7 +2,7 @@
  *
  * A small message costs a read and a write: a short read says that there is no more, and nobody asks. It goes through
  * the warmest block of the thread, which is given back at once.
- * When reads fill their blocks, the kernel moves the pages instead (splice.h), with a pipe that is only held while it
+ * When a read fills its block, the kernel moves the pages instead (splice.h), with a pipe that is only held while it
  * holds bytes. When such a stream has flowed for long enough, a low-water mark lets bytes gather. Somebody may wait
  * for an answer to less than that: so the wait is short, the other way's moving ends it, and each time that it was in
  * vain makes the next one rarer.
@@ -17,8 +17,7 @@
 #include "base/slab.h"
 #include "fiber/splice.h"
 
-/* So many blocks filled in a row make a bulk; so many moves in a row of less than this end it. */
-#define FULL_READS_MIN 3
+/* A read that fills its block begins a bulk; so many moves in a row of less than this end it. */
 #define BULK_BYTES_MIN (32u * 1024)
 #define SMALL_MOVES_MAX 2
 /* How much is moved at once. After so much in one go others get their turn. */
@@ -199,10 +198,9 @@ static int write_bytes(struct relay_way *way, struct slice bytes)
     return 0;
 }
 
-static void note_full_read(struct relay_way *way, bool full)
+static void begin_bulk(struct relay_way *way)
 {
-    way->full_reads = full ? way->full_reads + 1 : 0;
-    if (way->full_reads < FULL_READS_MIN || !splice_possible(way->from, way->to))
+    if (!splice_possible(way->from, way->to))
         return;
     way->bulk = true;
     way->small_moves = 0;
@@ -228,7 +226,8 @@ static int move_block(struct relay_way *way)
     slab_give(block);
     if (n <= 0)
         return n == -EAGAIN ? 1 : (int)n;
-    note_full_read(way, n == SLAB_BYTES);
+    if (n == SLAB_BYTES)
+        begin_bulk(way);
     return error ? error : 1;
 }
 
@@ -245,7 +244,6 @@ static void leave_bulk(struct relay_way *way)
 {
     set_low_water(way, 1);
     way->bulk = false;
-    way->full_reads = 0;
 }
 
 /* For what there is to read, or for a moment until it is as much as we would like. */

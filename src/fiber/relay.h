@@ -28,7 +28,6 @@ struct relay_way {
     struct fiber *fiber;
     bool ended;           /* and the end was passed on */
     bool cut;             /* bytes that were read could not be written */
-    unsigned full_reads;  /* in a row, that left no room in their block */
     bool bulk;            /* so many that the kernel moves the pages */
     unsigned small_moves; /* in a row, that were not worth that */
     size_t low_water;     /* of from: that many bytes wake us */

@@ -10,7 +10,7 @@
 
 #include "fiber/stream.h"
 
-#define UNSENT_BYTES_MAX (256 * 1024)
+#define UNSENT_BYTES_MAX (1024 * 1024)
 
 static ssize_t socket_read(struct stream *stream, void *bytes, size_t room, uint64_t deadline_us)
 {
