@@ -101,7 +101,8 @@ class Shortage:
 
     def __enter__(self):
         # The limit is on numbers: those below it that are free are to be had, too.
-        taken = set(descriptors(self.proxy))
+        # One that a check has for a moment is not counted as taken.
+        taken = set.intersection(*(set(descriptors(self.proxy)) for _ in range(100)))
         free = [number for number in range(max(taken) + self.spare + 2) if number not in taken]
         self.before = resource.prlimit(self.proxy.pid, resource.RLIMIT_NOFILE)
         self.limit(free[self.spare])
