@@ -149,6 +149,9 @@ static const struct family families[] = {
      "From a request's last byte to its answer's head; of a tcp listener, to the connection.", NULL, ALONE},
 };
 
+/* Of a thing, written once for all its lines. */
+#define LABELS_KEPT_MAX 1024
+
 /* ---- text -------------------------------------------------------------------------------------------------- */
 
 static void put_text(struct json *out, const char *text)
@@ -183,11 +186,9 @@ static void put_label(struct json *out, const char *before, struct slice value)
     put_label_value(out, value);
 }
 
-/* The labels of the thing, and one more where there is one: {a="b",c="d"}, or nothing. */
-static void put_labels(struct json *out, const struct thing *thing, const char *label, const char *name)
+/* The labels of the thing, open for one more: {a="b",c="d", or nothing. */
+static void put_own_labels(struct json *out, const struct thing *thing)
 {
-    bool is_about = thing->listener || thing->pool;
-
     if (thing->listener)
         put_label(out, "{listener=", slice_from_text(thing->listener->name));
     if (thing->route)
@@ -196,10 +197,24 @@ static void put_labels(struct json *out, const struct thing *thing, const char *
         put_label(out, "{pool=", slice_from_text(thing->pool->config->name));
     if (thing->server)
         put_label(out, ",server=", thing->server->server->name);
+}
+
+/* And that one, where there is one. own: what put_own_labels wrote, or NULL where it was too long to be kept. */
+static void put_labels(struct json *out, const struct thing *thing, struct slice own, const char *label,
+                       const char *name)
+{
+    bool is_about = thing->listener || thing->pool;
+
+    if (own.ptr)
+        json_put(out, own);
+    else
+        put_own_labels(out, thing);
     if (label) {
         put_text(out, is_about ? "," : "{");
         put_text(out, label);
-        put_label(out, "=", slice_from_text(name));
+        json_put(out, SLICE("=\""));
+        put_text(out, name); /* one of our own words */
+        json_put(out, SLICE("\""));
     }
     if (label || is_about)
         json_put(out, SLICE("}"));
@@ -222,16 +237,17 @@ static void put_value(struct json *out, uint64_t value, bool is_time)
 }
 
 static void put_line(struct json *out, const struct family *family, const char *suffix,
-                     const struct thing *thing, const char *label, const char *name, uint64_t value,
-                     bool is_time)
+                     const struct thing *thing, struct slice own, const char *label, const char *name,
+                     uint64_t value, bool is_time)
 {
     put_text(out, family->name);
     put_text(out, suffix);
-    put_labels(out, thing, label, name);
+    put_labels(out, thing, own, label, name);
     put_value(out, value, is_time);
 }
 
-static void put_histogram(struct json *out, const struct family *family, const struct thing *thing)
+static void put_histogram(struct json *out, const struct family *family, const struct thing *thing,
+                          struct slice own)
 {
     static const char *const bounds[HISTOGRAM_OTEL_BOUNDS + 1] = {"0.005", "0.01", "0.025", "0.05", "0.075",
                                                                   "0.1",   "0.25", "0.5",   "0.75", "1",
@@ -244,19 +260,26 @@ static void put_histogram(struct json *out, const struct family *family, const s
         figures = &thing->server->figures;
     assert(figures);
     for (size_t i = 0; i <= HISTOGRAM_OTEL_BOUNDS; i++)
-        put_line(out, family, "_bucket", thing, "le", bounds[i], figures->latency[i], false);
-    put_line(out, family, "_sum", thing, NULL, NULL, figures->latency_sum_us, true);
-    put_line(out, family, "_count", thing, NULL, NULL, figures->latency[HISTOGRAM_OTEL_BOUNDS], false);
+        put_line(out, family, "_bucket", thing, own, "le", bounds[i], figures->latency[i], false);
+    put_line(out, family, "_sum", thing, own, NULL, NULL, figures->latency_sum_us, true);
+    put_line(out, family, "_count", thing, own, NULL, NULL, figures->latency[HISTOGRAM_OTEL_BOUNDS], false);
 }
 
 static void put_thing(struct json *out, const struct family *family, const struct thing *thing)
 {
+    char block[LABELS_KEPT_MAX];
+    struct json labels;
+    struct slice own;
+
+    json_init(&labels, block, sizeof block, NULL, NULL);
+    put_own_labels(&labels, thing);
+    own = labels.failed ? slice_of(NULL, 0) : json_text(&labels);
     if (family->type == HISTOGRAM) {
-        put_histogram(out, family, thing);
+        put_histogram(out, family, thing, own);
         return;
     }
     for (size_t i = 0; i < family->n_names; i++)
-        put_line(out, family, "", thing, family->label, family->label ? family->names[i] : NULL,
+        put_line(out, family, "", thing, own, family->label, family->label ? family->names[i] : NULL,
                  family->value(thing, i), family->is_time);
 }
 

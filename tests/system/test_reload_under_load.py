@@ -70,12 +70,12 @@ def test_reloads_under_load_cost_no_request_and_leave_nothing(stage, scripted, s
         for number in range(RELOADS):
             time.sleep(max(0, began + number * SECONDS / RELOADS - time.monotonic()))
             proxy.reload(at_random(chat, servers, chance))
+            for talk in talks:
+                talk.send(b"still here")
+                assert talk.read_exactly(10) == b"still here"
         assert wrk.runs()
         requests, failures = wrk.count()
     assert failures == {} and requests > 1000 * SECONDS, (requests, failures)
-    for talk in talks:
-        talk.send(b"still here")
-        assert talk.read_exactly(10) == b"still here"
     proxy.reload(plain)
     left = settle(proxy, len(at_start))
     assert len(left) <= len(at_start), f"{at_start} became {left}"
