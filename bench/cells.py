@@ -90,5 +90,6 @@ CELLS = (
          ("--connections", "64", "--fresh"), TURNED),
     Cell("scrape", f"/metrics of {POOLS * POOL_SERVERS:,} servers scraped each second: {RATE:,} requests a second, "
          "64 connections", "scrape", ("--connections", "64", "--rate", str(RATE)), (HAPROXY_SCRAPED, OURS_SCRAPED),
-         "nginx is not here: as it comes it has no metrics of its servers."),
+         "nginx is not here: as it comes it has no metrics of its servers. Who scrapes has only what generator and "
+         "origin leave of their core, and so takes its time."),
 )

@@ -5,6 +5,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+/* So many blocks are some 200 us of writing. */
+#define BLOCKS_A_REST 4
+#define REST_US US_PER_MS
+
 #define ERROR_BYTES_MAX 512
 
 /* The head: its type, that it is as of now, and perhaps one field more. */
@@ -84,7 +88,9 @@ static int flush(void *arg, struct slice text)
     reply->started = true;
     if (exchange_write(reply->x, text) != 0)
         return -1;
-    return reply->ending ? 0 : fiber_yield();
+    if (reply->ending)
+        return 0;
+    return ++reply->blocks % BLOCKS_A_REST ? fiber_yield() : fiber_sleep_until(loop_now_us() + REST_US);
 }
 
 bool reply_begin(struct reply *reply, struct exchange *x, unsigned status, struct slice type)

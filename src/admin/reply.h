@@ -1,7 +1,8 @@
 /* reply.h - answers of the admin interface: short ones, errors, and documents that stream.
  *
  * A document is written through a block of 16 KiB. One that fits is answered with its length; a longer one streams, and
- * after each block other fibers have their turn, so that a document of any size stalls nobody.
+ * after each block other fibers have their turn, after some the thread rests, so that a document of any size neither
+ * stalls anybody nor takes the whole core while it lasts.
  * Threads: the exchange's. Waits by fiber. */
 #ifndef ADMIN_REPLY_H
 #define ADMIN_REPLY_H
@@ -27,7 +28,8 @@ struct reply {
     unsigned status;
     struct slice type;
     bool started; /* its head went out */
-    bool ending;  /* what is in the block is the rest */
+    unsigned blocks;
+    bool ending; /* what is in the block is the rest */
 };
 
 /* Write to reply->json, then reply_end. type is a constant. False: everything is answered, for want of memory or because

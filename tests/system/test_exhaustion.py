@@ -102,7 +102,7 @@ class Shortage:
     def __enter__(self):
         # The limit is on numbers: those below it that are free are to be had, too.
         # One that a check has for a moment is not counted as taken.
-        taken = set.intersection(*(set(descriptors(self.proxy)) for _ in range(100)))
+        taken = set.intersection(*(set(descriptors(self.proxy)) for _ in range(1500)))
         free = [number for number in range(max(taken) + self.spare + 2) if number not in taken]
         self.before = resource.prlimit(self.proxy.pid, resource.RLIMIT_NOFILE)
         self.limit(free[self.spare])
@@ -192,7 +192,7 @@ def test_checks_that_cannot_be_made_for_lack_of_descriptors_do_not_take_a_server
         while time.monotonic() < end:
             assert peer.get().status == 200, "its server was believed to be down"
         return len(web.connections) - begun
-    assert checks_while_served() > 4, "no checks are made: this test shows nothing"
+    assert any(checks_while_served() > 4 for _ in range(10)), "no checks are made: this test shows nothing"
     for _ in range(10):     # a check that has a descriptor as the shortage begins leaves it to the next
         with Shortage(house.proxy):
             if checks_while_served() <= 1:
