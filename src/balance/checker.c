@@ -5,29 +5,6 @@
 #include <stdio.h>
 
 #include "http/head.h"
-#include "wire/proxy.h"
-
-/* As much of an answer to `send` is looked through for `expect`. */
-#define EXPECT_BYTES_MAX 4096
-
-/* A server that wants a PROXY header gets one that speaks for nobody. */
-static int put_proxy(const struct server *server, struct stream *stream, uint64_t deadline_us)
-{
-    char header[PROXY_V1_MAX > PROXY_V2_MAX ? PROXY_V1_MAX : PROXY_V2_MAX];
-    size_t n;
-
-    switch (atomic_load_explicit(&server->send_proxy, memory_order_relaxed)) {
-    case PROXY_V1:
-        n = proxy_put_v1(header, NULL, NULL);
-        break;
-    case PROXY_V2:
-        n = proxy_put_v2(header, NULL, NULL);
-        break;
-    default:
-        return 0;
-    }
-    return stream_write_all(stream, header, n, deadline_us);
-}
 
 static int check_status(const struct config_health *config, const struct server *server,
                         struct stream *stream, uint64_t deadline_us, char why[CHECK_WHY_MAX])
@@ -66,7 +43,7 @@ static int check_status(const struct config_health *config, const struct server 
 static int await_expected(const struct config_health *config, struct stream *stream, uint64_t deadline_us,
                           char why[CHECK_WHY_MAX])
 {
-    char bytes[EXPECT_BYTES_MAX];
+    char bytes[CONFIG_EXPECT_WITHIN];
     size_t len = 0;
 
     while (len < sizeof bytes) {
@@ -82,14 +59,16 @@ static int await_expected(const struct config_health *config, struct stream *str
         if (memmem(bytes, len, config->expect.ptr, config->expect.len))
             return 0;
     }
-    snprintf(why, CHECK_WHY_MAX, "%d bytes without what `expect` says", EXPECT_BYTES_MAX);
+    snprintf(why, CHECK_WHY_MAX, "%d bytes without what `expect` says", CONFIG_EXPECT_WITHIN);
     return -EBADMSG;
 }
 
 static int ask(const struct config_health *config, const struct server *server, struct stream *stream,
                uint64_t deadline_us, char why[CHECK_WHY_MAX])
 {
-    int error = put_proxy(server, stream, deadline_us);
+    char header[SERVER_PROXY_MAX];
+    size_t n = server_put_proxy(server, header, NULL, NULL);
+    int error = stream_write_all(stream, header, n, deadline_us);
 
     if (error || (!config->path && !config->expect.len))
         return error;

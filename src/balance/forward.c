@@ -171,12 +171,15 @@ static const char *why_ended(int error)
 static int send_request(struct forwarding *f, struct upstream *upstream)
 {
     const struct http_connection *c = f->x->connection;
+    char header[SERVER_PROXY_MAX];
     struct endpoint own;
+    size_t n;
 
     pace_start(&upstream->pace);
     if (server_wants_proxy(upstream->server)) {
         stream_local_endpoint(&c->stream, &own);
-        upstream_put_proxy(upstream, c->source, c->destination ? c->destination : &own);
+        n = server_put_proxy(upstream->server, header, c->source, c->destination ? c->destination : &own);
+        output_put(&upstream->out, slice_of(header, n));
     }
     head_put_request(&upstream->out, &f->x->request, &f->head);
     if (f->has_body)

@@ -84,6 +84,19 @@ void server_unref(struct server *server)
     free(server);
 }
 
+size_t server_put_proxy(const struct server *server, char out[SERVER_PROXY_MAX],
+                        const struct endpoint *source, const struct endpoint *destination)
+{
+    switch (atomic_load_explicit(&server->send_proxy, memory_order_relaxed)) {
+    case PROXY_V1:
+        return proxy_put_v1(out, source, destination);
+    case PROXY_V2:
+        return proxy_put_v2(out, source, destination);
+    default:
+        return 0;
+    }
+}
+
 unsigned server_weight(const struct server *server, uint64_t now_us, uint64_t slow_start_us)
 {
     uint64_t full =

@@ -18,6 +18,7 @@
 #include "base/histogram.h"
 #include "base/slice.h"
 #include "config/config.h"
+#include "wire/proxy.h"
 
 #define CACHE_LINE 64
 
@@ -107,6 +108,12 @@ static inline bool server_wants_proxy(const struct server *server)
 {
     return atomic_load_explicit(&server->send_proxy, memory_order_relaxed) != PROXY_NONE;
 }
+
+/* The PROXY header of the version that the server wants; it goes before anything else. No source: the connection speaks
+ * for itself. Returns its length, 0 where none is wanted. */
+#define SERVER_PROXY_MAX (PROXY_V1_MAX > PROXY_V2_MAX ? PROXY_V1_MAX : PROXY_V2_MAX)
+size_t server_put_proxy(const struct server *server, char out[SERVER_PROXY_MAX],
+                        const struct endpoint *source, const struct endpoint *destination);
 
 static inline bool server_is_backup(const struct server *server)
 {

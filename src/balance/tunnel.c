@@ -4,27 +4,24 @@
 #include <errno.h>
 
 #include "balance/line.h"
-#include "wire/proxy.h"
 
 #define TRIED_MAX 32
 
 static int send_proxy(const struct tunnel *tunnel, const struct server *server, struct stream *stream,
                       uint64_t deadline_us)
 {
-    enum proxy_version version = atomic_load_explicit(&server->send_proxy, memory_order_relaxed);
-    char header[PROXY_V1_MAX > PROXY_V2_MAX ? PROXY_V1_MAX : PROXY_V2_MAX];
+    char header[SERVER_PROXY_MAX];
     const struct endpoint *destination = tunnel->destination;
     struct endpoint own;
     size_t n;
 
-    if (version == PROXY_NONE)
+    if (!server_wants_proxy(server))
         return 0;
     if (!destination) {
         stream_local_endpoint(tunnel->client, &own);
         destination = &own;
     }
-    n = version == PROXY_V1 ? proxy_put_v1(header, tunnel->source, destination)
-                            : proxy_put_v2(header, tunnel->source, destination);
+    n = server_put_proxy(server, header, tunnel->source, destination);
     return stream_write_all(stream, header, n, deadline_us);
 }
 

@@ -7,8 +7,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "wire/proxy.h"
-
 /* How often kept connections are looked through. */
 #define REAP_MOST_US (5 * US_PER_S)
 #define REAP_LEAST_US (100 * US_PER_MS)
@@ -90,18 +88,6 @@ int upstream_connect(struct pool_thread *pt, struct server *server, struct upstr
     list_init(&upstream->idle);
     *out = upstream;
     return 0;
-}
-
-void upstream_put_proxy(struct upstream *upstream, const struct endpoint *source,
-                        const struct endpoint *destination)
-{
-    enum proxy_version version = atomic_load_explicit(&upstream->server->send_proxy, memory_order_relaxed);
-    char header[PROXY_V1_MAX > PROXY_V2_MAX ? PROXY_V1_MAX : PROXY_V2_MAX];
-
-    if (version == PROXY_V1)
-        output_put(&upstream->out, slice_of(header, proxy_put_v1(header, source, destination)));
-    else if (version == PROXY_V2)
-        output_put(&upstream->out, slice_of(header, proxy_put_v2(header, source, destination)));
 }
 
 /* Nothing came after the answer. The last read mostly tells; when it filled its room, or spliced, the kernel does. */

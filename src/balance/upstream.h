@@ -27,9 +27,6 @@ struct upstream {
 struct upstream *upstream_take(struct pool_thread *pt, struct server *server, bool must_be_alive);
 /* A new one: 0 or a negative errno. */
 int upstream_connect(struct pool_thread *pt, struct server *server, struct upstream **upstream);
-/* The PROXY header of the version that its server wants, before anything else. NULL: the connection speaks for itself. */
-void upstream_put_proxy(struct upstream *upstream, const struct endpoint *source,
-                        const struct endpoint *destination);
 /* After a request that left it clean: keeps it, or closes it when it is too old, too used or one too many. */
 void upstream_keep(struct upstream *upstream);
 void upstream_close(struct upstream *upstream);
