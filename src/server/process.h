@@ -125,7 +125,7 @@ void change_abandon(struct change *change);
 /* Frees generations and logs that nobody uses any more. */
 void change_sweep(struct process *process);
 
-/* ---- reload.c, upgrade.c: struct system's actions ---- */
+/* ---- reload.c, upgrade.c: struct system's actions; result NULL as in action_run ---- */
 
 void reload(struct system *system, struct system_result *result);
 void upgrade(struct system *system, struct system_result *result);
@@ -135,9 +135,9 @@ void upgrade_take_over(struct process *process);
 void upgrade_say_ready(void);
 
 /* Runs an action in a fiber of its own and waits for its result; the action goes on when the waiting fiber is
- * cancelled. */
+ * cancelled. result NULL: does not wait, and may be called where nobody can; why it cannot begin is logged. */
 void action_run(struct process *process, const char *name,
-                void (*action)(struct process *process, struct system_result *result),
+                void (*run)(struct process *process, struct system_result *result),
                 struct system_result *result);
 
 /* ---- server.c ---- */

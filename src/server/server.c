@@ -46,12 +46,10 @@ void system_result_free(struct system_result *result)
 struct action {
     struct process *process;
     void (*run)(struct process *process, struct system_result *result);
-    struct system_result *result; /* NULL: nobody waits any more */
+    struct system_result *result; /* NULL: nobody waits, or not any more */
     struct fiber *waiter;
     bool done;
 };
-
-static void act(struct process *process, void (*run)(struct system *system, struct system_result *result));
 
 static void action_main(void *arg)
 {
@@ -74,7 +72,7 @@ static void action_main(void *arg)
     fiber_wake(process->fiber);
     if (process->reload_again && !process->system.drains) {
         process->reload_again = false;
-        act(process, process->system.reload);
+        reload(&process->system, NULL);
     }
 }
 
@@ -84,38 +82,64 @@ static void refuse_action(struct system_result *result, int status, const char *
     result->text = strdup(why);
 }
 
-void action_run(struct process *process, const char *name,
-                void (*run)(struct process *process, struct system_result *result),
-                struct system_result *result)
+/* Why it may not begin now; NULL: it may. */
+static const char *why_not_now(const struct process *process)
 {
-    struct action *action;
+    if (process->system.drains)
+        return "maitred is on its way out; ask the process that took over";
+    return process->changing ? "a reload or an upgrade is under way; try again when it is done" : NULL;
+}
 
-    *result = (struct system_result){0};
-    if (process->system.drains || process->changing) {
-        refuse_action(result, 409,
-                      process->system.drains
-                          ? "maitred is on its way out; ask the process that took over"
-                          : "a reload or an upgrade is under way; try again when it is done");
-        return;
-    }
-    action = calloc(1, sizeof *action);
+/* Returns what frees itself when result is NULL. NULL: no memory. */
+static struct action *start_action(struct process *process, const char *name,
+                                   void (*run)(struct process *process, struct system_result *result),
+                                   struct system_result *result)
+{
+    struct action *action = calloc(1, sizeof *action);
+
     if (action)
         *action = (struct action){process, run, result, fiber_self(), false};
     if (!action || fiber_start(name, action_main, action) != 0) {
         free(action);
         log_error("no memory for the %s; nothing has changed", name);
-        refuse_action(result, 500, "no memory; nothing has changed");
-        return;
+        return NULL;
     }
     process->changing = true;
     process->actions++;
+    return action;
+}
+
+/* Until it is done, or its waiter is cancelled. */
+static void await_action(struct action *action)
+{
     while (!action->done)
         if (fiber_park(NEVER) != 0 && !action->done) {
+            refuse_action(action->result, 500, "nobody waits for the result");
             action->result = NULL;
-            refuse_action(result, 500, "nobody waits for the result");
             return;
         }
     free(action);
+}
+
+void action_run(struct process *process, const char *name,
+                void (*run)(struct process *process, struct system_result *result),
+                struct system_result *result)
+{
+    const char *why_not = why_not_now(process);
+    struct action *action = why_not ? NULL : start_action(process, name, run, result);
+
+    if (!result) {
+        if (why_not)
+            log_warning("%s", why_not);
+        return;
+    }
+    *result = (struct system_result){0};
+    if (why_not)
+        refuse_action(result, 409, why_not);
+    else if (!action)
+        refuse_action(result, 500, "no memory; nothing has changed");
+    else
+        await_action(action);
 }
 
 /* ---- signals ------------------------------------------------------------------------------------------------ */
@@ -159,36 +183,6 @@ static void reopen_logs(struct process *process)
         access_log_reopen(container_of(node, struct process_log, list)->log);
 }
 
-struct signal_action {
-    struct process *process;
-    void (*run)(struct system *system, struct system_result *result);
-};
-
-/* What an action did was logged; nobody else asked. */
-static void act_main(void *arg)
-{
-    struct signal_action *act = arg;
-    struct system_result result;
-
-    act->run(&act->process->system, &result);
-    if (result.status == 409 && result.text)
-        log_warning("%s", result.text);
-    system_result_free(&result);
-    free(act);
-}
-
-static void act(struct process *process, void (*run)(struct system *system, struct system_result *result))
-{
-    struct signal_action *act = malloc(sizeof *act);
-
-    if (act)
-        *act = (struct signal_action){process, run};
-    if (!act || fiber_start("signal", act_main, act) != 0) {
-        log_error("no memory to do what a signal asked for");
-        free(act);
-    }
-}
-
 static void on_signal(struct process *process, int signal)
 {
     switch (signal) {
@@ -198,10 +192,10 @@ static void on_signal(struct process *process, int signal)
     case SIGHUP: /* the file may have changed since it was read */
         process->reload_again = process->changing;
         if (!process->changing)
-            act(process, process->system.reload);
+            reload(&process->system, NULL);
         break;
     case SIGUSR2:
-        act(process, process->system.upgrade);
+        upgrade(&process->system, NULL);
         break;
     default:
         process_drain(process, strsignal(signal));
