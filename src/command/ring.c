@@ -135,7 +135,7 @@ static int show_pool(const char *file, const char *name, char **keys, int n_keys
         fprintf(stderr, "maitred ring: pool %s has no ring; it needs `balance = consistent-hash`\n", name);
     else
         code = show(pool, keys, n_keys, without);
-    config_free(config);
+    config_unref(config);
     return code;
 }
 

@@ -110,11 +110,6 @@ void config_unref(const struct config *config)
         free_snapshot(snapshot_of(config));
 }
 
-void config_free(struct config *config)
-{
-    config_unref(config);
-}
-
 const struct config_pool *config_pool_find(const struct config *config, const char *name)
 {
     for (size_t i = 0; i < config->n_pools; i++)

@@ -204,8 +204,6 @@ struct config *config_parse(const char *name, struct slice text, FILE *errors);
 /* References may be taken and given back on any thread; the last one given back frees it. NULL is allowed. */
 const struct config *config_ref(const struct config *config);
 void config_unref(const struct config *config);
-/* config_unref, by its older name. */
-void config_free(struct config *config);
 
 const struct config_pool *config_pool_find(const struct config *config, const char *name);
 
