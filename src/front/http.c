@@ -12,9 +12,6 @@
 #include "base/clock.h"
 #include "wire/proxy.h"
 
-/* How long a client that comes to wait for its next request may still send one while its listener drains. */
-#define LAST_REQUEST_US US_PER_S
-
 struct http_service {
     struct service service;
     struct http_shared *shared;    /* reference */
@@ -224,7 +221,7 @@ static const struct http_shared *shared_now(const struct http_client *client)
 static enum close_reason wait_request(struct http_client *client)
 {
     struct http_connection *c = &client->connection;
-    uint64_t wait_us = c->last ? LAST_REQUEST_US : shared_now(client)->limits.idle_timeout_us;
+    uint64_t wait_us = c->last ? LISTENER_LAST_REQUEST_US : shared_now(client)->limits.idle_timeout_us;
     int error;
 
     if (!input_empty(&c->in))

@@ -18,9 +18,6 @@
 /* How long a listener rests when there is no room for another client and nobody idle to send away. */
 #define REST_US (50 * US_PER_MS)
 
-/* How long a client that waits for its next request may still send one while its listener drains. */
-#define LAST_REQUEST_US US_PER_S
-
 struct seats *seats_create(unsigned n_threads, unsigned max)
 {
     struct seats *seats = calloc(1, sizeof *seats + n_threads * sizeof seats->threads[0]);
@@ -368,7 +365,7 @@ static uint64_t send_away(struct listener_thread *at, uint64_t patience_us)
 /* Until every client has gone, and none can come. */
 static void see_off(struct listener_thread *at)
 {
-    uint64_t patience_us = loop_now_us() + LAST_REQUEST_US;
+    uint64_t patience_us = loop_now_us() + LISTENER_LAST_REQUEST_US;
 
     while (!list_empty(&at->clients) || !nobody_comes(at))
         wait_queue_wait(&at->left, send_away(at, patience_us));

@@ -8,6 +8,7 @@
 #ifndef FRONT_LISTENER_H
 #define FRONT_LISTENER_H
 
+#include "base/clock.h"
 #include "base/counter.h"
 #include "fiber/stream.h"
 #include "front/scene.h"
@@ -98,7 +99,11 @@ void listener_free(struct listener *listener);
 /* On its thread, in a fiber. Starts accepting. Has a service. 0; or a negative errno: it is to be drained, when it has a
  * fiber, and is closed already, when it has none. */
 int listener_thread_start(struct listener_thread *at);
-/* Stops accepting; clients end after what they are at, idle ones after a moment in which a request that is on its way
+/* How long a client that waits for its next request, or comes to wait for it, may still send one while its listener
+ * drains. */
+#define LISTENER_LAST_REQUEST_US US_PER_S
+
+/* Stops accepting; clients end after what they are at, idle ones after that moment, so that a request that is on its way
  * still gets its answer; who is left at deadline_us is cut off. Again: with another deadline. */
 void listener_thread_drain(struct listener_thread *at, uint64_t deadline_us);
 
