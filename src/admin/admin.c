@@ -249,14 +249,17 @@ static void take_sample(struct admin *admin)
     model_free(model);
 }
 
-/* Once a second. */
+/* Once a second, while there is somebody to tell. */
 static void sample_main(void *arg)
 {
     struct admin *admin = arg;
     uint64_t next_us = loop_now_us();
 
     do {
-        take_sample(admin);
+        if (admin->system->config->admin)
+            take_sample(admin);
+        else
+            sample_forget(&admin->sample);
         next_us = next_us + US_PER_S > loop_now_us() ? next_us + US_PER_S : loop_now_us() + US_PER_S;
     } while (fiber_sleep_until(next_us) == 0);
 }

@@ -22,6 +22,12 @@ void sample_free(struct sample *sample)
     *sample = (struct sample){0};
 }
 
+void sample_forget(struct sample *sample)
+{
+    sample_free(sample);
+    sample->blind = true;
+}
+
 /* Where key stands, or the free slot where it would. There is a free one. */
 static struct sample_slot *find_slot(struct sample_slot *slots, size_t n_slots, const void *key)
 {
@@ -65,7 +71,8 @@ void sample_begin_round(struct sample *sample, uint64_t now_us)
 }
 
 /* A slot for a key that has none, with its series. NULL: no memory. */
-static struct sample_slot *add_slot(struct sample *sample, const void *key)
+static struct sample_slot *add_slot(struct sample *sample, const void *key,
+                                    const struct series_totals *totals, uint64_t now_us)
 {
     struct sample_slot *slot;
     struct series *series;
@@ -77,7 +84,10 @@ static struct sample_slot *add_slot(struct sample *sample, const void *key)
     series = malloc(sizeof *series);
     if (!series)
         return NULL;
-    series_init(series, sample->before_us);
+    if (sample->blind)
+        series_init_with(series, totals, now_us);
+    else
+        series_init(series, sample->before_us);
     slot = find_slot(sample->slots, sample->n_slots, key);
     *slot = (struct sample_slot){.key = key, .series = series};
     sample->n++;
@@ -89,7 +99,7 @@ void sample_add(struct sample *sample, const void *key, const struct series_tota
     struct sample_slot *slot = sample->n_slots ? find_slot(sample->slots, sample->n_slots, key) : NULL;
 
     if (!slot || !slot->key)
-        slot = add_slot(sample, key);
+        slot = add_slot(sample, key, totals, now_us);
     if (!slot)
         return;
     slot->round = sample->round;
@@ -100,6 +110,7 @@ void sample_end_round(struct sample *sample)
 {
     bool stale = false;
 
+    sample->blind = false;
     for (size_t i = 0; i < sample->n_slots; i++)
         stale |= sample->slots[i].key && sample->slots[i].round != sample->round;
     if (stale)
@@ -112,5 +123,6 @@ void sample_add_window(const struct sample *sample, const void *key, const struc
     const struct sample_slot *slot = sample->n_slots ? find_slot(sample->slots, sample->n_slots, key) : NULL;
     const struct series *series = slot && slot->key ? slot->series : &sample->fresh;
 
-    series_add_window(window, series, totals, now_us);
+    if (!sample->blind)
+        series_add_window(window, series, totals, now_us);
 }

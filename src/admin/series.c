@@ -10,6 +10,11 @@ void series_init(struct series *series, uint64_t now_us)
     *series = (struct series){.last_us = now_us};
 }
 
+void series_init_with(struct series *series, const struct series_totals *totals, uint64_t now_us)
+{
+    *series = (struct series){.last = *totals, .last_us = now_us};
+}
+
 static uint32_t clamp(uint64_t n)
 {
     return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;

@@ -36,6 +36,8 @@ struct series_window {
 
 /* The thing began at nothing after now_us. */
 void series_init(struct series *series, uint64_t now_us);
+/* It counted totals by now_us, nobody knows in what time: only what comes later is looked at. */
+void series_init_with(struct series *series, const struct series_totals *totals, uint64_t now_us);
 void series_add(struct series *series, const struct series_totals *totals, uint64_t now_us);
 /* Adds to window what came in the last steps and since, totals being those of now. */
 void series_add_window(struct series_window *window, const struct series *series,

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import threading
+import time
 import urllib.parse
 from datetime import datetime
 
@@ -325,6 +326,22 @@ def test_a_server_that_came_up_starts_slowly(maitred, echo):
     server = interface.server(other.at)
     assert server["weight"] == 10 and 1 <= server["weight_now"] < 5
     assert server["usable"]
+
+
+def test_rates_begin_when_a_reload_brings_the_admin_section(maitred, echo):
+    origin = echo()
+    proxy = maitred(proxying(origin))
+    peer = proxy.client()
+    for _ in range(500):
+        peer.get()
+    proxy.reload(proxying(origin, general=admin()))
+    asked, end = 0, time.monotonic() + DEADLINE
+    while not (rate := (server := admin_of(proxy).server(origin.at))["rate"]):
+        assert time.monotonic() < end, f"{asked} requests, and no rate"
+        peer.get()
+        asked += 1
+    assert 0 < rate <= asked, "what nobody counted per second is in a rate"
+    assert server["requests"] == 500 + asked
 
 
 def test_a_server_that_left_the_file_is_shown_until_its_last_request_ends(maitred, echo):

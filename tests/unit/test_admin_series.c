@@ -208,6 +208,30 @@ static void what_came_between_two_rounds_counts_from_its_beginning(void **state)
     sample_free(&sample);
 }
 
+static void after_nobody_looked_only_what_comes_then_counts(void **state)
+{
+    static const char old, young;
+    struct sample sample;
+
+    (void)state;
+    sample_init(&sample, START);
+    sample_begin_round(&sample, START + SECOND);
+    add(&sample, &old, 1000, START + SECOND);
+    sample_end_round(&sample);
+    sample_forget(&sample);
+    assert_int_equal(rate_of(&sample, &old, 5000, START + 60 * SECOND), 0);
+    assert_int_equal(rate_of(&sample, &young, 7000, START + 60 * SECOND), 0);
+    sample_begin_round(&sample, START + 60 * SECOND);
+    add(&sample, &old, 5000, START + 60 * SECOND);
+    assert_int_equal(rate_of(&sample, &young, 7000, START + 60 * SECOND), 0);
+    add(&sample, &young, 7000, START + 60 * SECOND);
+    sample_end_round(&sample);
+    assert_int_equal(rate_of(&sample, &old, 5000, START + 60 * SECOND), 0);
+    assert_int_equal(rate_of(&sample, &old, 5030, START + 62 * SECOND), 15);
+    assert_int_equal(rate_of(&sample, &young, 7050, START + 62 * SECOND), 25);
+    sample_free(&sample);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -221,6 +245,7 @@ int main(void)
         cmocka_unit_test(each_thing_has_its_own_series),
         cmocka_unit_test(what_is_not_added_any_more_is_forgotten),
         cmocka_unit_test(what_came_between_two_rounds_counts_from_its_beginning),
+        cmocka_unit_test(after_nobody_looked_only_what_comes_then_counts),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
