@@ -17,25 +17,11 @@ from kit import process
 from kit.admin import admin_of
 from kit.config import admin, listener, pool, tcp, top
 from kit.faults import CUT, GONE, FaultyStream, outcome
-from kit.origin import REQUEST, Told, tell
+from kit.origin import REQUEST, Told, tell_or_echo
 from kit.wire import DEADLINE, PeerGone, answer, connect, request
 
 UPGRADE = request("GET", "/", "Connection: Upgrade", "Upgrade: bytes")
-AGREED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: bytes\r\n\r\n"
 LARGE = bytes(range(256)) * 2048        # 512 KiB: more than is kept of a body, or fits in a socket
-
-
-def serve(connection):
-    """A server that tells what it got, or sends every byte back once it was asked to."""
-    while True:
-        asked = REQUEST(connection)
-        if "Upgrade" not in asked:
-            connection.send(tell(asked))
-            continue
-        connection.send(AGREED)
-        while data := connection.read_some(seconds=60):
-            connection.send(data)
-        return
 
 
 def bytes_come_back(peer, data=b"tick"):
@@ -300,7 +286,7 @@ def scarce(stage, scripted, library, tmp_path):
         with shared.open("r+b") as file:
             page = mmap.mmap(file.fileno(), mmap.PAGESIZE)
         # max-idle: each request opens its connection, and allocates what that takes.
-        house = House(stage, scripted(serve, name="web"), "max-idle = 0",
+        house = House(stage, scripted(tell_or_echo, name="web"), "max-idle = 0",
                       environment={"LD_PRELOAD": str(library), "FAIL_ALLOC_FILE": str(shared)})
         house.memory = Allocations.from_buffer(page)
         house.memory.what = what
@@ -511,7 +497,7 @@ def test_answers_that_find_no_block_to_be_read_into_are_no_fault_of_their_server
     assert house.memory.disarm(), "nothing more was needed: this test shows nothing"
     assert set(seen) <= set(FAIR), seen
     assert 200 in seen, "nobody was served"
-    house.web.handlers = [serve]
+    house.web.handlers = [tell_or_echo]
     house.assert_kept()
     house.assert_nobody_is_blamed()
     house.assert_whole()

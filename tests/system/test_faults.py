@@ -8,29 +8,15 @@ from kit.admin import admin_of
 from kit.config import admin, listener, pool, tcp, top
 from kit.faults import (CUT, FAULTS, PIECE, STREAM_FAULTS, TIMEOUTS, FaultyServer, FaultyStream, by_name, outcome,
                         stream_by_name)
-from kit.origin import REQUEST, Told, tell
+from kit.origin import Told, tell_or_echo
 from kit.wire import DEADLINE, request
 
 GET = request()
 POST = request("POST", "/order", body=b"one pizza")
 UPGRADE = request("GET", "/other", "Connection: Upgrade", "Upgrade: bytes")
-AGREED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: bytes\r\n\r\n"
 
 each_fault = pytest.mark.parametrize("fault", FAULTS, ids=repr)
 each_stream_fault = pytest.mark.parametrize("fault", STREAM_FAULTS, ids=repr)
-
-
-def serve_bystanders(connection):
-    """The server of the other pool: tells, or sends back every byte once it was asked to."""
-    while True:
-        asked = REQUEST(connection)
-        if "Upgrade" not in asked:
-            connection.send(tell(asked))
-            continue
-        connection.send(AGREED)
-        while data := connection.read_some(seconds=60):
-            connection.send(data)
-        return
 
 
 class Bystanders:
@@ -59,7 +45,7 @@ def house(maitred, scripted):
         proxy = maitred(top(admin()) +
                         listener('route "/" { pool = web }  route "/other" { pool = other }') +
                         pool("web", *servers, options=f"{TIMEOUTS}  retry-budget = 100  {options}") +
-                        pool("other", scripted(serve_bystanders, name="other")))
+                        pool("other", scripted(tell_or_echo, name="other")))
         proxy.admin = admin_of(proxy)
         proxy.bystanders = Bystanders(proxy)
         return proxy

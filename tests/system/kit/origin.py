@@ -258,6 +258,22 @@ class Told:
         return bool(self.all(name))
 
 
+AGREED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: bytes\r\n\r\n"
+
+
+def tell_or_echo(connection):
+    """A script: tells what it got, or sends every byte back once a request asked for an upgrade to that."""
+    while True:
+        asked = REQUEST(connection)
+        if "Upgrade" not in asked:
+            connection.send(tell(asked))
+            continue
+        connection.send(AGREED)
+        while data := connection.read_some(seconds=60):
+            connection.send(data)
+        return
+
+
 class EchoOrigin(Origin):
     """A keep-alive server: answers with respond(request), which is tell() until a test changes it.
     hold() makes it sit on requests until release()."""
