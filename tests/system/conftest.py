@@ -1,5 +1,6 @@
 """Fixtures of the system tests. MAITRED_BINARY says which binary is tested; without it build/maitred."""
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,10 @@ def echo(stage):
 def closed(stage):
     """closed(): a server that is not running."""
     return lambda: stage.add(Closed())
+
+
+@pytest.fixture
+def short_directory():
+    """A unix socket's path may have 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="maitred-") as path:
+        yield path

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import socket
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -274,13 +273,6 @@ def test_another_access_log_gets_the_lines_from_now_on(maitred):
     peer.get("/4")
     assert paths("new.log", 1) == ["/2"]
     assert paths("old.log", 2) == ["/1", "/4"]
-
-
-@pytest.fixture
-def short_directory():
-    """A unix socket's path may have 107 bytes."""
-    with tempfile.TemporaryDirectory(prefix="maitred-") as path:
-        yield path
 
 
 def test_a_unix_socket_comes_and_goes_with_its_file(maitred, short_directory):

@@ -4,7 +4,6 @@ import pwd
 import signal
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -186,13 +185,6 @@ def test_a_user_that_does_not_exist_is_a_clear_error(stage):
     result = process.run("run", config)
     assert result.returncode == 1
     assert "nobody-of-that-name" in result.stderr
-
-
-@pytest.fixture
-def short_directory():
-    """A unix socket's path may have 107 bytes."""
-    with tempfile.TemporaryDirectory(prefix="maitred-") as path:
-        yield path
 
 
 def test_it_listens_at_a_unix_socket(maitred, echo, short_directory):

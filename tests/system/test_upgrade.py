@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -124,13 +123,6 @@ def test_the_file_is_read_again(maitred, echo):
     assert ended(proxy.past[0]) == 0
     with pytest.raises(ConnectionRefusedError):
         connect(("127.0.0.1", proxy.port2))
-
-
-@pytest.fixture
-def short_directory():
-    """A unix socket's path may have 107 bytes."""
-    with tempfile.TemporaryDirectory(prefix="maitred-") as path:
-        yield path
 
 
 def test_sockets_of_every_kind_survive(maitred, echo, short_directory):
