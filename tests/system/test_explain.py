@@ -1,4 +1,5 @@
 """Explain tells the truth: whatever the configuration and the request, what it says is what then happens."""
+import contextlib
 import json
 import random
 import socket
@@ -160,6 +161,20 @@ def test_what_is_explained_is_what_happens(maitred, servers, seed):
 
 # --- what it says
 
+@contextlib.contextmanager
+def holding(server, proxy):
+    """The server sits on one request, which is answered afterwards."""
+    seen = len(server.requests)
+    server.hold()
+    try:
+        peer = proxy.client().send(request())
+        server.wait_requests(seen + 1)
+        yield
+    finally:
+        server.release()
+    peer.read_response()
+
+
 def test_every_other_route_has_a_reason(maitred, servers):
     proxy = maitred(routing('route "/" { pool = web }\n    route "/a" { pool = web  methods = { PUT } }\n'
                             '    route "/a" { pool = web }\n    route "/b" { redirect = "/c" }',
@@ -184,56 +199,30 @@ def test_each_candidate_says_why_it_is_usable_or_not(maitred, servers, closed):
                              options='health { interval = 60ms  fast-interval = 60ms }'))
     interface = admin_of(proxy)
     interface.wait(lambda state: "down" in [each["state"] for each in state["pools"][0]["servers"]], "the server down")
-    seen = len(servers[0].requests)
-    servers[0].hold()
-    try:
-        peer = proxy.client()
-        peer.send(request())
-        servers[0].wait_requests(seen + 1)
+    with holding(servers[0], proxy):
         said = explain_one(interface, "/")
-    finally:
-        servers[0].release()
     assert [each["why"] for each in said["candidates"]] == [
         "full: 1 of 1 requests", "draining: drained by the file: no new requests", "down: Connection refused",
         "backup: others are usable", "up"]
     assert [each["usable"] for each in said["candidates"]] == [False, False, False, False, True]
     assert said["choice"] == servers[3].at
-    peer.read_response()
 
 
 def test_a_request_that_would_wait_in_line_says_so(maitred, servers):
     proxy = maitred(proxying((servers[0], "max-connections = 1"), general=admin(), options="queue-timeout = 10s"))
-    interface = admin_of(proxy)
-    seen = len(servers[0].requests)
-    servers[0].hold()
-    try:
-        peer = proxy.client()
-        peer.send(request())
-        servers[0].wait_requests(seen + 1)
-        said = explain_one(interface, "/")
-    finally:
-        servers[0].release()
+    with holding(servers[0], proxy):
+        said = explain_one(admin_of(proxy), "/")
     assert said["choice"] == servers[0].at
     assert said["why"].startswith("full, as are all that would do: the request waits in line")
-    peer.read_response()
 
 
 def test_a_full_line_is_the_end(maitred, servers):
     proxy = maitred(proxying((servers[0], "max-connections = 1"), general=admin(), options="max-queue = 0"))
-    interface = admin_of(proxy)
-    seen = len(servers[0].requests)
-    servers[0].hold()
-    try:
-        peer = proxy.client()
-        peer.send(request())
-        servers[0].wait_requests(seen + 1)
-        said = explain_one(interface, "/")
+    with holding(servers[0], proxy):
+        said = explain_one(admin_of(proxy), "/")
         assert said["choice"] is None
         assert "503" in said["why"]
         assert proxy.get().status == 503
-    finally:
-        servers[0].release()
-    peer.read_response()
 
 
 def test_several_threads_have_turns_of_their_own_and_it_says_so(maitred, servers):
