@@ -6,26 +6,18 @@
  * Invariant: a message is answered once it is there to its last byte, and nothing is read while one is answered.
  * Usage: echo PORT   (on 127.0.0.1; runs until it is killed) */
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
-#include "common.h"
-
-#define BATCH 256
+#include "serve.h"
 
 enum stage { MESSAGE, MORE, ANSWER };
 enum outcome { GO_ON, WAIT, OVER };
 
 struct client {
-    int fd;
+    int fd; /* first: serve.h */
     enum stage stage;
     uint64_t done;          /* bytes of the message that came, or of the answer that went */
     struct message message; /* whole once stage is past MESSAGE */
@@ -94,58 +86,25 @@ static enum outcome write_answer(struct client *c)
 }
 
 /* Edge-triggered: goes on until the socket is empty, or full. False: close. */
-static bool serve(struct client *c)
+static bool serve(void *client, uint32_t events)
 {
     static enum outcome (*const act[])(struct client *) = {
         [MESSAGE] = read_message, [MORE] = read_more, [ANSWER] = write_answer};
+    struct client *c = client;
     enum outcome outcome;
 
+    (void)events;
     do
         outcome = act[c->stage](c);
     while (outcome == GO_ON);
     return outcome == WAIT;
 }
 
-static void accept_clients(int epoll, int listener)
-{
-    for (;;) {
-        int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        struct client *c;
-
-        if (fd < 0)
-            return;
-        c = calloc(1, sizeof(*c));
-        if (!c)
-            fail("calloc");
-        c->fd = fd;
-        set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-        watch(epoll, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, c);
-    }
-}
-
 int main(int argc, char **argv)
 {
-    struct epoll_event events[BATCH];
-    int epoll = epoll_create1(EPOLL_CLOEXEC);
-    int listener;
+    static const struct service service = {sizeof(struct client), serve};
 
     if (argc != 2)
         usage("echo PORT");
-    raise_fd_limit();
-    listener = listen_on(parse_number("PORT", argv[1], 1, 65535));
-    watch(epoll, listener, EPOLLIN, NULL);
-    for (;;) {
-        int n = epoll_wait(epoll, events, BATCH, -1);
-
-        for (int i = 0; i < n; i++) {
-            struct client *c = events[i].data.ptr;
-
-            if (!c) {
-                accept_clients(epoll, listener);
-            } else if (!serve(c)) {
-                close(c->fd);
-                free(c);
-            }
-        }
-    }
+    serve_port(parse_number("PORT", argv[1], 1, 65535), &service);
 }

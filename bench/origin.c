@@ -6,8 +6,6 @@
  * Invariant: an answer that did not fit the socket is finished before the next request is looked at.
  * Usage: origin PORT   (on 127.0.0.1; runs until it is killed) */
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -16,14 +14,12 @@
 #include <strings.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
-#include "common.h"
+#include "serve.h"
 
 #define HEAD_MAX 4096  /* bytes of a request; a longer one closes the connection */
 #define SMALL_BODY 118 /* with its head 200 bytes */
 #define LARGE_BODY (1u << 20)
-#define BATCH 256
 
 struct answer {
     char *bytes;
@@ -31,7 +27,7 @@ struct answer {
 };
 
 struct client {
-    int fd;
+    int fd;                      /* first: serve.h */
     bool closing;                /* after what is being written */
     size_t have;                 /* bytes in head */
     const struct answer *answer; /* being written, or NULL */
@@ -116,7 +112,7 @@ static bool answer_requests(struct client *c)
 }
 
 /* Edge-triggered: reads until the socket is empty, or an answer does not fit. False: close. */
-static bool serve(struct client *c)
+static bool serve_requests(struct client *c)
 {
     for (;;) {
         size_t room = HEAD_MAX - c->have;
@@ -137,50 +133,23 @@ static bool serve(struct client *c)
     }
 }
 
-static void accept_clients(int epoll, int listener)
+/* One that sends no more is closed once it has what it asked for. */
+static bool serve(void *client, uint32_t events)
 {
-    for (;;) {
-        int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        struct client *c;
+    struct client *c = client;
 
-        if (fd < 0)
-            return;
-        c = calloc(1, sizeof(*c));
-        if (!c)
-            fail("calloc");
-        c->fd = fd;
-        set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-        watch(epoll, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, c);
-    }
+    return serve_requests(c) && (!(events & EPOLLRDHUP) || c->answer);
 }
 
 int main(int argc, char **argv)
 {
-    struct epoll_event events[BATCH];
-    int epoll = epoll_create1(EPOLL_CLOEXEC);
-    int listener;
+    static const struct service service = {sizeof(struct client), serve};
 
     if (argc != 2)
         usage("origin PORT");
-    raise_fd_limit();
     small_keep = make_answer(SMALL_BODY, "");
     small_close = make_answer(SMALL_BODY, "Connection: close\r\n");
     large_keep = make_answer(LARGE_BODY, "");
     large_close = make_answer(LARGE_BODY, "Connection: close\r\n");
-    listener = listen_on(parse_number("PORT", argv[1], 1, 65535));
-    watch(epoll, listener, EPOLLIN, NULL);
-    for (;;) {
-        int n = epoll_wait(epoll, events, BATCH, -1);
-
-        for (int i = 0; i < n; i++) {
-            struct client *c = events[i].data.ptr;
-
-            if (!c) {
-                accept_clients(epoll, listener);
-            } else if (!serve(c) || (events[i].events & EPOLLRDHUP && !c->answer)) {
-                close(c->fd);
-                free(c);
-            }
-        }
-    }
+    serve_port(parse_number("PORT", argv[1], 1, 65535), &service);
 }
