@@ -30,6 +30,7 @@ struct planned {
     struct process_listener *stays; /* NULL: it is new */
     int *fds;                       /* of a new one, until it has a listener */
     size_t n_fds;
+    enum listen_file file;          /* of a new one; of one that shares another's sockets: foreign */
     struct process_listener *fresh; /* of a new one */
     struct http_shared *shared;     /* reference; of http and admin */
 };
@@ -198,7 +199,8 @@ int change_open(struct change *change, char why[LISTEN_WHY_MAX])
         struct planned *planned = &change->listeners[i];
 
         if (!planned->stays && !planned->fds)
-            error = listen_open(planned->address, planned->name, &planned->fds, &planned->n_fds, why);
+            error = listen_open(planned->address, planned->name, &planned->fds, &planned->n_fds,
+                                &planned->file, why);
     }
     return error;
 }
@@ -261,6 +263,7 @@ static int create_listener(struct change *change, struct planned *planned)
     pl->system.address = *planned->address;
     pl->system.open = n_threads;
     pl->process = process;
+    pl->owns_file = planned->file != LISTEN_FILE_FOREIGN;
     planned->fresh = pl;
     return 0;
 }
@@ -391,13 +394,13 @@ static void free_change(struct change *change)
 
 static void abandon_listener(struct planned *planned)
 {
+    if (planned->file == LISTEN_FILE_MADE)
+        listen_forget(planned->address);
     listen_close(planned->fds, planned->n_fds);
     if (planned->fresh) {
         listener_free(planned->fresh->system.listener);
         free(planned->fresh);
     }
-    if (!planned->stays && (planned->fresh || planned->fds))
-        listen_forget(planned->address);
     if (planned->shared)
         http_shared_unref(planned->shared);
 }
@@ -422,6 +425,19 @@ void change_abandon(struct change *change)
 
 /* ---- commit ------------------------------------------------------------------------------------------------- */
 
+/* Whoever shares its sockets has its file, too, from now on. */
+static void pass_file_on(struct change *change, struct process_listener *pl)
+{
+    for (size_t i = 0; i < change->n_listeners; i++) {
+        struct planned *planned = &change->listeners[i];
+
+        if (!config_same_address(&pl->system.address, planned->address))
+            continue;
+        planned->fresh->owns_file = pl->owns_file;
+        pl->owns_file = false;
+    }
+}
+
 static void retire_listeners(struct change *change)
 {
     struct system *system = system_of(change);
@@ -440,9 +456,7 @@ static void retire_listeners(struct change *change)
         if (pl->system.shared)
             http_shared_unref(pl->system.shared);
         pl->system.shared = NULL;
-        for (size_t i = 0; i < change->n_listeners; i++)
-            if (config_same_address(&pl->system.address, change->listeners[i].address))
-                pl->file_is_gone = true; /* another's, from now on */
+        pass_file_on(change, pl);
         process_forget_file(pl);
     }
 }

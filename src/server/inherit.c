@@ -16,6 +16,7 @@
 struct inherited {
     int fd;
     struct endpoint endpoint;
+    bool with_file;
 };
 
 static struct inherited sockets[SOCKETS_MAX];
@@ -84,18 +85,22 @@ static const char *adopt(int fd, struct inherited *inherited)
 size_t inherit_open(void)
 {
     size_t n = count_announced();
+    const char *text = getenv("LISTEN_FDNAMES");
+    struct slice names = slice_from_text(text ? text : "");
 
     n_sockets = 0;
     for (int fd = FIRST_FD; fd < FIRST_FD + (int)n; fd++) {
+        struct slice name = SLICE("");
         const char *why;
 
+        slice_next_part(&names, ':', &name);
         if (fcntl(fd, F_GETFD) < 0) {
             log_warning("LISTEN_FDS announces descriptor %d, which is not open, and so is none after it", fd);
             break;
         }
         why = adopt(fd, &sockets[n_sockets]);
         if (!why) {
-            n_sockets++;
+            sockets[n_sockets++].with_file = slice_equal(name, SLICE(INHERIT_WITH_FILE));
             continue;
         }
         log_warning("inherited descriptor %d is of no use: %s", fd, why);
@@ -118,7 +123,7 @@ static bool lacks_v4(const struct inherited *inherited)
            getsockopt(inherited->fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6_only, &len) == 0 && v6_only;
 }
 
-int inherit_take(const struct endpoint *endpoint)
+int inherit_take(const struct endpoint *endpoint, bool *with_file)
 {
     char text[ADDRESS_TEXT_MAX];
 
@@ -134,6 +139,7 @@ int inherit_take(const struct endpoint *endpoint)
                         text);
             continue;
         }
+        *with_file = sockets[i].with_file;
         sockets[i] = sockets[--n_sockets];
         return fd;
     }

@@ -82,21 +82,24 @@ static int listen_v4(const struct address *address)
     return socket_listen(&any, BACKLOG);
 }
 
-static int open_one(const struct address *address, const struct endpoint *endpoint)
+static int open_one(const struct address *address, const struct endpoint *endpoint, enum listen_file *file)
 {
-    int fd = inherit_take(endpoint);
+    bool with_file = false;
+    int fd = inherit_take(endpoint, &with_file);
 
     if (fd >= 0) {
         socket_adopt_listener(fd, BACKLOG);
+        *file = with_file ? LISTEN_FILE_LEFT : LISTEN_FILE_FOREIGN;
         return fd;
     }
     fd = socket_listen(endpoint, BACKLOG);
     if (fd == -EAFNOSUPPORT && address->kind == ADDRESS_ANY)
         fd = listen_v4(address);
+    *file = fd < 0 ? LISTEN_FILE_FOREIGN : LISTEN_FILE_MADE;
     return fd;
 }
 
-int listen_open(const struct address *address, const char *name, int **fds, size_t *n,
+int listen_open(const struct address *address, const char *name, int **fds, size_t *n, enum listen_file *file,
                 char why[LISTEN_WHY_MAX])
 {
     struct endpoint endpoints[ENDPOINTS_MAX];
@@ -104,6 +107,7 @@ int listen_open(const struct address *address, const char *name, int **fds, size
 
     *n = 0;
     *fds = NULL;
+    *file = LISTEN_FILE_FOREIGN;
     if (!count)
         return -ENOENT;
     *fds = calloc(count, sizeof **fds);
@@ -112,7 +116,7 @@ int listen_open(const struct address *address, const char *name, int **fds, size
         return -ENOMEM;
     }
     for (; *n < count; ++*n) {
-        int fd = open_one(address, &endpoints[*n]);
+        int fd = open_one(address, &endpoints[*n], file);
 
         if (fd < 0) {
             snprintf(why, LISTEN_WHY_MAX, "cannot listen on %s: %s; %s", name, strerror(-fd), advice(fd));

@@ -60,7 +60,7 @@ struct thread {
 struct process_listener {
     struct system_listener system; /* the first member */
     struct process *process;
-    bool file_is_gone; /* of its unix socket: removed, or somebody else's; never to be removed later */
+    bool owns_file; /* of its unix socket: to be removed before that closes */
     struct listener_report {
         struct message message;
         struct process_listener *listener;
@@ -146,7 +146,7 @@ struct process *process_of(struct system *system);
 void process_raise_descriptor_limit(const struct config *config);
 /* The process is on its way out; again: at once. why: "SIGTERM", for the log. */
 void process_drain(struct process *process, const char *why);
-/* Removes the file of its unix socket, once: before the socket closes, so that it cannot be the next one's. */
+/* Removes the file of its unix socket, once, when it owns that. */
 void process_forget_file(struct process_listener *pl);
 
 #endif

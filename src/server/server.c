@@ -146,9 +146,9 @@ void action_run(struct process *process, const char *name,
 
 void process_forget_file(struct process_listener *pl)
 {
-    if (!pl->file_is_gone)
+    if (pl->owns_file)
         listen_forget(&pl->system.address);
-    pl->file_is_gone = true;
+    pl->owns_file = false;
 }
 
 static void forget_files(struct process *process)

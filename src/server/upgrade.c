@@ -17,6 +17,7 @@
 #include "base/event.h"
 #include "base/log.h"
 #include "server/handover.h"
+#include "server/inherit.h"
 #include "server/notify.h"
 #include "server/process.h"
 
@@ -72,6 +73,7 @@ struct launch {
     char *const *arguments;
     char **environment;
     char pid_text[32]; /* "LISTEN_PID=..." */
+    char *names;       /* "LISTEN_FDNAMES=..."; owned */
     int *fds;          /* listening sockets, then the handover, then the pipe's end */
     size_t n_fds;
 };
@@ -94,7 +96,34 @@ static char *format(const char *text, size_t n)
     return asprintf(&made, text, n) < 0 ? NULL : made;
 }
 
-/* Ours without what is about us, and what the new one is to know: three strings that are owned, then LISTEN_PID. */
+/* Of each socket, in the order of launch.fds: whether its file goes along, if it has one. NULL: no memory. */
+static char *format_names(const struct system *system)
+{
+    char *names = NULL;
+    const char *separator = "";
+    size_t bytes;
+    FILE *out = open_memstream(&names, &bytes);
+    bool ok;
+
+    if (!out)
+        return NULL;
+    fputs("LISTEN_FDNAMES=", out);
+    for (const struct list *node = system->listeners.next; node != &system->listeners; node = node->next) {
+        const struct process_listener *pl = container_of(node, struct process_listener, system.list);
+
+        for (size_t i = 0; i < pl->system.listener->n_fds; i++) {
+            fprintf(out, "%s%s", separator, pl->owns_file ? INHERIT_WITH_FILE : INHERIT_WITHOUT_FILE);
+            separator = ":";
+        }
+    }
+    ok = !ferror(out);
+    if (fclose(out) == 0 && ok)
+        return names;
+    free(names);
+    return NULL;
+}
+
+/* Ours without what is about us, and what the new one is to know: three strings that are owned, then launch's. */
 static int make_environment(struct launch *launch, const char *const *notify)
 {
     size_t n = 0, at = 0, extra = 0;
@@ -103,19 +132,22 @@ static int make_environment(struct launch *launch, const char *const *notify)
         n++;
     while (notify[extra])
         extra++;
-    launch->environment = calloc(n + extra + 5, sizeof(char *));
+    launch->environment = calloc(n + extra + 6, sizeof(char *));
     if (!launch->environment)
         return -ENOMEM;
     launch->environment[at++] = format("LISTEN_FDS=%zu", launch->n_fds - 2);
     launch->environment[at++] = format(STATE_FD_IS "%zu", FIRST_FD + launch->n_fds - 2);
     launch->environment[at++] = format(READY_FD_IS "%zu", FIRST_FD + launch->n_fds - 1);
     launch->environment[at++] = launch->pid_text;
+    launch->environment[at++] = launch->names;
     for (size_t i = 0; i < n; i++)
         if (!is_ours(environ[i]))
             launch->environment[at++] = environ[i];
     for (size_t i = 0; i < extra; i++)
         launch->environment[at++] = (char *)(uintptr_t)notify[i];
-    return launch->environment[0] && launch->environment[1] && launch->environment[2] ? 0 : -ENOMEM;
+    return launch->environment[0] && launch->environment[1] && launch->environment[2] && launch->names
+               ? 0
+               : -ENOMEM;
 }
 
 static void free_environment(struct launch *launch)
@@ -221,9 +253,11 @@ static int start_with_sockets(struct process *process, int pipe_end)
     }
     launch.fds[launch.n_fds++] = handover;
     launch.fds[launch.n_fds++] = pipe_end;
+    launch.names = format_names(&process->system);
     if (make_environment(&launch, notify_environment()) == 0)
         result = start(&launch);
     free_environment(&launch);
+    free(launch.names);
     free(launch.fds);
     close(handover);
     return result;
@@ -295,7 +329,7 @@ static void leave_files(struct process *process)
 {
     for (struct list *node = process->system.listeners.next; node != &process->system.listeners;
          node = node->next)
-        container_of(node, struct process_listener, system.list)->file_is_gone = true;
+        container_of(node, struct process_listener, system.list)->owns_file = false;
 }
 
 static void upgrade_main(struct process *process, struct system_result *result)

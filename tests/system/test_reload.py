@@ -308,6 +308,45 @@ def test_a_unix_socket_that_comes_back_while_its_old_clients_finish_keeps_its_fi
     assert Told(proxy.client(path).get()).server == "origin"
 
 
+def test_a_unix_socket_that_changes_its_kind_goes_with_the_last_one(maitred, echo, short_directory):
+    path = f"{short_directory}/front.sock"
+    origin = echo()
+    without = answers('route "/" { respond = 200 }') + pool("web", origin)
+    kinds = [without + listener('route "/" { pool = web }', address=f"unix:{path}"),
+             without + tcp("web", address=f"unix:{path}")]
+    proxy = maitred(kinds[0])
+    assert proxy.get().status == 200            # by now every listener is open
+    file = os.stat(path)
+    for kind in kinds[1], kinds[0], kinds[1]:
+        proxy.reload(kind)
+        assert Told(proxy.client(path).get()).server == "origin"
+        assert os.stat(path).st_ino == file.st_ino
+    proxy.reload(without)
+    assert goes(path), "the last one left the socket behind"
+
+
+@pytest.mark.parametrize("fault, problem", [
+    (listener('route "/" { respond = 200 }', address="{taken}"), "cannot listen on"),
+    (listener('route "/" { respond = 200 }', 'access-log = "{dir}/nowhere/access.log"', "127.0.0.1:{port2}"),
+     "cannot be opened"),
+], ids=["address", "log"])
+def test_a_unix_socket_whose_kind_changes_in_a_file_that_fails_keeps_its_file(maitred, echo, short_directory, fault,
+                                                                             problem):
+    path = f"{short_directory}/front.sock"
+    both = answers('route "/" { respond = 200 }') + pool("web", echo())
+    proxy = maitred(both + listener('route "/" { pool = web }', address=f"unix:{path}"))
+    assert proxy.get().status == 200            # by now every listener is open
+    file = os.stat(path)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        fault = fault.replace("{taken}", f"127.0.0.1:{other.getsockname()[1]}")
+        for _ in range(2):                      # the second begins when nothing is left of the first
+            assert problem in said(proxy.reload(both + tcp("web", address=f"unix:{path}") + fault, fails=True))
+    assert os.stat(path).st_ino == file.st_ino
+    assert Told(proxy.client(path).get()).server == "origin"
+    proxy.reload(both)
+    assert goes(path), "the socket was left behind"
+
+
 def test_a_server_may_come_by_name(maitred, echo):
     a, b = echo("a"), echo("b")
     proxy = maitred(proxying(a))

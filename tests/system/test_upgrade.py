@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -203,6 +204,23 @@ def test_an_address_that_is_taken_leaves_the_old_process_serving(maitred):
     assert proxy.get().status == 200
 
 
+def test_a_unix_socket_stays_where_it_is_when_the_new_process_cannot_start(maitred, short_directory):
+    path = f"{short_directory}/front.sock"
+    here = top() + listener('route "/" { respond = 200 }', address=f"unix:{path}")
+    proxy = maitred(here, address=path)
+    file = os.stat(path)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        proxy.configure(here + listener('route "/" { respond = 200 }', address=taken))
+        proxy.upgrade(fails=True)
+    assert f"cannot listen on {taken}: Address already in use" in proxy.errors
+    assert os.stat(path).st_ino == file.st_ino
+    assert proxy.get().status == 200
+    proxy.terminate()
+    assert proxy.wait() == 0
+    assert not os.path.exists(path), "the socket was left behind"
+
+
 @pytest.fixture
 def installed(stage):
     """A binary that a test may replace, and a maitred that was started from it."""
@@ -337,6 +355,39 @@ def test_sockets_that_were_passed_are_used_and_the_rest_is_closed(maitred, short
     assert ended(proxy.past[0]) == 0
     assert proxy.get().status == 200
     assert proxy.client(path).get().status == 201
+
+
+@pytest.mark.parametrize("changes", ["none", "kind", "upgrades"])
+def test_the_file_of_a_socket_that_was_passed_stays_the_service_manager_s(maitred, echo, short_directory, changes):
+    path, own = f"{short_directory}/front.sock", f"{short_directory}/own.sock"
+    common = top() + listener('route "/" { respond = 200 }', address=f"unix:{own}") + pool("web", echo())
+    proxy = maitred(common + listener('route "/" { pool = web }', address=f"unix:{path}"), address=path,
+                    wrapper=passing(path))
+    assert proxy.get().status == 200            # by now it takes signals
+    if changes == "kind":
+        proxy.reload(common + tcp("web", address=f"unix:{path}"))
+    for _ in range(2 if changes == "upgrades" else 0):
+        proxy.upgrade()
+        assert ended(proxy.past[-1]) == 0
+    for address in path, own:
+        assert proxy.client(address).get().status == 200
+    proxy.terminate()
+    assert proxy.wait() == 0
+    assert os.path.exists(path), "somebody else's file is gone"
+    assert not os.path.exists(own), "the socket was left behind"
+
+
+def test_a_start_that_fails_leaves_the_file_of_a_socket_that_was_passed(stage, short_directory):
+    path, config = f"{short_directory}/front.sock", stage.directory / "maitred.conf"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        config.write_text(top() + listener('route "/" { respond = 200 }', address=f"unix:{path}") +
+                          listener('route "/" { respond = 200 }', address=taken))
+        result = subprocess.run([*passing(path), process.BINARY, "run", config], capture_output=True, text=True,
+                                timeout=20)
+    assert result.returncode == 1
+    assert f"cannot listen on {taken}" in result.stderr
+    assert os.path.exists(path)
 
 
 def test_sockets_that_were_passed_to_somebody_else_are_left_alone(maitred):

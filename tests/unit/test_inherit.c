@@ -43,6 +43,16 @@ static struct endpoint v6_endpoint(struct in6_addr ip)
     return endpoint;
 }
 
+/* What comes with no file of ours, as from a service manager. */
+static int take(const struct endpoint *endpoint)
+{
+    bool with_file = false;
+    int fd = inherit_take(endpoint, &with_file);
+
+    CHECK(!with_file);
+    return fd;
+}
+
 static bool is_open(int fd)
 {
     return fcntl(fd, F_GETFD) >= 0;
@@ -57,9 +67,9 @@ static void sockets_go_to_the_listeners_with_their_addresses(void)
     listen_plainly(&other, 5);
     announce(NULL, "3");
     CHECK_EQUAL(inherit_open(), 3);
-    CHECK_EQUAL(inherit_take(&other), 5);
-    CHECK_EQUAL(inherit_take(&path), 4);
-    CHECK_EQUAL(inherit_take(&tcp), 3);
+    CHECK_EQUAL(take(&other), 5);
+    CHECK_EQUAL(take(&path), 4);
+    CHECK_EQUAL(take(&tcp), 3);
     CHECK_EQUAL(inherit_close_rest(), 0);
     CHECK(is_open(3) && is_open(4) && is_open(5));
     CHECK_EQUAL(unlink(path.un.sun_path), 0);
@@ -72,7 +82,7 @@ static void what_is_taken_neither_blocks_nor_outlives_an_exec(void)
     listen_plainly(&tcp, 3);
     announce(NULL, "1");
     CHECK_EQUAL(inherit_open(), 1);
-    CHECK_EQUAL(inherit_take(&tcp), 3);
+    CHECK_EQUAL(take(&tcp), 3);
     CHECK(fcntl(3, F_GETFL) & O_NONBLOCK);
     CHECK(fcntl(3, F_GETFD) & FD_CLOEXEC);
     CHECK(accept(3, NULL, NULL) < 0 && errno == EAGAIN);
@@ -85,8 +95,8 @@ static void a_socket_is_taken_once(void)
     listen_plainly(&tcp, 3);
     announce(NULL, "1");
     CHECK_EQUAL(inherit_open(), 1);
-    CHECK_EQUAL(inherit_take(&tcp), 3);
-    CHECK_EQUAL(inherit_take(&tcp), -1);
+    CHECK_EQUAL(take(&tcp), 3);
+    CHECK_EQUAL(take(&tcp), -1);
 }
 
 static void another_port_or_address_is_not_taken(void)
@@ -100,10 +110,10 @@ static void another_port_or_address_is_not_taken(void)
     port.in.sin_port = (in_port_t)(tcp.in.sin_port ^ 1);
     any.in.sin_addr.s_addr = htonl(INADDR_ANY);
     v6.in6.sin6_port = tcp.in.sin_port;
-    CHECK_EQUAL(inherit_take(&port), -1);
-    CHECK_EQUAL(inherit_take(&any), -1);
-    CHECK_EQUAL(inherit_take(&v6), -1);
-    CHECK_EQUAL(inherit_take(&tcp), 3);
+    CHECK_EQUAL(take(&port), -1);
+    CHECK_EQUAL(take(&any), -1);
+    CHECK_EQUAL(take(&v6), -1);
+    CHECK_EQUAL(take(&tcp), 3);
 }
 
 static void every_address_means_a_socket_for_both_families(void)
@@ -118,10 +128,10 @@ static void every_address_means_a_socket_for_both_families(void)
     CHECK_EQUAL(inherit_open(), 2);
     address.port = ntohs(v4_only.in.sin_port);
     endpoint_from_address(&v4_only, &address, true);
-    CHECK_EQUAL(inherit_take(&v4_only), -1);
+    CHECK_EQUAL(take(&v4_only), -1);
     address.port = ntohs(both.in6.sin6_port);
     endpoint_from_address(&both, &address, true);
-    CHECK_EQUAL(inherit_take(&both), 3);
+    CHECK_EQUAL(take(&both), 3);
 }
 
 static void a_socket_for_ipv6_only_is_not_every_address(void)
@@ -138,8 +148,8 @@ static void a_socket_for_ipv6_only_is_not_every_address(void)
     listen_plainly(&loopback, 4); /* is for IPv6 only, too: which is what it should be */
     announce(NULL, "2");
     CHECK_EQUAL(inherit_open(), 2);
-    CHECK_EQUAL(inherit_take(&any), -1);
-    CHECK_EQUAL(inherit_take(&loopback), 4);
+    CHECK_EQUAL(take(&any), -1);
+    CHECK_EQUAL(take(&loopback), 4);
     CHECK_EQUAL(inherit_close_rest(), 1);
 }
 
@@ -152,11 +162,47 @@ static void what_nobody_takes_is_closed(void)
     listen_plainly(&third, 5);
     announce(NULL, "3");
     CHECK_EQUAL(inherit_open(), 3);
-    CHECK_EQUAL(inherit_take(&second), 4);
+    CHECK_EQUAL(take(&second), 4);
     CHECK_EQUAL(inherit_close_rest(), 2);
     CHECK(!is_open(3) && is_open(4) && !is_open(5));
-    CHECK_EQUAL(inherit_take(&first), -1);
+    CHECK_EQUAL(take(&first), -1);
     CHECK_EQUAL(inherit_close_rest(), 0);
+}
+
+/* Whatever the names of the others; and a socket without a name comes without a file. */
+static void a_file_comes_along_when_the_name_of_its_socket_says_so(void)
+{
+    static const bool with_file[] = {false, true, false, false, false};
+    struct endpoint endpoints[5];
+
+    for (int i = 0; i < 5; i++) {
+        endpoints[i] = tcp_endpoint(0);
+        listen_plainly(&endpoints[i], 3 + i);
+    }
+    announce(NULL, "5");
+    setenv("LISTEN_FDNAMES", "a:" INHERIT_WITH_FILE "::" INHERIT_WITHOUT_FILE, 1);
+    CHECK_EQUAL(inherit_open(), 5);
+    for (int i = 4; i >= 0; i--) {
+        bool with = !with_file[i];
+
+        CHECK_EQUAL(inherit_take(&endpoints[i], &with), 3 + i);
+        CHECK_EQUAL(with, with_file[i]);
+    }
+}
+
+/* A descriptor that is of no use has a name, too. */
+static void names_belong_to_descriptors(void)
+{
+    struct endpoint tcp = tcp_endpoint(0);
+    bool with_file = false;
+
+    CHECK_EQUAL(open("/dev/null", O_RDONLY), 3);
+    listen_plainly(&tcp, 4);
+    announce(NULL, "2");
+    setenv("LISTEN_FDNAMES", "a:" INHERIT_WITH_FILE, 1);
+    CHECK_EQUAL(inherit_open(), 1);
+    CHECK_EQUAL(inherit_take(&tcp, &with_file), 4);
+    CHECK(with_file);
 }
 
 /* 3: a file; 4: a datagram socket; 5: bound, but nobody listens; 6 and 7: a connection; 8: what we want. */
@@ -175,7 +221,7 @@ static void what_is_no_listening_stream_socket_is_closed(void)
     CHECK_EQUAL(inherit_open(), 1);
     for (int fd = 3; fd < 8; fd++)
         CHECK(!is_open(fd));
-    CHECK_EQUAL(inherit_take(&tcp), 8);
+    CHECK_EQUAL(take(&tcp), 8);
 }
 
 static void another_process_s_sockets_are_left_alone(void)
@@ -185,7 +231,7 @@ static void another_process_s_sockets_are_left_alone(void)
     listen_plainly(&tcp, 3);
     announce("1", "1");
     CHECK_EQUAL(inherit_open(), 0);
-    CHECK_EQUAL(inherit_take(&tcp), -1);
+    CHECK_EQUAL(take(&tcp), -1);
     CHECK_EQUAL(inherit_close_rest(), 0);
     CHECK(is_open(3));
 }
@@ -217,7 +263,7 @@ static void a_number_that_is_too_large_ends_at_the_first_gap(void)
     close(4);
     announce(NULL, "4000000000");
     CHECK_EQUAL(inherit_open(), 1);
-    CHECK_EQUAL(inherit_take(&tcp), 3);
+    CHECK_EQUAL(take(&tcp), 3);
     CHECK(is_open(5));
 }
 
@@ -234,8 +280,8 @@ static void more_sockets_than_anybody_has_are_left_alone(void)
     announce(NULL, "1025");
     CHECK_EQUAL(inherit_open(), 1024);
     for (int i = 0; i < 1024; i++)
-        CHECK(inherit_take(&tcp) >= 3);
-    CHECK_EQUAL(inherit_take(&tcp), -1);
+        CHECK(take(&tcp) >= 3);
+    CHECK_EQUAL(take(&tcp), -1);
     CHECK(is_open(last));
 }
 
@@ -286,6 +332,8 @@ int main(void)
         APART(every_address_means_a_socket_for_both_families),
         APART(a_socket_for_ipv6_only_is_not_every_address),
         APART(what_nobody_takes_is_closed),
+        APART(a_file_comes_along_when_the_name_of_its_socket_says_so),
+        APART(names_belong_to_descriptors),
         APART(what_is_no_listening_stream_socket_is_closed),
         APART(another_process_s_sockets_are_left_alone),
         APART(numbers_that_are_none_inherit_nothing),
