@@ -18,7 +18,7 @@
 /* ---- the bell ---------------------------------------------------------------------------------------------- */
 
 struct bell {
-    struct message message;
+    struct mail message;
     struct mailbox *mailbox; /* reference; the admin's thread's */
     atomic_bool rung;        /* the message is under way */
     struct admin *admin;     /* NULL: it has gone, and the message frees this */
@@ -31,7 +31,7 @@ static void free_bell(struct bell *bell)
     free(bell);
 }
 
-static void on_rung(struct message *message)
+static void on_rung(struct mail *message)
 {
     struct bell *bell = container_of(message, struct bell, message);
 
@@ -44,7 +44,7 @@ static void on_rung(struct message *message)
 }
 
 /* The thread ends; nobody follows any more. */
-static void on_dropped(struct message *message)
+static void on_dropped(struct mail *message)
 {
     struct bell *bell = container_of(message, struct bell, message);
 
@@ -68,7 +68,7 @@ struct bell *bell_create(struct admin *admin)
 
     if (!bell)
         return NULL;
-    bell->message = (struct message){.deliver = on_rung, .drop = on_dropped};
+    bell->message = (struct mail){.deliver = on_rung, .drop = on_dropped};
     bell->mailbox = mailbox_ref(loop_mailbox(loop_self()));
     bell->admin = admin;
     wait_queue_init(&bell->followers);

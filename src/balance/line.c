@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 struct waiter {
-    struct message message; /* brings the grant to the waiter's thread */
+    struct mail message; /* brings the grant to the waiter's thread */
     struct list list;
     struct mailbox *mailbox;
     struct fiber *fiber; /* NULL once it stopped waiting: the message frees this */
@@ -80,7 +80,7 @@ static void waiter_free(struct waiter *waiter)
     free(waiter);
 }
 
-static void on_told(struct message *message)
+static void on_told(struct mail *message)
 {
     struct waiter *waiter = container_of(message, struct waiter, message);
 
@@ -95,7 +95,7 @@ static void on_told(struct message *message)
 }
 
 /* The thread has gone, and its requests and its part of the pool with it. */
-static void on_dropped(struct message *message)
+static void on_dropped(struct mail *message)
 {
     struct waiter *waiter = container_of(message, struct waiter, message);
 

@@ -200,7 +200,7 @@ void pool_thread_install(struct pool_thread *pt, struct roster *roster, struct k
 }
 
 struct roster_message {
-    struct message message;
+    struct mail message;
     struct pool_thread *pt; /* reference on its pool */
     struct roster *roster;
     struct kept *slots;
@@ -220,12 +220,12 @@ static void discard(struct roster_message *m)
     free(m);
 }
 
-static void roster_drop(struct message *message)
+static void roster_drop(struct mail *message)
 {
     discard(container_of(message, struct roster_message, message));
 }
 
-static void roster_deliver(struct message *message)
+static void roster_deliver(struct mail *message)
 {
     struct roster_message *m = container_of(message, struct roster_message, message);
 

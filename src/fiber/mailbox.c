@@ -12,12 +12,12 @@
 #include <unistd.h>
 
 struct mailbox {
-    _Atomic(struct message *) newest;
+    _Atomic(struct mail *) newest;
     atomic_uint refs;
     int fd;
 };
 
-static struct message closed_mark;
+static struct mail closed_mark;
 #define CLOSED (&closed_mark)
 
 int mailbox_create(struct mailbox **mailbox)
@@ -53,15 +53,15 @@ void mailbox_unref(struct mailbox *mailbox)
     free(mailbox);
 }
 
-static void drop(struct message *message)
+static void drop(struct mail *message)
 {
     if (message->drop)
         message->drop(message);
 }
 
-void mailbox_send(struct mailbox *mailbox, struct message *message)
+void mailbox_send(struct mailbox *mailbox, struct mail *message)
 {
-    struct message *top = atomic_load_explicit(&mailbox->newest, memory_order_relaxed);
+    struct mail *top = atomic_load_explicit(&mailbox->newest, memory_order_relaxed);
 
     do {
         if (top == CLOSED) {
@@ -85,13 +85,13 @@ int mailbox_fd(const struct mailbox *mailbox)
     return mailbox->fd;
 }
 
-static struct message *take_all(struct mailbox *mailbox, struct message *leave)
+static struct mail *take_all(struct mailbox *mailbox, struct mail *leave)
 {
-    struct message *newest = atomic_exchange_explicit(&mailbox->newest, leave, memory_order_acquire);
-    struct message *oldest = NULL;
+    struct mail *newest = atomic_exchange_explicit(&mailbox->newest, leave, memory_order_acquire);
+    struct mail *oldest = NULL;
 
     while (newest && newest != CLOSED) {
-        struct message *next = newest->next;
+        struct mail *next = newest->next;
 
         newest->next = oldest;
         oldest = newest;
@@ -104,11 +104,11 @@ void mailbox_deliver(struct mailbox *mailbox)
 {
     uint64_t count;
     ssize_t n = read(mailbox->fd, &count, sizeof count); /* before the take: a later message wakes us again */
-    struct message *message = take_all(mailbox, NULL);
+    struct mail *message = take_all(mailbox, NULL);
 
     (void)n;
     while (message) {
-        struct message *next = message->next; /* deliver may free or send it on */
+        struct mail *next = message->next; /* deliver may free or send it on */
 
         message->deliver(message);
         message = next;
@@ -117,10 +117,10 @@ void mailbox_deliver(struct mailbox *mailbox)
 
 void mailbox_close(struct mailbox *mailbox)
 {
-    struct message *message = take_all(mailbox, CLOSED);
+    struct mail *message = take_all(mailbox, CLOSED);
 
     while (message) {
-        struct message *next = message->next;
+        struct mail *next = message->next;
 
         drop(message);
         message = next;

@@ -12,10 +12,10 @@
 
 struct mailbox;
 
-struct message {
-    struct message *next; /* the mailbox's while it is under way */
-    void (*deliver)(struct message *message);
-    void (*drop)(struct message *message); /* NULL: nothing to do */
+struct mail {
+    struct mail *next; /* the mailbox's while it is under way */
+    void (*deliver)(struct mail *message);
+    void (*drop)(struct mail *message); /* NULL: nothing to do */
 };
 
 /* 0 or a negative errno. The caller owns one reference. */
@@ -24,7 +24,7 @@ struct mailbox *mailbox_ref(struct mailbox *mailbox);
 void mailbox_unref(struct mailbox *mailbox);
 
 /* Any thread. */
-void mailbox_send(struct mailbox *mailbox, struct message *message);
+void mailbox_send(struct mailbox *mailbox, struct mail *message);
 
 /* The owner's: becomes readable when there is something to deliver. */
 int mailbox_fd(const struct mailbox *mailbox);

@@ -17,14 +17,14 @@ static void *helper_main(void *arg)
     return NULL;
 }
 
-static void on_dropped(struct message *message)
+static void on_dropped(struct mail *message)
 {
     struct offload *job = container_of(message, struct offload, message);
 
     job->free(job);
 }
 
-static void on_done(struct message *message)
+static void on_done(struct mail *message)
 {
     struct offload *job = container_of(message, struct offload, message);
 
@@ -58,7 +58,7 @@ int offload_run(struct offload *job, uint64_t deadline_us)
 {
     int error;
 
-    job->message = (struct message){.deliver = on_done, .drop = on_dropped};
+    job->message = (struct mail){.deliver = on_done, .drop = on_dropped};
     job->home = loop_mailbox(loop_self());
     job->waiter = fiber_self();
     job->done = false;

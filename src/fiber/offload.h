@@ -11,7 +11,7 @@
 struct offload {
     void (*work)(struct offload *job); /* on the helper thread */
     void (*free)(struct offload *job); /* on whichever thread it is forgotten */
-    struct message message;
+    struct mail message;
     struct mailbox *home;
     struct fiber *waiter; /* touched by the loop's thread only; NULL: nobody waits any more */
     bool done;

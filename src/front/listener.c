@@ -156,7 +156,7 @@ int listener_open_client(struct client *client, struct stream *stream, const str
 
 /* ---- accepting --------------------------------------------------------------------------------------------- */
 
-static void on_passed(struct message *message)
+static void on_passed(struct mail *message)
 {
     struct client *client = container_of(message, struct client, message);
 
@@ -169,7 +169,7 @@ static void on_passed(struct message *message)
         start_client(client);
 }
 
-static void on_pass_dropped(struct message *message)
+static void on_pass_dropped(struct mail *message)
 {
     struct client *client = container_of(message, struct client, message);
 
@@ -216,7 +216,7 @@ static void seat_client(struct listener_thread *at, int fd, const struct endpoin
         start_client(client);
         return;
     }
-    client->message = (struct message){.deliver = on_passed, .drop = on_pass_dropped};
+    client->message = (struct mail){.deliver = on_passed, .drop = on_pass_dropped};
     atomic_fetch_add(&client->at->coming, 1);
     mailbox_send(client->at->mailbox, &client->message);
 }

@@ -37,7 +37,7 @@ struct listener_kind {
 };
 
 struct client {
-    struct message message; /* brings it to the thread that will serve it */
+    struct mail message;    /* brings it to the thread that will serve it */
     struct list list, idle; /* idle: waits for its next request, and may be sent away */
     struct listener_thread *at;
     struct fiber *fiber;

@@ -306,7 +306,7 @@ static struct scene *create_scene(struct change *change, unsigned thread)
     return scene;
 }
 
-static void scene_deliver(struct message *message)
+static void scene_deliver(struct mail *message)
 {
     struct scene_message *m = container_of(message, struct scene_message, message);
 

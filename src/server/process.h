@@ -16,7 +16,7 @@ enum order { ORDER_DRAIN, ORDER_HURRY, N_ORDERS };
 
 /* What thread 0 tells a thread; each at most once, so that no memory is needed when it matters. */
 struct order_message {
-    struct message message;
+    struct mail message;
     struct thread *thread;
     enum order order;
     bool sent;
@@ -24,13 +24,13 @@ struct order_message {
 
 /* What a thread tells thread 0: that it is open, and that it is closed. */
 struct report {
-    struct message message;
+    struct mail message;
     struct thread *thread;
 };
 
 /* A thread is to serve by another scene. */
 struct scene_message {
-    struct message message;
+    struct mail message;
     struct list list; /* of the thread's inbox */
     struct thread *thread;
     struct scene *scene;         /* the thread's once it is entered */
@@ -62,7 +62,7 @@ struct process_listener {
     struct process *process;
     bool owns_file; /* of its unix socket: to be removed before that closes */
     struct listener_report {
-        struct message message;
+        struct mail message;
         struct process_listener *listener;
     } reports[]; /* by thread */
 };

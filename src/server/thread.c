@@ -20,7 +20,7 @@ static void hurry(struct thread *thread)
         listener_thread_drain(container_of(node, struct listener_thread, list), loop_now_us());
 }
 
-static void order_deliver(struct message *message)
+static void order_deliver(struct mail *message)
 {
     struct order_message *m = container_of(message, struct order_message, message);
     struct thread *thread = m->thread;
@@ -46,7 +46,7 @@ void threads_tell(struct process *process, enum order order)
     }
 }
 
-static void on_open(struct message *message)
+static void on_open(struct mail *message)
 {
     struct thread *thread = container_of(message, struct report, message)->thread;
 
@@ -56,7 +56,7 @@ static void on_open(struct message *message)
     fiber_wake(thread->process->fiber);
 }
 
-static void on_closed(struct message *message)
+static void on_closed(struct mail *message)
 {
     struct process *process = container_of(message, struct report, message)->thread->process;
 
@@ -64,7 +64,7 @@ static void on_closed(struct message *message)
     fiber_wake(process->fiber);
 }
 
-static void report(struct thread *thread, struct report *report, void (*deliver)(struct message *))
+static void report(struct thread *thread, struct report *report, void (*deliver)(struct mail *))
 {
     *report = (struct report){{.deliver = deliver}, thread};
     mailbox_send(thread->process->mailboxes[0], &report->message);
@@ -73,7 +73,7 @@ static void report(struct thread *thread, struct report *report, void (*deliver)
 /* ---- listeners ---------------------------------------------------------------------------------------------- */
 
 /* On thread 0. The last thread's word frees it. */
-static void on_listener_closed(struct message *message)
+static void on_listener_closed(struct mail *message)
 {
     struct process_listener *pl = container_of(message, struct listener_report, message)->listener;
     struct process *process = pl->process;

@@ -17,7 +17,7 @@
 #define EACH SCALED(100000u, 20000u)
 
 struct note {
-    struct message message;
+    struct mail message;
     struct office *office;
     unsigned sender, number;
     atomic_uint delivered, dropped;
@@ -32,12 +32,12 @@ struct office {
     atomic_uint started; /* senders */
 };
 
-static struct note *note_of(struct message *message)
+static struct note *note_of(struct mail *message)
 {
     return container_of(message, struct note, message);
 }
 
-static void on_deliver(struct message *message)
+static void on_deliver(struct mail *message)
 {
     struct note *note = note_of(message);
     struct office *office = note->office;
@@ -49,7 +49,7 @@ static void on_deliver(struct message *message)
     office->delivered++;
 }
 
-static void on_drop(struct message *message)
+static void on_drop(struct mail *message)
 {
     atomic_fetch_add_explicit(&note_of(message)->dropped, 1, memory_order_relaxed);
 }
@@ -61,7 +61,7 @@ static void office_open(struct office *office)
     for (unsigned i = 0; i < SENDERS * EACH; i++) {
         struct note *note = &office->notes[i];
 
-        note->message = (struct message){.deliver = on_deliver, .drop = on_drop};
+        note->message = (struct mail){.deliver = on_deliver, .drop = on_drop};
         note->office = office;
         note->sender = i / EACH;
         note->number = i % EACH;
@@ -170,7 +170,7 @@ static void four_senders_keep_their_order_and_wake_once_a_batch(void **state)
     office_close(&office);
 }
 
-static void deliver_and_wake(struct message *message)
+static void deliver_and_wake(struct mail *message)
 {
     struct office *office = note_of(message)->office;
 
@@ -206,7 +206,7 @@ static void a_loop_delivers_the_mail_of_other_threads(void **state)
 
 /* Two loops that throw one message to and fro. */
 struct player {
-    struct message ball;
+    struct mail ball;
     struct player *other;
     struct mailbox *home; /* of the player that catches */
     struct fiber *waiter;
@@ -216,7 +216,7 @@ struct player {
 
 #define THROWS 2000u
 
-static void catch_ball(struct message *message)
+static void catch_ball(struct mail *message)
 {
     struct player *player = container_of(message, struct player, ball)->other;
 
@@ -280,7 +280,7 @@ static void two_loops_throw_a_message_to_and_fro(void **state)
     assert_int_equal(atomic_load(&kit_failures), 0);
 }
 
-static void send_again(struct message *message)
+static void send_again(struct mail *message)
 {
     struct note *note = note_of(message);
 
@@ -310,7 +310,7 @@ static void a_message_sent_on_by_its_delivery_comes_with_the_next_batch(void **s
 static void a_closed_mailbox_drops_what_it_holds_and_what_comes(void **state)
 {
     struct office office;
-    struct message silent = {.deliver = on_deliver}; /* nothing to do when it is dropped */
+    struct mail silent = {.deliver = on_deliver}; /* nothing to do when it is dropped */
 
     (void)state;
     office_open(&office);
@@ -363,7 +363,7 @@ static void a_close_with_messages_under_way_drops_each_once(void **state)
 }
 
 /* Its drop frees it: so a second drop, or none, shows under the address sanitizer. */
-static void drop_free(struct message *message)
+static void drop_free(struct mail *message)
 {
     free(note_of(message));
 }

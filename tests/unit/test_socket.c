@@ -271,7 +271,7 @@ static void what_cannot_be_watched_is_closed(void *arg)
 /* A thread with a loop that accepts and closes, until it gets the message to stop. */
 struct waiter {
     pthread_t thread;
-    struct message stop;
+    struct mail stop;
     struct mailbox *mailbox;
     struct fiber *accepts;
     pthread_barrier_t *ready;
@@ -297,7 +297,7 @@ static void accept_and_close(void *arg)
     io_forget(&listener);
 }
 
-static void stop_accepting(struct message *message)
+static void stop_accepting(struct mail *message)
 {
     fiber_cancel(container_of(message, struct waiter, stop)->accepts);
 }
