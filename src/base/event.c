@@ -34,6 +34,7 @@ static const struct {
     [EVENT_DRAIN] = {"drain", LOG_INFO},
     [EVENT_START] = {"start", LOG_INFO},
     [EVENT_LIMIT] = {"limit", LOG_WARNING},
+    [EVENT_LOG_FAILED] = {"log-failed", LOG_ERROR},
 };
 
 /* All but mutex and quiet are the mutex's. */

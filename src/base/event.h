@@ -27,6 +27,7 @@ enum event_kind {
     EVENT_DRAIN,
     EVENT_START,
     EVENT_LIMIT,
+    EVENT_LOG_FAILED,
     EVENT_KINDS
 };
 

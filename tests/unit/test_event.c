@@ -106,6 +106,7 @@ static void every_kind_has_its_name_and_level(void **state)
         {EVENT_DRAIN, "drain", "info"},
         {EVENT_START, "start", "info"},
         {EVENT_LIMIT, "limit", "warning"},
+        {EVENT_LOG_FAILED, "log-failed", "error"},
     };
 
     (void)state;

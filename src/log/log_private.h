@@ -1,0 +1,111 @@
+/* log_private.h - what the parts of the log share; see log.h for what holds, docs/log-format.md for the bytes.
+ *
+ *   log.c             appending, writing, reading
+ *   log_segment.c     segment files: found, begun, spare, used again
+ *   log_recover.c     opening, replaying, cutting the tail, telling a torn tail from damage
+ *   log_checkpoint.c  the two checkpoint files */
+#ifndef LOG_LOG_PRIVATE_H
+#define LOG_LOG_PRIVATE_H
+
+#include "base/bytes.h"
+#include "log/crc32c.h"
+#include "log/log.h"
+
+#define LOG_FORMAT_VERSION 1u
+#define SEGMENT_HEADER_BYTES 512u
+#define FILE_NAME_MAX 32
+
+enum { KIND_BATCH = 1, KIND_END = 2 };
+#define BATCH_BYTES 8u /* payload */
+
+/* Where things stand in a record's header. */
+enum { RECORD_CRC = 0, RECORD_LENGTH = 4, RECORD_KIND = 8, RECORD_ZERO = 9, RECORD_CHAIN = 12 };
+
+/* A file of segment_bytes. */
+struct segment {
+    uint64_t number; /* of the segment in it; a spare has none */
+    uint32_t file_number;
+    struct storage_file *file; /* owned */
+};
+
+struct log_spare {
+    struct log *log;
+    struct storage *storage;
+    uint32_t file_number, segment_bytes;
+    struct storage_file *file;
+};
+
+struct log {
+    struct storage *storage;
+    uint32_t segment_bytes;
+    uint64_t bytes_max, id;
+    bool replayed;
+
+    struct segment *segments; /* by number; the last one is appended to; owned */
+    size_t n_segments, segments_room;
+    struct segment *spares; /* owned */
+    size_t n_spares, spares_room;
+    unsigned n_making; /* spares that are being made elsewhere */
+    uint32_t next_file_number;
+    bool no_more_spares; /* making one failed since the last commit */
+
+    char *buffer; /* what is appended and not written: [written, end) */
+    size_t buffered, buffer_room;
+    uint64_t written, end, durable;
+    uint64_t news_end;      /* behind the last record of the owner's */
+    uint64_t noted_durable; /* what the last BATCH says */
+    uint32_t chain;         /* crc of the last record of the segment */
+    uint64_t promised;
+    char failure[160];
+
+    char *checkpoint; /* while replay is to come; owned */
+    size_t checkpoint_len;
+    uint64_t checkpoint_position, checkpoint_sequence, checkpoint_bytes;
+    uint32_t checkpoint_chain; /* crc of the record before its position */
+    uint64_t due_from;         /* position from which what is appended counts for the next checkpoint */
+
+    uint64_t appended_bytes, commits;
+};
+
+/* ---- log.c ---- */
+/* Closes the log for good. Returns error. */
+int log_fail(struct log *log, int error, const char *what);
+uint32_t record_crc(const struct log *log, uint64_t position, struct slice header, struct slice payload);
+/* Whether bytes, which stand at position, begin with a whole record that verifies. */
+bool record_verifies(const struct log *log, uint64_t position, struct slice bytes, struct log_record *record,
+                     uint32_t *chain, uint32_t *crc);
+/* Makes buffer hold what stands at position, at least so many bytes where the segment has them. */
+int log_fill_buffer(const struct log *log, const struct segment *segment, struct log_buffer *buffer,
+                    uint64_t position, size_t bytes, size_t ahead);
+
+static inline uint64_t segment_start(const struct log *log, uint64_t number)
+{
+    return number * log->segment_bytes;
+}
+
+static inline uint64_t offset_of(const struct log *log, uint64_t position)
+{
+    return position % log->segment_bytes;
+}
+
+/* ---- log_segment.c ---- */
+void segment_file_name(uint32_t file_number, char name[FILE_NAME_MAX]);
+/* Reads headers of all files; fills segments and spares. */
+int segments_find(struct log *log, uint32_t wanted_bytes, struct log_report *report);
+struct segment *segment_find(const struct log *log, uint64_t number);
+/* Begins segment number in a spare, making one where there is none. Writes its header, unsynced. */
+int segment_begin(struct log *log, uint64_t number);
+void segments_close(struct log *log);
+/* A file of zeros into the spares, now. -ENOSPC: none can be had. */
+int spare_make_now(struct log *log);
+/* A spare's file goes, so that there is room for something else. */
+void spare_remove(struct log *log);
+/* What of a segment can be used by records that were promised, whatever their sizes. */
+uint64_t segment_room(const struct log *log);
+/* What the log reports of a place. */
+void report_damage(const struct log *log, struct log_report *report, uint64_t position, const char *what);
+
+/* ---- log_checkpoint.c ---- */
+int checkpoint_find(struct log *log);
+
+#endif

@@ -1,0 +1,265 @@
+/* broker.h - the queues of a server as a pure state machine: commands in, deliveries and outcomes out.
+ *
+ * Topology is AMQP's: exchanges, queues, bindings; a topic is a fanout exchange; the default exchange (name "") leads to
+ * the queue that the routing key names. What must survive goes to the log as records; the broker only appends. Its
+ * owner runs it in turns:
+ *
+ *     commands ...            (each may append)
+ *     broker_flush            (appends what was gathered: what is done, what waits for another attempt)
+ *     log_commit              (where somebody waits for a confirm; log_write otherwise)
+ *     broker_run(now)         (deliveries of what is durable, deadlines)
+ *
+ * A publisher may be told yes once log_durable is above the position that broker_publish gave.
+ *
+ * Invariants
+ *   1. A message is delivered only once it is durable.
+ *   2. A message in a queue is in one place: ready (waits in order), or held (delayed, again, blocked, in flight).
+ *   3. It leaves by acknowledgement, a limit, a purge, a move, or death, each of which is a RECORD_DONE, or part of the
+ *      record of the message that takes its place.
+ *   4. Within a queue messages are delivered in the order of their numbers; one that comes back is before all younger ones.
+ *   5. Room in the log for the DONE of every message in every queue was promised before it was accepted.
+ *
+ * No clock, no threads, no chance: times (wall, microseconds, never going back) and the seed are arguments. What it
+ * reads and writes beside the log is the index of waiting messages (ready.h), on the same storage.
+ * Threads: belongs to its thread, but for broker_checkpoint_make. Errors: 0 or a negative errno. */
+#ifndef QUEUE_BROKER_H
+#define QUEUE_BROKER_H
+
+#include "queue/envelope.h"
+#include "queue/record.h"
+
+struct broker;
+struct broker_consumer;
+
+#define BROKER_NAME_MAX 255
+
+struct broker_delivery {
+    struct message_ref ref;
+    uint64_t
+        position;     /* of its record in the log, good until the message leaves the queue or the next turn */
+    uint32_t bytes;   /* of head and body */
+    unsigned attempt; /* from 1: those that counted before, and this one */
+    bool redelivered; /* it may have been delivered before */
+    uint64_t deadline_us;
+};
+
+struct broker_ending {
+    struct message_ref ref;
+    enum message_end end;
+    unsigned attempts;
+    uint64_t time_us;
+};
+
+/* Called from within broker_run and commands; they must not call the broker. */
+struct broker_events {
+    void (*deliver)(void *arg, struct broker_consumer *consumer, const struct broker_delivery *delivery);
+    void (*ended)(void *arg, const struct broker_ending *ending);
+};
+
+struct broker_options {
+    struct log *log;         /* opened and not yet replayed; borrowed */
+    struct storage *storage; /* for the index; borrowed */
+    const struct broker_events *events;
+    void *arg; /* of events */
+    uint64_t seed;
+    uint64_t now_us;
+};
+
+/* Brings back what the log says, and cuts the log's torn tail. *broker is NULL unless the result is 0; -EBADMSG: the log is
+ * damaged. report is always set. */
+int broker_open(struct broker **broker, const struct broker_options *options, struct log_report *report);
+void broker_close(struct broker *broker);
+
+/* ---- topology ---------------------------------------------------------------------------------------------------- */
+
+enum queue_limit_rule {
+    LIMIT_REJECT_NEW,
+    LIMIT_DROP_OLDEST,
+    LIMIT_DEAD_LETTER, /* the oldest */
+};
+
+struct broker_queue_options {
+    uint64_t max_length, max_bytes; /* 0: no limit */
+    uint64_t max_age_us;            /* 0: no limit */
+    uint64_t ack_timeout_us;
+    uint64_t retry_first_us, retry_most_us;
+    uint32_t attempts; /* 0: no end */
+    enum queue_limit_rule overflow;
+    bool has_dead_letter;
+    struct slice dead_exchange, dead_key; /* where the dead go: exchange and routing key */
+    struct slice order_by;                /* name of a field; empty: none */
+};
+
+enum exchange_type { EXCHANGE_DIRECT, EXCHANGE_FANOUT };
+
+/* Ids are never used twice. DECLARE_SAME: one that is there must be the same (-EEXIST), as AMQP wants it; DECLARE_SET: it
+ * is changed. -ENAMETOOLONG, -ENOMEM, -ENOSPC, -EIO. */
+enum declare_rule { DECLARE_SAME, DECLARE_SET };
+int broker_declare_queue(struct broker *broker, struct slice name, const struct broker_queue_options *options,
+                         enum declare_rule rule);
+int broker_declare_exchange(struct broker *broker, struct slice name, enum exchange_type type);
+/* With its messages, bindings and consumers (whose deliveries end). -ENOENT; if_empty: -ENOTEMPTY. */
+int broker_delete_queue(struct broker *broker, struct slice name, bool if_empty, uint64_t now_us);
+int broker_delete_exchange(struct broker *broker, struct slice name);
+/* Binding twice is the same as once; -ENOENT: the exchange, the queue or the binding is not there. */
+int broker_bind(struct broker *broker, struct slice exchange, struct slice queue, struct slice key);
+int broker_unbind(struct broker *broker, struct slice exchange, struct slice queue, struct slice key);
+
+/* ---- publishing -------------------------------------------------------------------------------------------------- */
+
+enum publish_result {
+    PUBLISH_OK,
+    PUBLISH_SAME, /* one with its idempotency key is there, or was: number is that one's */
+    PUBLISH_NO_EXCHANGE,
+    PUBLISH_UNROUTABLE, /* no queue would get it */
+    PUBLISH_FULL,       /* a queue that would get it is at its limit */
+    PUBLISH_TOO_LARGE,  /* for a record of the log */
+    PUBLISH_NO_SPACE,   /* on disk */
+    PUBLISH_CLOSED,     /* the log failed */
+    PUBLISH_NO_MEMORY,
+};
+
+struct broker_publication {
+    struct slice exchange, key;
+    struct slice head, body;
+    uint64_t delay_us;        /* 0: at once */
+    struct slice idempotency; /* empty, or what the client sent */
+    uint64_t idempotency_window_us;
+};
+
+struct broker_published {
+    uint64_t number;
+    uint32_t address;  /* with number, what broker_status finds it by */
+    uint64_t position; /* confirmed once log_durable is above it */
+    struct slice full; /* PUBLISH_FULL: the queue's name; good until the next command */
+};
+
+enum publish_result broker_publish(struct broker *broker, const struct broker_publication *publication,
+                                   struct broker_published *published, uint64_t now_us);
+
+/* ---- consuming --------------------------------------------------------------------------------------------------- */
+
+struct broker_consumer_options {
+    void *owner;
+    unsigned prefetch; /* most in flight; 0: no limit */
+    double rate;       /* per second; 0: no limit */
+    unsigned burst;    /* at once, after a silence; at least 1 */
+};
+
+/* Deliveries come with the next broker_run. -ENOENT: no such queue; -ENOMEM. */
+int broker_subscribe(struct broker *broker, struct slice queue, const struct broker_consumer_options *options,
+                     struct broker_consumer **consumer);
+/* What it has in flight goes back at once, as if it had never been delivered but for the redelivered flag. */
+void broker_unsubscribe(struct broker *broker, struct broker_consumer *consumer, uint64_t now_us);
+void broker_consumer_change(struct broker *broker, struct broker_consumer *consumer,
+                            const struct broker_consumer_options *options);
+/* Nothing is delivered to it until then; 0: at once. */
+void broker_consumer_hold(struct broker *broker, struct broker_consumer *consumer, uint64_t until_us);
+void *broker_consumer_owner(const struct broker_consumer *consumer);
+/* Its queue was deleted: it gets nothing any more, and only unsubscribes. */
+bool broker_consumer_ended(const struct broker_consumer *consumer);
+
+/* What became of a delivery. -ENOENT: it is not in flight with this consumer (any more): its deadline passed. */
+int broker_ack(struct broker *broker, struct broker_consumer *consumer, struct message_ref ref,
+               uint64_t now_us);
+/* It failed: another attempt after the queue's back-off, or death when that was the last. */
+int broker_retry(struct broker *broker, struct broker_consumer *consumer, struct message_ref ref,
+                 uint64_t now_us);
+/* It comes back after delay_us, and the attempt does not count. */
+int broker_return(struct broker *broker, struct broker_consumer *consumer, struct message_ref ref,
+                  uint64_t delay_us, uint64_t now_us);
+/* It will never be taken: death at once. */
+int broker_reject(struct broker *broker, struct broker_consumer *consumer, struct message_ref ref,
+                  uint64_t now_us);
+
+/* ---- by hand ----------------------------------------------------------------------------------------------------- */
+
+int broker_pause(struct broker *broker, struct slice queue, bool pause);
+/* Drops all that waits; what is in flight stays. *n: how many. */
+int broker_purge(struct broker *broker, struct slice queue, uint64_t *n, uint64_t now_us);
+/* Moves up to most waiting messages, oldest first, in one step; *n: how many were. -ENOENT, -EINVAL (from is to), -EXFULL (to's
+ * limit), -ENOSPC, -EIO. */
+int broker_move(struct broker *broker, struct slice from, struct slice to, uint64_t most, uint64_t *n,
+                uint64_t now_us);
+/* Calls each for up to most of those that wait, oldest first, none older than number `from`. message is good until each
+ * returns. -ENOENT, -ENOMEM, -EBADMSG. */
+struct broker_peeked {
+    struct message_ref ref;
+    const struct message *message;
+    unsigned attempts;
+    bool redelivered;
+    uint64_t due_us; /* 0: at once */
+};
+int broker_peek(struct broker *broker, struct slice queue, uint64_t from, uint64_t most,
+                void (*each)(void *arg, const struct broker_peeked *peeked), void *arg);
+
+/* ---- knowing ----------------------------------------------------------------------------------------------------- */
+
+struct broker_queue_numbers {
+    uint64_t ready;   /* wait to be delivered, those that came back among them */
+    uint64_t delayed; /* wait for their time */
+    uint64_t blocked; /* wait for an older one of their key */
+    uint64_t in_flight;
+    uint64_t bytes;     /* of heads and bodies of all of them */
+    uint64_t oldest_us; /* wall time at which the oldest that is ready came into the queue; 0: none is */
+    unsigned consumers;
+    bool paused;
+    /* Since broker_open. */
+    uint64_t published, delivered, redelivered, acked, retried, refused;
+    uint64_t ended[N_MESSAGE_ENDS];
+};
+
+struct broker_queue_view {
+    struct slice name;
+    uint32_t id;
+    const struct broker_queue_options *options;
+    struct broker_queue_numbers numbers;
+};
+
+/* Calls each for every queue, in the order they were declared. The view is good until it returns. */
+void broker_each_queue(const struct broker *broker,
+                       void (*each)(void *arg, const struct broker_queue_view *view), void *arg);
+/* False: there is no such queue. */
+bool broker_find_queue(const struct broker *broker, struct slice name, struct broker_queue_view *view);
+
+enum message_state { MESSAGE_UNKNOWN, MESSAGE_QUEUED, MESSAGE_DELAYED, MESSAGE_IN_FLIGHT, MESSAGE_ENDED };
+
+struct broker_status {
+    struct slice queue; /* name */
+    enum message_state state;
+    enum message_end end; /* MESSAGE_ENDED */
+    unsigned attempts;
+    uint64_t queued_us; /* when it came into the queue */
+    uint64_t time_us;   /* when it ended, or until when it is delayed or in flight; else 0 */
+};
+
+/* Calls each for every queue that the message was put in, as far as is known: those that are bound, or the one. How a message
+ * ended is known for the last 65,536 of all. */
+void broker_status(struct broker *broker, uint32_t address, uint64_t number,
+                   void (*each)(void *arg, const struct broker_status *status), void *arg);
+
+/* ---- turns ------------------------------------------------------------------------------------------------------- */
+
+/* Appends what was gathered. After it the log may be written or committed. */
+void broker_flush(struct broker *broker);
+/* Deadlines, and deliveries of what log_durable covers. */
+void broker_run(struct broker *broker, uint64_t now_us);
+/* Whether messages were appended that are not durable: log_commit is to come, also when nobody waits for it. */
+bool broker_needs_commit(const struct broker *broker);
+/* When broker_run is to be called though nothing happens; UINT64_MAX: never. */
+uint64_t broker_next_us(const struct broker *broker);
+
+/* A checkpoint: begin (after broker_flush and log_commit), make on any thread, end with what make said. One at a time. From end on
+ * segments that are not needed are used again. NULL: no memory, or the log is closed. */
+struct broker_checkpoint;
+struct broker_checkpoint *broker_checkpoint_begin(struct broker *broker);
+int broker_checkpoint_make(struct broker_checkpoint *checkpoint);
+void broker_checkpoint_end(struct broker *broker, struct broker_checkpoint *checkpoint, int error);
+/* Copies what is still needed of a segment that is mostly not, looking at up to bytes of it. False: there is nothing to do
+ * until the next checkpoint. */
+bool broker_compact(struct broker *broker, uint64_t bytes);
+
+/* Why the broker takes nothing any more, for people; NULL: all is well. */
+const char *broker_failure(const struct broker *broker);
+
+#endif

@@ -1,0 +1,364 @@
+/* broker_death.c - how messages leave their queues otherwise than by acknowledgement. See broker_private.h.
+ *
+ * A message that dies, or is moved, leaves its queue in the same record that puts it into the next one: there is no moment
+ * at which it is in both or in none. Where the next one cannot take it, it stays where it is. */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "queue/broker_private.h"
+
+/* How long a dead message waits when its dead letters cannot take it. */
+#define DEATH_RETRY_US US_PER_S
+
+/* ---- leaving ----------------------------------------------------------------------------------------------------- */
+
+static void remember_end(struct queue *queue, const struct ready_entry *entry, const struct done_entry *done)
+{
+    struct broker *broker = queue->broker;
+    struct finished finished = {
+        .item.hash = done->ref.number,
+        .ref = done->ref,
+        .time_us = broker->now_us,
+        .queued_ms = entry->queued_ms,
+        .end = (uint16_t)done->end,
+        .attempts = (uint16_t)(done->attempts < UINT16_MAX ? done->attempts : UINT16_MAX),
+    };
+
+    recent_add(&broker->finished, &finished.item);
+}
+
+/* Counts and tells; what the log says of it is the caller's. */
+static void take_leave(struct queue *queue, const struct ready_entry *entry, const struct done_entry *done)
+{
+    struct broker *broker = queue->broker;
+    struct broker_ending ending = {done->ref, done->end, done->attempts, broker->now_us};
+
+    queue->bytes -= entry->bytes;
+    segments_drop(broker, entry->position);
+    remember_end(queue, entry, done);
+    if (broker->replaying)
+        return;
+    log_fulfil(broker->log, DONE_PROMISE);
+    queue->tallies.ended[done->end]++;
+    broker->events->ended(broker->arg, &ending);
+}
+
+void message_ended(struct queue *queue, const struct ready_entry *entry, unsigned attempts,
+                   enum message_end end)
+{
+    struct done_entry done = {{queue->id, entry->number}, end, attempts};
+
+    take_leave(queue, entry, &done);
+    if (!queue->broker->replaying && !queue->deleted)
+        broker_gather_done(queue->broker, &done);
+}
+
+void held_end(struct held *held, enum message_end end)
+{
+    struct ready_entry entry = held->entry;
+    struct queue *queue = held->queue;
+    unsigned attempts = held->attempts;
+
+    held_free(held);
+    message_ended(queue, &entry, attempts, end);
+}
+
+/* ---- to another queue -------------------------------------------------------------------------------------------- */
+
+/* What becomes of a message that goes on to other queues. */
+struct passage {
+    enum message_end end;
+    const struct exchange *exchange; /* NULL: the default one */
+    struct slice key;
+    struct queue **targets;
+    unsigned n;
+    unsigned attempts; /* that it had */
+    bool bury;         /* its head tells of its death */
+};
+
+/* head anew, with its death in it; malloc's. ptr NULL: no memory. */
+static struct slice bury(const struct queue *queue, const struct message *message, enum message_end end)
+{
+    const struct exchange *exchange = broker_exchange_by_id(queue->broker, message->exchange);
+    struct death death = {
+        .reason = end,
+        .count = 1,
+        .time_us = queue->broker->now_us,
+        .queue = queue->name,
+        .exchange = exchange ? exchange->name : SLICE(""),
+        .routing_key = message->routing_key,
+    };
+    char *head = malloc(envelope_bury_bytes(message->head, &death));
+
+    return slice_of(head, head ? envelope_bury(head, message->head, &death) : 0);
+}
+
+/* Appends the message that takes the place of one in queue, whose entry is in no list any more once this returned 0. */
+static int pass_on(struct queue *queue, const struct ready_entry *entry, const struct passage *passage)
+{
+    struct broker *broker = queue->broker;
+    enum publish_result result;
+    struct message message;
+    struct slice head = {0};
+    uint64_t position;
+    int error;
+
+    for (unsigned i = 0; i < passage->n; i++) /* before it is read, because that reads others */
+        if (!queue_make_room(passage->targets[i], entry->bytes))
+            return -EXFULL;
+    error = broker_read(broker, entry->position, &message);
+    if (error)
+        return error;
+    if (passage->bury) {
+        head = bury(queue, &message, passage->end);
+        if (!head.ptr)
+            return -ENOMEM;
+        message.head = head;
+    }
+    message.removes = (struct message_ref){queue->id, entry->number};
+    message.removes_end = passage->end;
+    message.removes_attempts = passage->attempts;
+    message.due_us = 0;
+    message.idempotency = (struct slice){0};
+    message.exchange = passage->exchange ? passage->exchange->id : 0;
+    message.routing_key = passage->key;
+    result = broker_append(broker, &message, passage->targets, passage->n, &position);
+    free((char *)(uintptr_t)head.ptr);
+    switch (result) {
+    case PUBLISH_OK:
+        return 0;
+    case PUBLISH_NO_SPACE:
+        return -ENOSPC;
+    case PUBLISH_NO_MEMORY:
+        return -ENOMEM;
+    case PUBLISH_TOO_LARGE:
+        return -EFBIG;
+    default:
+        return -EIO;
+    }
+}
+
+#define DEAD_TARGETS_MOST 64
+
+/* Where the dead of a queue go; false: nowhere. A queue is no dead letter of its own, unless somebody said no to the message:
+ * it would go round for ever. */
+static bool dead_passage(const struct queue *queue, enum message_end end,
+                         struct queue *targets[DEAD_TARGETS_MOST], struct passage *passage)
+{
+    const struct broker_queue_options *o = &queue->options;
+    int n;
+
+    *passage = (struct passage){.end = end, .key = o->dead_key, .targets = targets, .bury = true};
+    passage->exchange = broker_exchange(queue->broker, o->dead_exchange);
+    if (!o->has_dead_letter || (o->dead_exchange.len && !passage->exchange))
+        return false;
+    n = broker_route(queue->broker, passage->exchange, o->dead_key, targets, DEAD_TARGETS_MOST);
+    for (int i = 0; i < n; i++)
+        if (targets[i] == queue && end != END_REJECTED && end != END_ATTEMPTS)
+            targets[i--] = targets[--n];
+    passage->n = n > 0 ? (unsigned)n : 0;
+    return n > 0;
+}
+
+void held_die(struct held *held, enum message_end end)
+{
+    struct queue *queue = held->queue, *targets[DEAD_TARGETS_MOST];
+    struct ready_entry entry = held->entry;
+    struct done_entry done = {{queue->id, entry.number}, end, held->attempts};
+    struct retry_entry retry = {.ref = done.ref, .attempts = held->attempts};
+    struct passage passage;
+
+    if (!dead_passage(queue, end, targets, &passage)) {
+        held_end(held, end);
+        return;
+    }
+    passage.attempts = held->attempts;
+    if (pass_on(queue, &entry, &passage) == 0) {
+        held_free(held);
+        take_leave(queue, &entry, &done);
+        return;
+    }
+    held_set_state(held, HELD_DELAYED, queue->broker->now_us + DEATH_RETRY_US);
+    held->dies_of = (uint8_t)(end + 1);
+    retry.due_us = held->when_us;
+    broker_gather_retry(queue->broker, &retry);
+}
+
+/* Takes the oldest that waits out of its list, once what becomes of it is certain. */
+static void take_out(struct queue *queue, struct held *held, const struct ready_entry *entry,
+                     enum message_end end, struct done_entry *done)
+{
+    *done = (struct done_entry){{queue->id, entry->number}, end, held ? held->attempts : 0};
+    if (held)
+        held_free(held);
+    else
+        ready_pop(&queue->ready);
+    take_leave(queue, entry, done);
+}
+
+/* The oldest that waits leaves, for other queues or for good (passage NULL). 0 or why it cannot; -ENODATA: none waits. */
+static int drop_oldest(struct queue *queue, enum message_end end, const struct passage *passage)
+{
+    struct ready_entry entry;
+    struct done_entry done;
+    struct held *held;
+    int error = 0;
+
+    if (queue->dropping)
+        return -EBUSY;
+    if (!queue_oldest(queue, &held, &entry, &error))
+        return error ? error : -ENODATA;
+    if (passage) {
+        queue->dropping = true;
+        error = pass_on(queue, &entry, passage);
+        queue->dropping = false;
+        if (error)
+            return error;
+    }
+    take_out(queue, held, &entry, end, &done);
+    if (!passage)
+        broker_gather_done(queue->broker, &done);
+    return 0;
+}
+
+/* To the dead letters, if there are any. */
+static bool kill_oldest(struct queue *queue, enum message_end end)
+{
+    struct queue *targets[DEAD_TARGETS_MOST];
+    struct passage passage;
+    bool buried = dead_passage(queue, end, targets, &passage);
+
+    return drop_oldest(queue, end, buried ? &passage : NULL) == 0;
+}
+
+/* ---- limits ------------------------------------------------------------------------------------------------------ */
+
+static uint64_t queue_length(const struct queue *queue)
+{
+    return queue->ready.count + queue->n_held[HELD_AGAIN] + queue->n_held[HELD_DELAYED] +
+           queue->n_held[HELD_BLOCKED];
+}
+
+static bool is_over(const struct queue *queue, uint64_t more_bytes)
+{
+    const struct broker_queue_options *o = &queue->options;
+
+    return (o->max_length && queue_length(queue) + 1 > o->max_length) ||
+           (o->max_bytes && queue->bytes - queue->in_flight_bytes + more_bytes > o->max_bytes);
+}
+
+/* Queues that are each other's dead letters may go on for ever; a few are enough for anybody. */
+#define DEPTH_MOST 4
+
+bool queue_make_room(struct queue *queue, uint64_t bytes)
+{
+    struct broker *broker = queue->broker;
+    bool room = true;
+
+    if (!is_over(queue, bytes))
+        return true;
+    if (queue->options.overflow == LIMIT_REJECT_NEW || broker->depth == DEPTH_MOST ||
+        (queue->options.max_bytes && bytes > queue->options.max_bytes))
+        return false;
+    broker->depth++;
+    while (room && is_over(queue, bytes))
+        room = queue->options.overflow == LIMIT_DEAD_LETTER ? kill_oldest(queue, END_MAXLEN)
+                                                            : drop_oldest(queue, END_MAXLEN, NULL) == 0;
+    broker->depth--;
+    return room;
+}
+
+/* When the oldest that waits is over max-age; UINT64_MAX: none will be. */
+static uint64_t oldest_expires_us(struct queue *queue)
+{
+    struct ready_entry entry;
+    struct held *held;
+    int error;
+
+    if (!queue->options.max_age_us || !queue_oldest(queue, &held, &entry, &error))
+        return UINT64_MAX;
+    return entry.queued_ms * US_PER_MS + queue->options.max_age_us;
+}
+
+void queue_expire(struct queue *queue)
+{
+    struct broker *broker = queue->broker;
+    uint64_t at_us;
+
+    while ((at_us = oldest_expires_us(queue)) <= broker->now_us)
+        if (!kill_oldest(queue, END_EXPIRED)) {
+            at_us = broker->now_us + DEATH_RETRY_US;
+            break;
+        }
+    if (at_us == UINT64_MAX)
+        timer_disarm(&broker->expiries, &queue->expiry);
+    else
+        timer_arm(&broker->expiries, &queue->expiry, at_us);
+}
+
+/* ---- by hand ----------------------------------------------------------------------------------------------------- */
+
+/* What waits and is held, oldest first; the caller frees it. NULL with *n 0: none; with *n > 0: no memory. */
+static struct held **waiting(const struct queue *queue, uint64_t *n)
+{
+    const struct broker *broker = queue->broker;
+    uint64_t room = queue->n_held[HELD_AGAIN] + queue->n_held[HELD_DELAYED] + queue->n_held[HELD_BLOCKED];
+    struct held **list = room ? malloc(room * sizeof(struct held *)) : NULL;
+
+    *n = list ? 0 : room;
+    for (uint64_t i = 0; list && i < broker->n_held_buckets; i++)
+        for (struct held *held = broker->held[i]; held; held = held->next_in_bucket)
+            if (held->queue == queue && held->state != HELD_IN_FLIGHT)
+                list[(*n)++] = held;
+    return list;
+}
+
+int broker_purge(struct broker *broker, struct slice name, uint64_t *n, uint64_t now_us)
+{
+    struct queue *queue = broker_queue(broker, name);
+    uint64_t n_held = 0;
+    struct ready_entry entry;
+    struct held **list, *held;
+    int error = 0;
+
+    *n = 0;
+    broker->now_us = now_us;
+    if (!queue)
+        return -ENOENT;
+    list = waiting(queue, &n_held);
+    if (!list && n_held)
+        return -ENOMEM;
+    for (uint64_t i = 0; i < n_held; i++) /* none of a key follows another, whose end would wake it */
+        if (list[i]->state == HELD_BLOCKED)
+            held_set_state(list[i], HELD_AGAIN, 0);
+    for (uint64_t i = 0; i < n_held; i++, ++*n)
+        held_end(list[i], END_PURGED);
+    free(list);
+    while (queue_oldest(queue, &held, &entry, &error)) {
+        ready_pop(&queue->ready);
+        message_ended(queue, &entry, 0, END_PURGED);
+        ++*n;
+    }
+    return error;
+}
+
+int broker_move(struct broker *broker, struct slice from_name, struct slice to_name, uint64_t most,
+                uint64_t *n, uint64_t now_us)
+{
+    struct queue *from = broker_queue(broker, from_name), *to = broker_queue(broker, to_name);
+    struct passage passage = {.end = END_MOVED, .targets = &to, .n = 1};
+    int error = 0;
+
+    *n = 0;
+    broker->now_us = now_us;
+    if (!from || !to)
+        return -ENOENT;
+    if (from == to)
+        return -EINVAL;
+    passage.key = to->name;
+    while (*n < most && (error = drop_oldest(from, END_MOVED, &passage)) == 0)
+        ++*n;
+    return error == -ENODATA ? 0 : error;
+}

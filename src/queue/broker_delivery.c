@@ -1,0 +1,648 @@
+/* broker_delivery.c - messages that are on their way: held, delivered, answered for. See broker_private.h. */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "queue/broker_private.h"
+
+/* A consumer with a rate that waited for its turn may make good for so long of having been late. */
+#define LATE_MOST_US (100 * US_PER_MS)
+/* Of a back-off, what chance may take off. */
+#define JITTER_SHARE 4
+
+/* ---- held messages by queue and number --------------------------------------------------------------------------- */
+
+static uint64_t ref_hash(struct message_ref ref)
+{
+    uint64_t h = ref.number * 0x9e3779b97f4a7c15u + ref.queue;
+
+    return (h ^ (h >> 29)) * 0xbf58476d1ce4e5b9u >> 20;
+}
+
+static struct message_ref ref_of(const struct held *held)
+{
+    return (struct message_ref){held->queue->id, held->entry.number};
+}
+
+static struct held **bucket_of(const struct broker *broker, struct message_ref ref)
+{
+    return &broker->held[ref_hash(ref) & (broker->n_held_buckets - 1)];
+}
+
+struct held *held_find(const struct broker *broker, struct message_ref ref)
+{
+    struct held *held = broker->n_held_buckets ? *bucket_of(broker, ref) : NULL;
+
+    while (held && (held->entry.number != ref.number || held->queue->id != ref.queue))
+        held = held->next_in_bucket;
+    return held;
+}
+
+static int grow_buckets(struct broker *broker)
+{
+    uint64_t n = broker->n_held_buckets ? broker->n_held_buckets * 2 : 64, n_old = broker->n_held_buckets;
+    struct held **old = broker->held, **grown = calloc(n, sizeof(struct held *));
+
+    if (!grown)
+        return -ENOMEM;
+    broker->held = grown;
+    broker->n_held_buckets = n;
+    for (uint64_t i = 0; i < n_old; i++)
+        for (struct held *next, *held = old[i]; held; held = next) {
+            struct held **bucket = bucket_of(broker, ref_of(held));
+
+            next = held->next_in_bucket;
+            held->next_in_bucket = *bucket;
+            *bucket = held;
+        }
+    free(old);
+    return 0;
+}
+
+int held_reserve(struct queue *queue)
+{
+    struct broker *broker = queue->broker;
+    uint64_t in_queue = 1;
+
+    for (unsigned i = 0; i < sizeof queue->n_held / sizeof queue->n_held[0]; i++)
+        in_queue += queue->n_held[i];
+    if (broker->n_held >= UINT32_MAX / 2 ||
+        (broker->n_held == broker->n_held_buckets && grow_buckets(broker)) ||
+        timer_heap_reserve(&broker->deadlines, (uint32_t)broker->n_held + 1) ||
+        timer_heap_reserve(&queue->again, (uint32_t)in_queue))
+        return -ENOMEM;
+    return 0;
+}
+
+struct held *held_create(struct queue *queue, const struct ready_entry *entry, enum held_state state,
+                         uint64_t when_us)
+{
+    struct broker *broker = queue->broker;
+    struct held *held = malloc(sizeof *held), **bucket;
+
+    if (!held || held_reserve(queue)) {
+        free(held);
+        return NULL;
+    }
+    *held = (struct held){.entry = *entry, .queue = queue, .state = HELD_BLOCKED};
+    timer_init(&held->timer);
+    timer_init(&held->turn);
+    list_init(&held->link);
+    bucket = bucket_of(broker, ref_of(held));
+    held->next_in_bucket = *bucket;
+    *bucket = held;
+    broker->n_held++;
+    queue->n_held[HELD_BLOCKED]++;
+    held_set_state(held, state, when_us);
+    return held;
+}
+
+void held_set_state(struct held *held, enum held_state state, uint64_t when_us)
+{
+    struct queue *queue = held->queue;
+    struct broker *broker = queue->broker;
+
+    timer_disarm(&broker->deadlines, &held->timer);
+    timer_disarm(&queue->again, &held->turn);
+    if (held->consumer) {
+        held->consumer->in_flight--;
+        held->consumer = NULL;
+    }
+    list_remove(&held->link);
+    if (held->state == HELD_IN_FLIGHT)
+        queue->in_flight_bytes -= held->entry.bytes;
+    if (state == HELD_IN_FLIGHT)
+        queue->in_flight_bytes += held->entry.bytes;
+    queue->n_held[held->state]--;
+    queue->n_held[state]++;
+    held->state = (uint8_t)state;
+    held->when_us = when_us;
+    if (state == HELD_AGAIN) {
+        timer_arm(&queue->again, &held->turn, held->entry.number);
+        queue_kick(queue);
+    } else if (state != HELD_BLOCKED) {
+        timer_arm(&broker->deadlines, &held->timer, when_us);
+    }
+}
+
+/* ---- one at a time by key ---------------------------------------------------------------------------------------- */
+
+static struct ordered_key **key_bucket(const struct queue *queue, uint32_t key)
+{
+    return &queue->keys[key & (queue->n_key_buckets - 1)];
+}
+
+static struct ordered_key *find_key(const struct queue *queue, uint32_t key)
+{
+    struct ordered_key *at = queue->n_key_buckets ? *key_bucket(queue, key) : NULL;
+
+    while (at && at->key != key)
+        at = at->next_in_bucket;
+    return at;
+}
+
+static bool grow_keys(struct queue *queue)
+{
+    uint32_t n = queue->n_key_buckets ? queue->n_key_buckets * 2 : 16, n_old = queue->n_key_buckets;
+    struct ordered_key **old = queue->keys, **grown = calloc(n, sizeof(struct ordered_key *));
+
+    if (!grown)
+        return false;
+    queue->keys = grown;
+    queue->n_key_buckets = n;
+    for (uint32_t i = 0; i < n_old; i++)
+        for (struct ordered_key *next, *at = old[i]; at; at = next) {
+            struct ordered_key **bucket = key_bucket(queue, at->key);
+
+            next = at->next_in_bucket;
+            at->next_in_bucket = *bucket;
+            *bucket = at;
+        }
+    free(old);
+    return true;
+}
+
+/* Makes held the one of its key that is on its way. False: no memory. */
+static bool own_key(struct held *held)
+{
+    struct queue *queue = held->queue;
+    struct ordered_key *key, **bucket;
+
+    if (queue->n_keys == queue->n_key_buckets && !grow_keys(queue))
+        return false;
+    key = malloc(sizeof *key);
+    if (!key)
+        return false;
+    bucket = key_bucket(queue, held->entry.key);
+    *key = (struct ordered_key){.key = held->entry.key, .next_in_bucket = *bucket};
+    list_init(&key->blocked);
+    *bucket = key;
+    queue->n_keys++;
+    held->owns_key = true;
+    return true;
+}
+
+static void drop_key(struct queue *queue, struct ordered_key *key)
+{
+    struct ordered_key **at = key_bucket(queue, key->key);
+
+    while (*at != key)
+        at = &(*at)->next_in_bucket;
+    *at = key->next_in_bucket;
+    queue->n_keys--;
+    free(key);
+}
+
+/* held is done: the next one of its key may go. */
+static void pass_key(struct held *held)
+{
+    struct ordered_key *key = find_key(held->queue, held->entry.key);
+    struct list *next = list_pop_front(&key->blocked);
+
+    held->owns_key = false;
+    if (!next) {
+        drop_key(held->queue, key);
+        return;
+    }
+    container_of(next, struct held, link)->owns_key = true;
+    held_set_state(container_of(next, struct held, link), HELD_AGAIN, 0);
+}
+
+/* Waits, in order of age, for the one of its key. */
+static void block_on_key(struct held *held, struct ordered_key *key)
+{
+    struct list *at = &key->blocked;
+
+    held_set_state(held, HELD_BLOCKED, 0);
+    while (at->prev != &key->blocked &&
+           container_of(at->prev, struct held, link)->entry.number > held->entry.number)
+        at = at->prev;
+    list_push_back(at, &held->link);
+}
+
+int held_claim_keys(struct broker *broker)
+{
+    for (uint64_t i = 0; i < broker->n_held_buckets; i++)
+        for (struct held *held = broker->held[i]; held; held = held->next_in_bucket)
+            if (held->entry.key && held->entry.redelivered && held->state == HELD_DELAYED &&
+                !find_key(held->queue, held->entry.key) && !own_key(held))
+                return -ENOMEM;
+    return 0;
+}
+
+void held_free(struct held *held)
+{
+    struct broker *broker = held->queue->broker;
+    struct held **at = bucket_of(broker, ref_of(held));
+
+    if (held->owns_key)
+        pass_key(held);
+    held_set_state(held, HELD_BLOCKED, 0); /* out of every heap and list */
+    held->queue->n_held[HELD_BLOCKED]--;
+    while (*at != held)
+        at = &(*at)->next_in_bucket;
+    *at = held->next_in_bucket;
+    broker->n_held--;
+    free(held);
+}
+
+/* ---- who gets the next message ----------------------------------------------------------------------------------- */
+
+void queue_kick(struct queue *queue)
+{
+    if (list_empty(&queue->to_run))
+        list_push_back(&queue->broker->to_run, &queue->to_run);
+}
+
+static bool has_token(const struct broker *broker, struct broker_consumer *consumer)
+{
+    const struct broker_consumer_options *o = &consumer->options;
+    bool waited = consumer->timer.index != TIMER_IDLE;
+    double most = o->burst, late = o->rate * ((double)LATE_MOST_US / US_PER_S);
+
+    if (o->rate <= 0)
+        return true;
+    if (waited && late > most)
+        most = late;
+    consumer->tokens += (double)(broker->now_us - consumer->filled_us) * o->rate / US_PER_S;
+    consumer->filled_us = broker->now_us;
+    if (consumer->tokens > most)
+        consumer->tokens = most;
+    return consumer->tokens >= 1;
+}
+
+/* When a consumer without a token has the next one. */
+static uint64_t token_us(const struct broker *broker, const struct broker_consumer *consumer)
+{
+    double us = (1 - consumer->tokens) * US_PER_S / consumer->options.rate;
+
+    return broker->now_us + (us < 1 ? 1 : (uint64_t)us + 1);
+}
+
+static bool may_take(struct broker *broker, struct broker_consumer *consumer)
+{
+    const struct broker_consumer_options *o = &consumer->options;
+
+    if (o->prefetch && consumer->in_flight >= o->prefetch)
+        return false;
+    if (consumer->until_us > broker->now_us) {
+        timer_arm(&broker->wakes, &consumer->timer, consumer->until_us);
+        return false;
+    }
+    if (has_token(broker, consumer))
+        return true;
+    timer_arm(&broker->wakes, &consumer->timer, token_us(broker, consumer));
+    return false;
+}
+
+/* The first who may take one; it goes to the end of the line, so that all get their share. */
+static struct broker_consumer *next_consumer(struct queue *queue)
+{
+    for (struct list *at = queue->consumers.next; at != &queue->consumers; at = at->next) {
+        struct broker_consumer *consumer = container_of(at, struct broker_consumer, link);
+
+        if (!may_take(queue->broker, consumer))
+            continue;
+        list_remove(&consumer->link);
+        list_push_back(&queue->consumers, &consumer->link);
+        return consumer;
+    }
+    return NULL;
+}
+
+/* A queue whose messages wait for nothing any more starts to count its consumers' silence. */
+static void rest_consumers(struct queue *queue)
+{
+    struct broker *broker = queue->broker;
+
+    for (struct list *at = queue->consumers.next; at != &queue->consumers; at = at->next) {
+        struct broker_consumer *consumer = container_of(at, struct broker_consumer, link);
+
+        if (consumer->until_us <= broker->now_us)
+            timer_disarm(&broker->wakes, &consumer->timer);
+    }
+}
+
+/* ---- delivering -------------------------------------------------------------------------------------------------- */
+
+bool queue_oldest(struct queue *queue, struct held **held, struct ready_entry *entry, int *error)
+{
+    const struct ready_entry *front = ready_front(&queue->ready, error);
+
+    *held = queue->again.count ? container_of(queue->again.entries[0].timer, struct held, turn) : NULL;
+    if (*error || (!*held && !front))
+        return false;
+    if (front && *held && front->number < (*held)->entry.number)
+        *held = NULL;
+    *entry = *held ? (*held)->entry : *front;
+    return true;
+}
+
+static void deliver(struct held *held, struct broker_consumer *consumer)
+{
+    struct queue *queue = held->queue;
+    struct broker *broker = queue->broker;
+    struct broker_delivery delivery;
+
+    held_set_state(held, HELD_IN_FLIGHT, broker->now_us + queue->options.ack_timeout_us);
+    held->consumer = consumer;
+    list_push_back(&consumer->held, &held->link);
+    consumer->in_flight++;
+    if (consumer->options.rate > 0)
+        consumer->tokens -= 1;
+    queue->tallies.delivered++;
+    queue->tallies.redelivered += held->entry.redelivered;
+    delivery = (struct broker_delivery){
+        .ref = ref_of(held),
+        .position = held->entry.position,
+        .bytes = held->entry.bytes,
+        .attempt = held->attempts + 1,
+        .redelivered = held->entry.redelivered,
+        .deadline_us = held->when_us,
+    };
+    held->entry.redelivered = true;
+    broker->events->deliver(broker->arg, consumer, &delivery);
+}
+
+/* Takes the oldest message out of what waits. NULL: there is none that may go now. */
+static struct held *take_next(struct queue *queue)
+{
+    struct broker *broker = queue->broker;
+    struct ready_entry entry;
+    struct held *held;
+    int error;
+
+    if (!queue_oldest(queue, &held, &entry, &error)) {
+        if (error)
+            broker_fail(broker,
+                        "queue %.*s: the index of what waits cannot be read: %s; a restart makes it anew",
+                        SLICE_ARG(queue->name), strerror(-error));
+        return NULL;
+    }
+    if (entry.number >= broker->durable_number)
+        return NULL;
+    if (held)
+        return held;
+    if (queue->n_held[HELD_BLOCKED] >= BLOCKED_MOST)
+        return NULL;
+    held = held_create(queue, &entry, HELD_AGAIN, 0);
+    if (!held)
+        return NULL;
+    ready_pop(&queue->ready);
+    queue->delivered = entry.number;
+    if (list_empty(&queue->to_mark))
+        list_push_back(&broker->to_mark, &queue->to_mark);
+    return held;
+}
+
+/* Whether it may go now, with its key; otherwise it waits for the older one. */
+static bool take_key(struct held *held)
+{
+    struct ordered_key *key;
+
+    if (held->entry.key == 0 || held->owns_key)
+        return true;
+    key = find_key(held->queue, held->entry.key);
+    if (!key)
+        return own_key(held);
+    block_on_key(held, key);
+    return false;
+}
+
+static void pump_queue(struct queue *queue)
+{
+    struct broker *broker = queue->broker;
+
+    queue_expire(queue);
+    while (!queue->paused && !broker->failure[0] && (queue->again.count || queue->ready.count)) {
+        struct broker_consumer *consumer = next_consumer(queue);
+        struct held *held;
+
+        if (!consumer)
+            return;
+        do {
+            held = take_next(queue);
+        } while (held && !take_key(held) && held->state == HELD_BLOCKED);
+        if (!held || held->state != HELD_AGAIN || (held->entry.key && !held->owns_key))
+            return;
+        deliver(held, consumer);
+    }
+    rest_consumers(queue);
+}
+
+void broker_pump(struct broker *broker)
+{
+    struct list *at;
+
+    while ((at = list_pop_front(&broker->to_run)))
+        pump_queue(container_of(at, struct queue, to_run));
+}
+
+/* ---- deadlines --------------------------------------------------------------------------------------------------- */
+
+static uint64_t backoff_us(struct broker *broker, const struct queue *queue, unsigned attempts)
+{
+    uint64_t wait = queue->options.retry_first_us, most = queue->options.retry_most_us;
+
+    while (--attempts && wait < most)
+        wait = wait > most / 2 ? most : wait * 2;
+    if (wait > most)
+        wait = most;
+    return wait - (wait >= JITTER_SHARE ? rng_below(&broker->rng, wait / JITTER_SHARE + 1) : 0);
+}
+
+/* The attempt failed, and counts. */
+static void fail_attempt(struct held *held)
+{
+    struct queue *queue = held->queue;
+    struct broker *broker = queue->broker;
+    struct retry_entry entry = {.ref = ref_of(held)};
+
+    held->attempts++;
+    queue->tallies.retried++;
+    if (queue->options.attempts && held->attempts >= queue->options.attempts) {
+        held_die(held, END_ATTEMPTS);
+        return;
+    }
+    held_set_state(held, HELD_DELAYED, broker->now_us + backoff_us(broker, queue, held->attempts));
+    entry.attempts = held->attempts;
+    entry.due_us = held->when_us;
+    broker_gather_retry(broker, &entry);
+}
+
+void broker_expire_deadlines(struct broker *broker)
+{
+    struct timer *timer;
+
+    while ((timer = timer_pop(&broker->wakes, broker->now_us))) {
+        struct broker_consumer *consumer = container_of(timer, struct broker_consumer, timer);
+
+        /* It stays a consumer that waited until it was given something, or nothing is left. */
+        timer_arm(&broker->wakes, timer, UINT64_MAX);
+        if (consumer->queue)
+            queue_kick(consumer->queue);
+    }
+    while ((timer = timer_pop(&broker->expiries, broker->now_us)))
+        queue_kick(container_of(timer, struct queue, expiry));
+    while ((timer = timer_pop(&broker->deadlines, broker->now_us))) {
+        struct held *held = container_of(timer, struct held, timer);
+
+        if (held->state == HELD_IN_FLIGHT) {
+            queue_kick(held->queue); /* its consumer has room for another one */
+            fail_attempt(held);
+        } else if (held->dies_of) {
+            held_die(held, (enum message_end)(held->dies_of - 1));
+        } else {
+            held_set_state(held, HELD_AGAIN, 0);
+        }
+    }
+}
+
+/* ---- commands of consumers --------------------------------------------------------------------------------------- */
+
+int broker_subscribe(struct broker *broker, struct slice name, const struct broker_consumer_options *options,
+                     struct broker_consumer **result)
+{
+    struct queue *queue = broker_queue(broker, name);
+    struct broker_consumer *consumer;
+
+    *result = NULL;
+    if (!queue)
+        return -ENOENT;
+    consumer = calloc(1, sizeof *consumer);
+    if (!consumer || timer_heap_reserve(&broker->wakes, broker->n_consumers + 1)) {
+        free(consumer);
+        return -ENOMEM;
+    }
+    consumer->queue = queue;
+    consumer->options = *options;
+    consumer->tokens = options->burst;
+    consumer->filled_us = broker->now_us;
+    timer_init(&consumer->timer);
+    list_init(&consumer->held);
+    list_push_back(&queue->consumers, &consumer->link);
+    queue->n_consumers++;
+    broker->n_consumers++;
+    queue_kick(queue);
+    *result = consumer;
+    return 0;
+}
+
+void broker_consumer_change(struct broker *broker, struct broker_consumer *consumer,
+                            const struct broker_consumer_options *options)
+{
+    consumer->options = *options;
+    timer_disarm(&broker->wakes, &consumer->timer);
+    if (consumer->queue)
+        queue_kick(consumer->queue);
+}
+
+void broker_consumer_hold(struct broker *broker, struct broker_consumer *consumer, uint64_t until_us)
+{
+    consumer->until_us = until_us;
+    timer_disarm(&broker->wakes, &consumer->timer);
+    if (consumer->queue)
+        queue_kick(consumer->queue);
+}
+
+void *broker_consumer_owner(const struct broker_consumer *consumer)
+{
+    return consumer->options.owner;
+}
+
+bool broker_consumer_ended(const struct broker_consumer *consumer)
+{
+    return consumer->queue == NULL;
+}
+
+/* What it has in flight waits again; it gets nothing any more. */
+void consumer_end(struct broker_consumer *consumer)
+{
+    struct queue *queue = consumer->queue;
+
+    while (!list_empty(&consumer->held))
+        held_set_state(container_of(consumer->held.next, struct held, link), HELD_AGAIN, 0);
+    timer_disarm(&queue->broker->wakes, &consumer->timer);
+    list_remove(&consumer->link);
+    queue->n_consumers--;
+    consumer->queue = NULL;
+}
+
+void broker_unsubscribe(struct broker *broker, struct broker_consumer *consumer, uint64_t now_us)
+{
+    broker->now_us = now_us;
+    if (consumer->queue)
+        consumer_end(consumer);
+    broker->n_consumers--;
+    free(consumer);
+}
+
+/* The delivery, while it is the consumer's. */
+static struct held *in_flight(struct broker *broker, const struct broker_consumer *consumer,
+                              struct message_ref ref, uint64_t now_us)
+{
+    struct held *held = held_find(broker, ref);
+
+    broker->now_us = now_us;
+    if (!held || held->state != HELD_IN_FLIGHT || held->consumer != consumer)
+        return NULL;
+    queue_kick(held->queue);
+    return held;
+}
+
+int broker_ack(struct broker *broker, struct broker_consumer *consumer, struct message_ref ref,
+               uint64_t now_us)
+{
+    struct held *held = in_flight(broker, consumer, ref, now_us);
+
+    if (!held)
+        return -ENOENT;
+    held->queue->tallies.acked++;
+    held->attempts++;
+    held_end(held, END_ACKED);
+    return 0;
+}
+
+int broker_retry(struct broker *broker, struct broker_consumer *consumer, struct message_ref ref,
+                 uint64_t now_us)
+{
+    struct held *held = in_flight(broker, consumer, ref, now_us);
+
+    if (!held)
+        return -ENOENT;
+    fail_attempt(held);
+    return 0;
+}
+
+int broker_return(struct broker *broker, struct broker_consumer *consumer, struct message_ref ref,
+                  uint64_t delay_us, uint64_t now_us)
+{
+    struct held *held = in_flight(broker, consumer, ref, now_us);
+    struct retry_entry entry = {.ref = ref};
+
+    if (!held)
+        return -ENOENT;
+    if (!delay_us) {
+        held_set_state(held, HELD_AGAIN, 0);
+        return 0;
+    }
+    held_set_state(held, HELD_DELAYED, now_us + delay_us);
+    entry.attempts = held->attempts;
+    entry.due_us = held->when_us;
+    broker_gather_retry(broker, &entry);
+    return 0;
+}
+
+int broker_reject(struct broker *broker, struct broker_consumer *consumer, struct message_ref ref,
+                  uint64_t now_us)
+{
+    struct held *held = in_flight(broker, consumer, ref, now_us);
+
+    if (!held)
+        return -ENOENT;
+    held->attempts++;
+    held_die(held, END_REJECTED);
+    return 0;
+}

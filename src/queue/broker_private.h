@@ -1,0 +1,267 @@
+/* broker_private.h - what the parts of the broker share; see broker.h for what holds.
+ *
+ *   broker.c             a life: opening, publishing, flushing, turns
+ *   broker_topology.c    exchanges, queues, bindings
+ *   broker_delivery.c    held messages: delivering, acknowledging, deadlines, order by key
+ *   broker_death.c       how messages leave: limits, dead letters, purge, move
+ *   broker_recover.c     from a checkpoint and the records behind it to the state
+ *   broker_checkpoint.c  from the state to a checkpoint; segments
+ *   broker_view.c        numbers, status, peek */
+#ifndef QUEUE_BROKER_PRIVATE_H
+#define QUEUE_BROKER_PRIVATE_H
+
+#include "base/list.h"
+#include "base/rng.h"
+#include "fiber/timer.h"
+#include "queue/broker.h"
+#include "queue/ready.h"
+#include "queue/recent.h"
+
+#define ADDRESS_IS_EXCHANGE 0x80000000u
+#define FINISHED_KEPT 65536u
+#define IDEMPOTENCY_KEPT (1u << 20)
+/* Of messages with a key that wait for an older one of theirs; then the queue delivers nothing younger. */
+#define BLOCKED_MOST 10000u
+/* Room that is promised for the end of a message in a queue. */
+#define DONE_PROMISE log_record_bytes(DONE_BYTES)
+
+struct queue;
+
+enum held_state {
+    HELD_AGAIN,     /* waits to be delivered, before all that are ready */
+    HELD_DELAYED,   /* until when_us */
+    HELD_BLOCKED,   /* an older message of its key is not done */
+    HELD_IN_FLIGHT, /* until when_us */
+};
+
+/* A message that is neither ready nor gone. */
+struct held {
+    struct ready_entry entry;
+    struct queue *queue;
+    struct held *next_in_bucket;
+    struct broker_consumer *consumer; /* IN_FLIGHT; NULL before a restart's messages are sorted */
+    struct list link;                 /* IN_FLIGHT: of its consumer; BLOCKED: of its key */
+    struct timer timer;               /* DELAYED, IN_FLIGHT: in broker->deadlines */
+    struct timer turn;                /* AGAIN: in queue->again, by number */
+    uint64_t when_us;
+    uint32_t attempts; /* that counted */
+    uint8_t state;
+    uint8_t dies_of; /* DELAYED, and dead already: what of, plus one; the dead letters could not take it */
+    bool owns_key;
+};
+
+/* A value of order-by, one of whose messages is on its way. */
+struct ordered_key {
+    struct ordered_key *next_in_bucket;
+    uint32_t key;
+    struct list blocked; /* struct held, oldest first */
+};
+
+struct queue_tallies {
+    uint64_t published, delivered, redelivered, acked, retried, refused;
+    uint64_t ended[N_MESSAGE_ENDS];
+};
+
+struct queue {
+    struct broker *broker;
+    struct list link; /* of broker->queues */
+    uint32_t id;
+    struct slice name;                   /* owned */
+    struct broker_queue_options options; /* its slices are owned */
+    struct ready ready;
+    struct timer_heap again; /* struct held by number */
+    struct timer expiry;     /* in broker->expiries: when the oldest that waits is over max-age */
+    uint64_t n_held[HELD_IN_FLIGHT + 1];
+    uint64_t bytes, in_flight_bytes;
+    struct list consumers; /* those that may get the next message first */
+    unsigned n_consumers;
+    struct list to_run;        /* of broker->to_run, while something may be delivered */
+    struct list to_mark;       /* of broker->to_mark, while delivered is not logged */
+    struct list fresh;         /* of broker->fresh, while it has messages that may not be durable */
+    struct ordered_key **keys; /* buckets; NULL: none is on its way */
+    uint32_t n_keys, n_key_buckets;
+    uint64_t delivered; /* number of the youngest that left ready by delivery */
+    bool paused;
+    bool deleted;  /* its end is logged as one */
+    bool dropping; /* its oldest is on its way out: no other one may be dropped meanwhile */
+    struct queue_tallies tallies;
+};
+
+struct broker_consumer {
+    struct queue *queue; /* NULL: it was deleted */
+    struct list link;    /* of queue->consumers */
+    struct list held;    /* what it has in flight */
+    struct broker_consumer_options options;
+    unsigned in_flight;
+    double tokens;
+    uint64_t filled_us; /* when tokens were counted */
+    uint64_t until_us;  /* held back */
+    struct timer timer; /* in broker->wakes: when it may get the next */
+};
+
+struct binding {
+    uint32_t queue;
+    struct slice key; /* owned */
+};
+
+struct exchange {
+    struct list link; /* of broker->exchanges */
+    uint32_t id;
+    struct slice name; /* owned */
+    enum exchange_type type;
+    struct binding *bindings; /* owned, by queue and key */
+    size_t n_bindings;
+};
+
+/* How many messages in queues point into a segment, and how many ever did. */
+struct segment_refs {
+    uint64_t number;
+    uint64_t live, total;
+};
+
+struct broker {
+    struct log *log;
+    const struct broker_events *events;
+    void *arg;
+    struct index *index;
+    struct rng rng;
+    uint64_t now_us;
+    uint64_t next_number;
+    uint64_t durable_number; /* below it all are durable */
+    uint64_t appended_upto;  /* log_end after the last message was appended */
+    uint32_t next_id;        /* of queues and exchanges; from 1 */
+    struct list queues, exchanges;
+    struct queue **by_id; /* by id, NULL: none; owned */
+    uint32_t by_id_room;
+    struct list to_run, to_mark, fresh;
+    struct held **held; /* buckets */
+    uint64_t n_held, n_held_buckets;
+    uint32_t n_consumers, n_queues;
+    struct timer_heap deadlines; /* struct held */
+    struct timer_heap wakes;     /* struct broker_consumer */
+    struct timer_heap expiries;  /* struct queue */
+    char *done, *retries;        /* gathered for the next flush; owned */
+    size_t done_len, done_room, retries_len, retries_room;
+    struct recent finished;        /* struct finished */
+    struct recent idempotency;     /* struct same_key */
+    struct segment_refs *segments; /* oldest first; owned */
+    size_t n_segments, segments_room;
+    struct log_buffer buffer; /* for reading messages */
+    uint64_t compacting;      /* segment; UINT64_MAX: none */
+    uint64_t compact_at;      /* position in it */
+    uint64_t compactable;     /* segments below this one may be freed by the next checkpoint */
+    unsigned depth;           /* of queues that make room in each other */
+    bool checkpointing;
+    bool replaying; /* nothing is appended, told or counted */
+    char failure[256];
+    struct queue *targets[MESSAGE_TARGETS_MAX]; /* of the message that is being published */
+    char target_ids[MESSAGE_TARGETS_MAX * sizeof(uint32_t)];
+};
+
+struct finished {
+    struct recent_item item;
+    struct message_ref ref;
+    uint64_t time_us, queued_ms;
+    uint16_t end;
+    uint16_t attempts;
+};
+
+struct same_key {
+    struct recent_item item;
+    char key[IDEMPOTENCY_KEY_BYTES];
+    uint64_t number;
+    uint64_t until_us;
+    uint64_t position; /* of the message's record, while it may not be durable yet */
+    uint32_t address;
+};
+
+/* ---- broker.c ---- */
+void broker_fail(struct broker *broker, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Reads a message's record. What it gives is good until the next read. */
+int broker_read(struct broker *broker, uint64_t position, struct message *message);
+/* Numbers, appends, and puts the message into its targets, which are queues, for all of which there is room. Sets its number. */
+enum publish_result broker_append(struct broker *broker, struct message *message,
+                                  struct queue *const *targets, unsigned n, uint64_t *position);
+/* A message as replay or broker_append has it, into one queue. Memory was reserved (broker_reserve). */
+void broker_enqueue(struct queue *queue, const struct message *message, uint64_t position);
+int broker_reserve(struct queue *queue, bool delayed);
+struct ready_entry broker_entry(const struct queue *queue, const struct message *message, uint64_t position);
+enum publish_result broker_error_result(int error);
+void broker_remember_key(struct broker *broker, const struct message *message, uint64_t position);
+/* Gathers a DONE; room for it was promised when its message was accepted. */
+void broker_gather_done(struct broker *broker, const struct done_entry *entry);
+void broker_gather_retry(struct broker *broker, const struct retry_entry *entry);
+
+/* ---- broker_topology.c ---- */
+struct queue *broker_queue(const struct broker *broker, struct slice name);
+struct queue *broker_queue_by_id(const struct broker *broker, uint32_t id);
+struct exchange *broker_exchange(const struct broker *broker, struct slice name);
+struct exchange *broker_exchange_by_id(const struct broker *broker, uint32_t id);
+/* The queues that an exchange (NULL: the default one) sends a message with the key to, none twice; how many, or
+ * -EMSGSIZE: more than most. */
+int broker_route(const struct broker *broker, const struct exchange *exchange, struct slice key,
+                 struct queue **targets, unsigned most);
+int topology_replay(struct broker *broker, const struct log_record *record);
+/* As a record's payload and a checkpoint have it. */
+size_t queue_options_bytes(const struct broker_queue_options *options);
+char *queue_options_put(char *at, const struct broker_queue_options *options);
+bool queue_options_take(struct slice *s, struct broker_queue_options *options);
+/* Copies the options' texts. NULL: no memory, or the id is taken. */
+struct queue *queue_create(struct broker *broker, uint32_t id, struct slice name,
+                           const struct broker_queue_options *options);
+void queue_free(struct queue *queue);
+struct exchange *exchange_create(struct broker *broker, uint32_t id, struct slice name,
+                                 enum exchange_type type);
+void exchange_free(struct exchange *exchange);
+int exchange_add_binding(struct exchange *exchange, uint32_t queue, struct slice key);
+
+/* ---- broker_delivery.c ---- */
+struct held *held_find(const struct broker *broker, struct message_ref ref);
+/* Into the state; NULL: no memory. Its message counts in the queue already. */
+struct held *held_create(struct queue *queue, const struct ready_entry *entry, enum held_state state,
+                         uint64_t when_us);
+/* Room for one more, so that held_create cannot fail for want of it in the heaps. */
+int held_reserve(struct queue *queue);
+void held_set_state(struct held *held, enum held_state state, uint64_t when_us);
+/* Takes it out of everything, and wakes the next one of its key. */
+void held_free(struct held *held);
+void queue_kick(struct queue *queue);
+/* After a restart: messages that wait for another attempt go before the younger ones of their key. 0 or -ENOMEM. */
+int held_claim_keys(struct broker *broker);
+/* The oldest that may be delivered, were nobody in the way: held, or the front of ready. False: none, or *error. */
+bool queue_oldest(struct queue *queue, struct held **held, struct ready_entry *entry, int *error);
+void broker_pump(struct broker *broker);
+void broker_expire_deadlines(struct broker *broker);
+void consumer_end(struct broker_consumer *consumer);
+
+/* ---- broker_death.c ---- */
+/* The message, out of ready already or held (freed by this), is gone: counts, gathers, tells. */
+void message_ended(struct queue *queue, const struct ready_entry *entry, unsigned attempts,
+                   enum message_end end);
+void held_end(struct held *held, enum message_end end);
+/* To the dead letters, or it is dropped where there are none. When the dead letters cannot take it now, it waits. */
+void held_die(struct held *held, enum message_end end);
+/* Room for one message more of so many bytes: drops what the rules say. False: it is full. */
+bool queue_make_room(struct queue *queue, uint64_t bytes);
+/* Ends what is older than max-age, from the oldest on. */
+void queue_expire(struct queue *queue);
+
+/* ---- broker_checkpoint.c ---- */
+int segments_add(struct broker *broker, uint64_t position, unsigned n);
+/* Room so that segments_add of a position in the segment that log_end is in, or the next one, cannot fail. */
+int segments_reserve(struct broker *broker);
+void segments_drop(struct broker *broker, uint64_t position);
+/* A message of the queue stands at another position now. 0 or an error; -ENOENT: the queue does not have it. */
+int broker_move_entry(struct queue *queue, uint64_t number, uint64_t position);
+/* A segment that nothing points into, if that is so, is used again. */
+void segments_release(struct broker *broker, uint64_t number);
+
+/* ---- broker_recover.c ---- */
+int broker_recover(struct broker *broker, struct storage *storage, struct log_report *report);
+
+/* ---- the form of a checkpoint (docs/log-format.md), of which both know ---- */
+#define CHECKPOINT_VERSION 1u
+#define CHECKPOINT_ENTRY_BYTES 32u
+#define CHECKPOINT_SLOT_BYTES 16u
+
+#endif

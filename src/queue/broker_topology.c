@@ -1,0 +1,670 @@
+/* broker_topology.c - exchanges, queues, bindings: declared, routed over, logged. See broker_private.h.
+ *
+ * Topology records hold what broker.h's functions say, texts with their length (u16) before them. */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "queue/broker_private.h"
+
+/* ---- texts ------------------------------------------------------------------------------------------------------- */
+
+static bool copy_text(struct slice *copy, struct slice text)
+{
+    char *bytes = malloc(text.len + 1);
+
+    if (!bytes)
+        return false;
+    if (text.len)
+        memcpy(bytes, text.ptr, text.len);
+    bytes[text.len] = '\0';
+    *copy = slice_of(bytes, text.len);
+    return true;
+}
+
+static void free_text(struct slice *text)
+{
+    free((char *)(uintptr_t)text->ptr);
+    *text = (struct slice){0};
+}
+
+static char *put_text(char *at, struct slice text)
+{
+    put_u16le(at, (uint16_t)text.len);
+    if (text.len)
+        memcpy(at + 2, text.ptr, text.len);
+    return at + 2 + text.len;
+}
+
+static bool take_text(struct slice *s, struct slice *text)
+{
+    uint16_t len;
+
+    return take_u16le(s, &len) && take_slice(s, len, text);
+}
+
+/* ---- a queue's options ------------------------------------------------------------------------------------------- */
+
+static void free_options(struct broker_queue_options *options)
+{
+    free_text(&options->dead_exchange);
+    free_text(&options->dead_key);
+    free_text(&options->order_by);
+}
+
+static bool copy_options(struct broker_queue_options *copy, const struct broker_queue_options *options)
+{
+    *copy = *options;
+    copy->dead_exchange = copy->dead_key = copy->order_by = (struct slice){0};
+    if (copy_text(&copy->dead_exchange, options->dead_exchange) &&
+        copy_text(&copy->dead_key, options->dead_key) && copy_text(&copy->order_by, options->order_by))
+        return true;
+    free_options(copy);
+    return false;
+}
+
+static bool same_options(const struct broker_queue_options *a, const struct broker_queue_options *b)
+{
+    return a->max_length == b->max_length && a->max_bytes == b->max_bytes && a->max_age_us == b->max_age_us &&
+           a->ack_timeout_us == b->ack_timeout_us && a->retry_first_us == b->retry_first_us &&
+           a->retry_most_us == b->retry_most_us && a->attempts == b->attempts && a->overflow == b->overflow &&
+           a->has_dead_letter == b->has_dead_letter && slice_equal(a->dead_exchange, b->dead_exchange) &&
+           slice_equal(a->dead_key, b->dead_key) && slice_equal(a->order_by, b->order_by);
+}
+
+#define OPTIONS_FIXED (6 * 8 + 4 + 2)
+
+size_t queue_options_bytes(const struct broker_queue_options *options)
+{
+    return OPTIONS_FIXED + 3 * 2 + options->dead_exchange.len + options->dead_key.len + options->order_by.len;
+}
+
+char *queue_options_put(char *at, const struct broker_queue_options *options)
+{
+    put_u64le(at, options->max_length);
+    put_u64le(at + 8, options->max_bytes);
+    put_u64le(at + 16, options->max_age_us);
+    put_u64le(at + 24, options->ack_timeout_us);
+    put_u64le(at + 32, options->retry_first_us);
+    put_u64le(at + 40, options->retry_most_us);
+    put_u32le(at + 48, options->attempts);
+    at[52] = (char)options->overflow;
+    at[53] = (char)options->has_dead_letter;
+    return put_text(put_text(put_text(at + OPTIONS_FIXED, options->dead_exchange), options->dead_key),
+                    options->order_by);
+}
+
+bool queue_options_take(struct slice *s, struct broker_queue_options *options)
+{
+    struct slice fixed;
+
+    if (!take_slice(s, OPTIONS_FIXED, &fixed))
+        return false;
+    *options = (struct broker_queue_options){
+        .max_length = get_u64le(fixed.ptr),
+        .max_bytes = get_u64le(fixed.ptr + 8),
+        .max_age_us = get_u64le(fixed.ptr + 16),
+        .ack_timeout_us = get_u64le(fixed.ptr + 24),
+        .retry_first_us = get_u64le(fixed.ptr + 32),
+        .retry_most_us = get_u64le(fixed.ptr + 40),
+        .attempts = get_u32le(fixed.ptr + 48),
+        .overflow = (enum queue_limit_rule)(uint8_t)fixed.ptr[52],
+        .has_dead_letter = fixed.ptr[53] != 0,
+    };
+    return options->overflow <= LIMIT_DEAD_LETTER && take_text(s, &options->dead_exchange) &&
+           take_text(s, &options->dead_key) && take_text(s, &options->order_by);
+}
+
+/* ---- looking up -------------------------------------------------------------------------------------------------- */
+
+struct queue *broker_queue_by_id(const struct broker *broker, uint32_t id)
+{
+    return id < broker->by_id_room ? broker->by_id[id] : NULL;
+}
+
+struct queue *broker_queue(const struct broker *broker, struct slice name)
+{
+    for (struct list *at = broker->queues.next; at != &broker->queues; at = at->next) {
+        struct queue *queue = container_of(at, struct queue, link);
+
+        if (slice_equal(queue->name, name))
+            return queue;
+    }
+    return NULL;
+}
+
+struct exchange *broker_exchange(const struct broker *broker, struct slice name)
+{
+    for (struct list *at = broker->exchanges.next; at != &broker->exchanges; at = at->next) {
+        struct exchange *exchange = container_of(at, struct exchange, link);
+
+        if (slice_equal(exchange->name, name))
+            return exchange;
+    }
+    return NULL;
+}
+
+struct exchange *broker_exchange_by_id(const struct broker *broker, uint32_t id)
+{
+    for (struct list *at = broker->exchanges.next; at != &broker->exchanges; at = at->next) {
+        struct exchange *exchange = container_of(at, struct exchange, link);
+
+        if (exchange->id == id)
+            return exchange;
+    }
+    return NULL;
+}
+
+int broker_route(const struct broker *broker, const struct exchange *exchange, struct slice key,
+                 struct queue **targets, unsigned most)
+{
+    unsigned n = 0;
+
+    if (!exchange) {
+        targets[0] = broker_queue(broker, key);
+        return targets[0] != NULL;
+    }
+    for (size_t i = 0; i < exchange->n_bindings; i++) {
+        const struct binding *binding = &exchange->bindings[i];
+
+        if (exchange->type == EXCHANGE_DIRECT && !slice_equal(binding->key, key))
+            continue;
+        if (n && targets[n - 1]->id == binding->queue)
+            continue; /* bindings are sorted by queue */
+        if (n == most)
+            return -EMSGSIZE;
+        targets[n++] = broker_queue_by_id(broker, binding->queue);
+    }
+    return (int)n;
+}
+
+/* ---- making and freeing ------------------------------------------------------------------------------------------ */
+
+static bool place_id(struct broker *broker, struct queue *queue)
+{
+    uint32_t room = broker->by_id_room ? broker->by_id_room : 16;
+    struct queue **by_id;
+
+    if (queue->id >= broker->by_id_room) {
+        while (room <= queue->id)
+            room *= 2;
+        by_id = realloc(broker->by_id, room * sizeof(struct queue *));
+        if (!by_id)
+            return false;
+        memset(by_id + broker->by_id_room, 0, (room - broker->by_id_room) * sizeof(struct queue *));
+        broker->by_id = by_id;
+        broker->by_id_room = room;
+    }
+    if (broker->by_id[queue->id])
+        return false;
+    broker->by_id[queue->id] = queue;
+    return true;
+}
+
+struct queue *queue_create(struct broker *broker, uint32_t id, struct slice name,
+                           const struct broker_queue_options *options)
+{
+    struct queue *queue = calloc(1, sizeof *queue);
+
+    if (!queue)
+        return NULL;
+    queue->broker = broker;
+    queue->id = id;
+    list_init(&queue->link);
+    list_init(&queue->consumers);
+    list_init(&queue->to_run);
+    list_init(&queue->to_mark);
+    list_init(&queue->fresh);
+    ready_init(&queue->ready, broker->index);
+    timer_init(&queue->expiry);
+    if (timer_heap_reserve(&broker->expiries, broker->n_queues + 1) || !copy_text(&queue->name, name) ||
+        !copy_options(&queue->options, options) || !place_id(broker, queue)) {
+        free_options(&queue->options);
+        free_text(&queue->name);
+        free(queue);
+        return NULL;
+    }
+    list_push_back(&broker->queues, &queue->link);
+    broker->n_queues++;
+    if (id >= broker->next_id)
+        broker->next_id = id + 1;
+    return queue;
+}
+
+void queue_free(struct queue *queue)
+{
+    assert(list_empty(&queue->consumers) && queue->n_keys == 0);
+    queue->broker->by_id[queue->id] = NULL;
+    queue->broker->n_queues--;
+    timer_disarm(&queue->broker->expiries, &queue->expiry);
+    list_remove(&queue->link);
+    list_remove(&queue->to_run);
+    list_remove(&queue->to_mark);
+    list_remove(&queue->fresh);
+    ready_clear(&queue->ready);
+    timer_heap_free(&queue->again);
+    free(queue->keys);
+    free_options(&queue->options);
+    free_text(&queue->name);
+    free(queue);
+}
+
+struct exchange *exchange_create(struct broker *broker, uint32_t id, struct slice name,
+                                 enum exchange_type type)
+{
+    struct exchange *exchange = calloc(1, sizeof *exchange);
+
+    if (!exchange)
+        return NULL;
+    exchange->id = id;
+    exchange->type = type;
+    if (!copy_text(&exchange->name, name)) {
+        free(exchange);
+        return NULL;
+    }
+    list_push_back(&broker->exchanges, &exchange->link);
+    if (id >= broker->next_id)
+        broker->next_id = id + 1;
+    return exchange;
+}
+
+void exchange_free(struct exchange *exchange)
+{
+    for (size_t i = 0; i < exchange->n_bindings; i++)
+        free_text(&exchange->bindings[i].key);
+    free(exchange->bindings);
+    list_remove(&exchange->link);
+    free_text(&exchange->name);
+    free(exchange);
+}
+
+static int compare_binding(const struct binding *binding, uint32_t queue, struct slice key)
+{
+    size_t n = binding->key.len < key.len ? binding->key.len : key.len;
+    int order = n ? memcmp(binding->key.ptr, key.ptr, n) : 0;
+
+    if (binding->queue != queue)
+        return binding->queue < queue ? -1 : 1;
+    if (order == 0 && binding->key.len != key.len)
+        return binding->key.len < key.len ? -1 : 1;
+    return order;
+}
+
+/* Where the binding stands, or would. */
+static size_t find_binding(const struct exchange *exchange, uint32_t queue, struct slice key, bool *found)
+{
+    size_t low = 0, high = exchange->n_bindings;
+
+    *found = false;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = compare_binding(&exchange->bindings[middle], queue, key);
+
+        if (order == 0) {
+            *found = true;
+            return middle;
+        }
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+int exchange_add_binding(struct exchange *exchange, uint32_t queue, struct slice key)
+{
+    struct binding *bindings, binding = {.queue = queue};
+    bool found;
+    size_t at = find_binding(exchange, queue, key, &found);
+
+    if (found)
+        return 0;
+    bindings = realloc(exchange->bindings, (exchange->n_bindings + 1) * sizeof *bindings);
+    if (!bindings)
+        return -ENOMEM;
+    exchange->bindings = bindings;
+    if (!copy_text(&binding.key, key))
+        return -ENOMEM;
+    memmove(bindings + at + 1, bindings + at, (exchange->n_bindings - at) * sizeof *bindings);
+    bindings[at] = binding;
+    exchange->n_bindings++;
+    return 0;
+}
+
+static void remove_binding(struct exchange *exchange, size_t at)
+{
+    free_text(&exchange->bindings[at].key);
+    exchange->n_bindings--;
+    memmove(exchange->bindings + at, exchange->bindings + at + 1,
+            (exchange->n_bindings - at) * sizeof *exchange->bindings);
+}
+
+/* With all that is in it. */
+static void destroy_queue(struct queue *queue)
+{
+    struct broker *broker = queue->broker;
+    struct ready_entry entry;
+    struct held *held;
+    int error;
+
+    queue->deleted = true;
+    while (!list_empty(&queue->consumers))
+        consumer_end(container_of(queue->consumers.next, struct broker_consumer, link));
+    for (uint64_t i = 0; i < broker->n_held_buckets && queue->n_held[HELD_BLOCKED]; i++)
+        for (held = broker->held[i]; held; held = held->next_in_bucket)
+            if (held->queue == queue && held->state == HELD_BLOCKED)
+                held_set_state(held, HELD_AGAIN, 0);
+    for (uint64_t i = 0; i < broker->n_held_buckets; i++)
+        for (struct held *next = held = broker->held[i]; held; held = next) {
+            next = held->next_in_bucket;
+            if (held->queue == queue)
+                held_end(held, END_PURGED);
+        }
+    while (queue_oldest(queue, &held, &entry, &error)) {
+        ready_pop(&queue->ready);
+        message_ended(queue, &entry, 0, END_PURGED);
+    }
+    for (struct list *at = broker->exchanges.next; at != &broker->exchanges; at = at->next) {
+        struct exchange *exchange = container_of(at, struct exchange, link);
+
+        for (size_t i = exchange->n_bindings; i-- > 0;)
+            if (exchange->bindings[i].queue == queue->id)
+                remove_binding(exchange, i);
+    }
+    queue_free(queue);
+}
+
+/* ---- commands ---------------------------------------------------------------------------------------------------- */
+
+/* Appends a record made of a block; what does not go into the log has not happened. */
+static int append_block(struct broker *broker, enum log_claim claim, uint8_t kind, const char *block,
+                        size_t n)
+{
+    struct iovec part = {(void *)(uintptr_t)block, n};
+    uint64_t position;
+
+    return log_append(broker->log, claim, 0, kind, &part, 1, &position);
+}
+
+static int log_queue(struct broker *broker, uint32_t id, struct slice name,
+                     const struct broker_queue_options *options)
+{
+    size_t n = 4 + 2 + name.len + queue_options_bytes(options);
+    char *block = malloc(n);
+    int error;
+
+    if (!block)
+        return -ENOMEM;
+    put_u32le(block, id);
+    queue_options_put(put_text(block + 4, name), options);
+    error = append_block(broker, LOG_MORE, RECORD_QUEUE, block, n);
+    free(block);
+    return error;
+}
+
+static int change_queue(struct queue *queue, const struct broker_queue_options *options)
+{
+    struct broker_queue_options copy;
+    int error;
+
+    if (!copy_options(&copy, options))
+        return -ENOMEM;
+    error = queue->broker->replaying ? 0 : log_queue(queue->broker, queue->id, queue->name, options);
+    if (error) {
+        free_options(&copy);
+        return error;
+    }
+    free_options(&queue->options);
+    queue->options = copy;
+    queue_kick(queue);
+    return 0;
+}
+
+static bool name_is_too_long(struct slice name)
+{
+    return name.len > BROKER_NAME_MAX;
+}
+
+int broker_declare_queue(struct broker *broker, struct slice name, const struct broker_queue_options *options,
+                         enum declare_rule rule)
+{
+    struct queue *queue = broker_queue(broker, name);
+    int error;
+
+    if (name_is_too_long(name) || name_is_too_long(options->dead_exchange) ||
+        name_is_too_long(options->dead_key) || name_is_too_long(options->order_by))
+        return -ENAMETOOLONG;
+    if (queue && same_options(&queue->options, options))
+        return 0;
+    if (queue)
+        return rule == DECLARE_SET ? change_queue(queue, options) : -EEXIST;
+    queue = queue_create(broker, broker->next_id, name, options);
+    if (!queue)
+        return -ENOMEM;
+    error = log_queue(broker, queue->id, name, options);
+    if (error)
+        queue_free(queue);
+    return error;
+}
+
+int broker_declare_exchange(struct broker *broker, struct slice name, enum exchange_type type)
+{
+    struct exchange *exchange = broker_exchange(broker, name);
+    char block[4 + 1 + 2 + BROKER_NAME_MAX];
+    int error;
+
+    if (name_is_too_long(name))
+        return -ENAMETOOLONG;
+    if (exchange)
+        return exchange->type == type ? 0 : -EEXIST;
+    exchange = exchange_create(broker, broker->next_id, name, type);
+    if (!exchange)
+        return -ENOMEM;
+    put_u32le(block, exchange->id);
+    block[4] = (char)type;
+    error =
+        append_block(broker, LOG_MORE, RECORD_EXCHANGE, block, (size_t)(put_text(block + 5, name) - block));
+    if (error)
+        exchange_free(exchange);
+    return error;
+}
+
+int broker_delete_queue(struct broker *broker, struct slice name, bool if_empty, uint64_t now_us)
+{
+    struct queue *queue = broker_queue(broker, name);
+    char block[4];
+    int error;
+
+    broker->now_us = now_us;
+    if (!queue)
+        return -ENOENT;
+    if (if_empty && (queue->ready.count || queue->n_held[HELD_AGAIN] || queue->n_held[HELD_DELAYED] ||
+                     queue->n_held[HELD_BLOCKED] || queue->n_held[HELD_IN_FLIGHT]))
+        return -ENOTEMPTY;
+    broker_flush(broker);
+    put_u32le(block, queue->id);
+    error = append_block(broker, LOG_PROMISED, RECORD_QUEUE_DELETE, block, sizeof block);
+    if (!error)
+        destroy_queue(queue);
+    return error;
+}
+
+int broker_delete_exchange(struct broker *broker, struct slice name)
+{
+    struct exchange *exchange = broker_exchange(broker, name);
+    char block[4];
+    int error;
+
+    if (!exchange)
+        return -ENOENT;
+    put_u32le(block, exchange->id);
+    error = append_block(broker, LOG_PROMISED, RECORD_EXCHANGE_DELETE, block, sizeof block);
+    if (!error)
+        exchange_free(exchange);
+    return error;
+}
+
+static int log_binding(struct broker *broker, uint8_t kind, const struct exchange *exchange, uint32_t queue,
+                       struct slice key)
+{
+    char block[8 + 2 + BROKER_NAME_MAX];
+
+    put_u32le(block, exchange->id);
+    put_u32le(block + 4, queue);
+    return append_block(broker, kind == RECORD_BIND ? LOG_MORE : LOG_PROMISED, kind, block,
+                        (size_t)(put_text(block + 8, key) - block));
+}
+
+int broker_bind(struct broker *broker, struct slice exchange_name, struct slice queue_name, struct slice key)
+{
+    struct exchange *exchange = broker_exchange(broker, exchange_name);
+    struct queue *queue = broker_queue(broker, queue_name);
+    bool found;
+    size_t at;
+    int error;
+
+    if (name_is_too_long(key))
+        return -ENAMETOOLONG;
+    if (!exchange || !queue)
+        return -ENOENT;
+    find_binding(exchange, queue->id, key, &found);
+    if (found)
+        return 0;
+    error = exchange_add_binding(exchange, queue->id, key);
+    if (error)
+        return error;
+    error = log_binding(broker, RECORD_BIND, exchange, queue->id, key);
+    at = find_binding(exchange, queue->id, key, &found);
+    if (error)
+        remove_binding(exchange, at);
+    return error;
+}
+
+int broker_unbind(struct broker *broker, struct slice exchange_name, struct slice queue_name,
+                  struct slice key)
+{
+    struct exchange *exchange = broker_exchange(broker, exchange_name);
+    struct queue *queue = broker_queue(broker, queue_name);
+    bool found = false;
+    size_t at = exchange && queue ? find_binding(exchange, queue->id, key, &found) : 0;
+    int error;
+
+    if (!found)
+        return -ENOENT;
+    error = log_binding(broker, RECORD_UNBIND, exchange, queue->id, key);
+    if (!error)
+        remove_binding(exchange, at);
+    return error;
+}
+
+int broker_pause(struct broker *broker, struct slice name, bool pause)
+{
+    struct queue *queue = broker_queue(broker, name);
+    char block[5];
+    int error;
+
+    if (!queue)
+        return -ENOENT;
+    if (queue->paused == pause)
+        return 0;
+    put_u32le(block, queue->id);
+    block[4] = pause;
+    error = append_block(broker, LOG_PROMISED, RECORD_PAUSE, block, sizeof block);
+    if (error)
+        return error;
+    queue->paused = pause;
+    queue_kick(queue);
+    return 0;
+}
+
+/* ---- replay ------------------------------------------------------------------------------------------------------ */
+
+static int replay_queue(struct broker *broker, struct slice s)
+{
+    struct broker_queue_options options;
+    struct slice name;
+    struct queue *queue;
+    uint32_t id;
+
+    if (!take_u32le(&s, &id) || !take_text(&s, &name) || !queue_options_take(&s, &options))
+        return -EBADMSG;
+    queue = broker_queue_by_id(broker, id);
+    if (queue)
+        return change_queue(queue, &options);
+    return queue_create(broker, id, name, &options) ? 0 : -ENOMEM;
+}
+
+static int replay_exchange(struct broker *broker, struct slice s)
+{
+    struct slice name;
+    uint32_t id;
+    uint8_t type;
+
+    if (!take_u32le(&s, &id) || !take_u8(&s, &type) || type > EXCHANGE_FANOUT || !take_text(&s, &name) ||
+        broker_exchange_by_id(broker, id))
+        return -EBADMSG;
+    return exchange_create(broker, id, name, (enum exchange_type)type) ? 0 : -ENOMEM;
+}
+
+static int replay_binding(struct broker *broker, uint8_t kind, struct slice s)
+{
+    struct exchange *exchange;
+    struct slice key;
+    uint32_t exchange_id, queue_id;
+    bool found;
+    size_t at;
+
+    if (!take_u32le(&s, &exchange_id) || !take_u32le(&s, &queue_id) || !take_text(&s, &key))
+        return -EBADMSG;
+    exchange = broker_exchange_by_id(broker, exchange_id);
+    if (!exchange || !broker_queue_by_id(broker, queue_id))
+        return -EBADMSG;
+    if (kind == RECORD_BIND)
+        return exchange_add_binding(exchange, queue_id, key);
+    at = find_binding(exchange, queue_id, key, &found);
+    if (!found)
+        return -EBADMSG;
+    remove_binding(exchange, at);
+    return 0;
+}
+
+int topology_replay(struct broker *broker, const struct log_record *record)
+{
+    struct slice s = record->payload;
+    struct exchange *exchange;
+    struct queue *queue;
+    uint32_t id;
+    uint8_t pause;
+
+    switch (record->kind) {
+    case RECORD_QUEUE:
+        return replay_queue(broker, s);
+    case RECORD_EXCHANGE:
+        return replay_exchange(broker, s);
+    case RECORD_BIND:
+    case RECORD_UNBIND:
+        return replay_binding(broker, record->kind, s);
+    default:
+        break;
+    }
+    if (!take_u32le(&s, &id))
+        return -EBADMSG;
+    queue = broker_queue_by_id(broker, id);
+    if (record->kind == RECORD_EXCHANGE_DELETE) {
+        exchange = broker_exchange_by_id(broker, id);
+        if (exchange)
+            exchange_free(exchange);
+        return exchange ? 0 : -EBADMSG;
+    }
+    if (!queue)
+        return -EBADMSG;
+    if (record->kind == RECORD_QUEUE_DELETE) {
+        destroy_queue(queue);
+        return 0;
+    }
+    if (!take_u8(&s, &pause))
+        return -EBADMSG;
+    queue->paused = pause != 0;
+    return 0;
+}

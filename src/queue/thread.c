@@ -1,0 +1,675 @@
+/* thread.c - see thread.h. */
+#include "queue/thread.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+#include "base/clock.h"
+#include "base/event.h"
+#include "base/log.h"
+#include "fiber/offload.h"
+#include "queue/thread_private.h"
+
+/* What is appended and nobody waits for is synced after so long. */
+#define REST_US US_PER_S
+/* Of a sparse segment that much is looked at in a turn. */
+#define COMPACT_BYTES (256u * 1024)
+/* Read along with a message, when the reader goes through a backlog. */
+#define AHEAD_BYTES (64u * 1024)
+/* How long to wait before a file that could not be made, or a checkpoint, is tried again. */
+#define HELPER_RETRY_US US_PER_S
+
+/* ---- waiters for answers ----------------------------------------------------------------------------------------- */
+
+static struct queue_request **waiter_bucket(const struct queue_thread *thread, uint64_t number)
+{
+    return &thread->waiters[number & (thread->n_waiter_buckets - 1)];
+}
+
+static bool grow_waiters(struct queue_thread *thread)
+{
+    uint32_t n = thread->n_waiter_buckets ? thread->n_waiter_buckets * 2 : 64,
+             n_old = thread->n_waiter_buckets;
+    struct queue_request **old = thread->waiters, **grown = calloc(n, sizeof(struct queue_request *));
+
+    if (!grown)
+        return false;
+    thread->waiters = grown;
+    thread->n_waiter_buckets = n;
+    for (uint32_t i = 0; i < n_old; i++)
+        for (struct queue_request *next, *request = old[i]; request; request = next) {
+            struct queue_request **bucket = waiter_bucket(thread, request->published.number);
+
+            next = request->next;
+            request->next = *bucket;
+            *bucket = request;
+        }
+    free(old);
+    return true;
+}
+
+static void send_answer(struct queue_request *request, struct queue_answer *answer)
+{
+    request->answer = answer;
+    mailbox_send(request->port->home, &request->answer_mail);
+}
+
+/* Without memory nobody waits: the client hears 202. */
+static void add_waiter(struct queue_thread *thread, struct queue_request *request)
+{
+    struct queue_request **bucket;
+
+    if (thread->n_waiters == thread->n_waiter_buckets && !grow_waiters(thread)) {
+        send_answer(request, NULL);
+        return;
+    }
+    bucket = waiter_bucket(thread, request->published.number);
+    request->next = *bucket;
+    *bucket = request;
+    thread->n_waiters++;
+}
+
+/* The one that waits for number's answer, which is not among the waiters any more; request: only that one. */
+static struct queue_request *take_waiter(struct queue_thread *thread, uint64_t number,
+                                         const struct queue_request *request)
+{
+    struct queue_request **at = thread->n_waiters ? waiter_bucket(thread, number) : NULL, *found;
+
+    while (at && *at && ((*at)->published.number != number || (request && *at != request)))
+        at = &(*at)->next;
+    found = at ? *at : NULL;
+    if (!found)
+        return NULL;
+    *at = found->next;
+    thread->n_waiters--;
+    return found;
+}
+
+void queue_thread_forget_waiter(struct queue_thread *thread, const struct queue_request *request,
+                                uint64_t number)
+{
+    struct queue_request *waiter = take_waiter(thread, number, request);
+
+    if (waiter)
+        send_answer(waiter, NULL);
+}
+
+/* ---- what mail does ---------------------------------------------------------------------------------------------- */
+
+uint64_t queue_thread_now_us(const struct queue_thread *thread)
+{
+    return clock_monotonic_us() + thread->wall_offset_us;
+}
+
+void queue_thread_kick(struct queue_thread *thread)
+{
+    thread->due = true;
+    if (thread->fiber)
+        fiber_wake(thread->fiber);
+}
+
+void queue_thread_take_request(struct queue_thread *thread, struct queue_request *request)
+{
+    struct broker_publication publication = {
+        .exchange = request->exchange,
+        .key = request->key,
+        .head = request->head,
+        .body = request->body,
+        .delay_us = request->delay_us,
+        .idempotency = request->idempotency,
+        .idempotency_window_us = request->idempotency_window_us,
+    };
+
+    request->result =
+        broker_publish(thread->broker, &publication, &request->published, queue_thread_now_us(thread));
+    if (request->result != PUBLISH_OK && request->result != PUBLISH_SAME) {
+        mailbox_send(request->port->home, &request->mail);
+        return;
+    }
+    request->next = NULL;
+    *thread->published.last = request;
+    thread->published.last = &request->next;
+    queue_thread_kick(thread);
+}
+
+void queue_thread_take_job(struct queue_thread *thread, struct queue_job *job)
+{
+    job->run(job, thread->broker, queue_thread_now_us(thread));
+    queue_thread_kick(thread);
+    if (!job->durable) {
+        mailbox_send(job->port->home, &job->mail);
+        return;
+    }
+    job->next = NULL;
+    *thread->jobs.last = job;
+    thread->jobs.last = &job->next;
+}
+
+void queue_thread_take_verdict(struct queue_thread *thread, struct queue_delivery *d)
+{
+    struct broker_consumer *consumer = d->consumer->at_broker;
+    struct queue_request *waiter = NULL;
+    uint64_t now_us = queue_thread_now_us(thread);
+
+    if (d->hold_us)
+        broker_consumer_hold(thread->broker, consumer, now_us + d->hold_us);
+    switch (d->verdict) {
+    case VERDICT_ACK:
+        waiter = d->answer ? take_waiter(thread, d->ref.number, NULL) : NULL;
+        broker_ack(thread->broker, consumer, d->ref, now_us);
+        break;
+    case VERDICT_RETRY:
+        broker_retry(thread->broker, consumer, d->ref, now_us);
+        break;
+    case VERDICT_RETURN:
+        broker_return(thread->broker, consumer, d->ref, d->delay_us, now_us);
+        break;
+    case VERDICT_REJECT:
+        broker_reject(thread->broker, consumer, d->ref, now_us);
+        break;
+    }
+    if (waiter)
+        send_answer(waiter, d->answer);
+    else
+        free(d->answer);
+    free(d);
+    queue_thread_kick(thread);
+}
+
+/* ---- what the broker says ---------------------------------------------------------------------------------------- */
+
+static void on_delivery(struct mail *mail)
+{
+    struct queue_delivery *delivery = container_of(mail, struct queue_delivery, mail);
+    struct queue_consumer *consumer = delivery->consumer;
+
+    if (consumer->ended)
+        free(delivery);
+    else
+        consumer->options.deliver(consumer->options.arg, delivery);
+}
+
+static void drop_delivery(struct mail *mail)
+{
+    free(container_of(mail, struct queue_delivery, mail));
+}
+
+/* A copy of the message goes to the consumer's thread. One that cannot be made, for want of memory or because the log is
+ * damaged there, comes back when its deadline passes. */
+static void deliver(void *arg, struct broker_consumer *at_broker, const struct broker_delivery *d)
+{
+    struct queue_thread *thread = arg;
+    struct queue_consumer *consumer = broker_consumer_owner(at_broker);
+    struct queue_delivery *delivery;
+    struct log_record record;
+    int error = log_read(thread->log, d->position, AHEAD_BYTES, &thread->buffer, &record);
+
+    if (error) {
+        log_line(LOG_ERROR,
+                 "queue: the message at position %llu of the log cannot be read: %s; run `maitred log check`",
+                 (unsigned long long)d->position, strerror(-error));
+        return;
+    }
+    delivery = malloc(sizeof *delivery + record.payload.len);
+    if (!delivery)
+        return;
+    *delivery = (struct queue_delivery){
+        .mail = {.deliver = on_delivery, .drop = drop_delivery},
+        .consumer = consumer,
+        .ref = d->ref,
+        .attempt = d->attempt,
+        .redelivered = d->redelivered,
+    };
+    memcpy(delivery->block, record.payload.ptr, record.payload.len);
+    if (!message_parse(slice_of(delivery->block, record.payload.len), &delivery->message)) {
+        free(delivery);
+        return;
+    }
+    mailbox_send(consumer->port->home, &delivery->mail);
+}
+
+static void ended(void *arg, const struct broker_ending *ending)
+{
+    struct queue_thread *thread = arg;
+    struct queue_request *waiter = take_waiter(thread, ending->ref.number, NULL);
+
+    if (waiter)
+        send_answer(waiter, NULL);
+}
+
+static const struct broker_events events = {.deliver = deliver, .ended = ended};
+
+/* ---- turns ------------------------------------------------------------------------------------------------------- */
+
+static void confirm(struct queue_thread *thread)
+{
+    bool failed = broker_failure(thread->broker) != NULL;
+    uint64_t durable = log_durable(thread->log);
+    struct queue_request *request;
+    struct queue_job *job;
+
+    while ((request = thread->published.first) && (failed || request->published.position < durable)) {
+        thread->published.first = request->next;
+        if (request->published.position < durable)
+            counter_add(&thread->numbers.confirmed, 1);
+        else
+            request->result = PUBLISH_CLOSED;
+        if (request->wants_answer && request->result == PUBLISH_OK)
+            add_waiter(thread, request); /* before its thread may look at it */
+        mailbox_send(request->port->home, &request->mail);
+    }
+    if (!thread->published.first)
+        thread->published.last = &thread->published.first;
+    if (!log_is_durable(thread->log) && !failed)
+        return;
+    while ((job = thread->jobs.first)) {
+        thread->jobs.first = job->next;
+        mailbox_send(job->port->home, &job->mail);
+    }
+    thread->jobs.last = &thread->jobs.first;
+}
+
+static void note_failure(struct queue_thread *thread)
+{
+    const char *why = broker_failure(thread->broker);
+
+    if (!why || atomic_load_explicit(&thread->numbers.failure, memory_order_relaxed))
+        return;
+    atomic_store_explicit(&thread->numbers.failure, why, memory_order_release);
+    event_say(
+        EVENT_LOG_FAILED, SLICE(""), SLICE(""),
+        "the queue's log is closed for good, nothing more is accepted: %s; restart once the disk is well",
+        why);
+}
+
+static void count_log(struct queue_thread *thread)
+{
+    struct queue_thread_numbers *n = &thread->numbers;
+    struct log_numbers of_log;
+
+    log_numbers(thread->log, &of_log);
+    counter_add(&n->log_bytes, of_log.file_bytes - counter_get(&n->log_bytes));
+    counter_add(&n->log_segments, of_log.segments - counter_get(&n->log_segments));
+    counter_add(&n->syncs, of_log.commits - counter_get(&n->syncs));
+    counter_add(&n->appended_bytes, of_log.appended_bytes - counter_get(&n->appended_bytes));
+    counter_add(&n->turns, 1);
+}
+
+/* Whether somebody waits for the disk, or should not have to wait for longer. */
+static bool must_commit(const struct queue_thread *thread, uint64_t now_us)
+{
+    return thread->published.first || thread->jobs.first || broker_needs_commit(thread->broker) ||
+           thread->stopping || (thread->unsynced_us && now_us - thread->unsynced_us >= REST_US);
+}
+
+static void write_log(struct queue_thread *thread)
+{
+    uint64_t start_us = clock_monotonic_us();
+
+    broker_flush(thread->broker);
+    if (must_commit(thread, start_us)) {
+        bool syncs = !log_is_durable(thread->log);
+
+        log_commit(thread->log);
+        if (syncs)
+            histogram_add(&thread->numbers.commits, clock_monotonic_us() - start_us);
+        thread->unsynced_us = 0;
+    } else {
+        log_write(thread->log);
+        if (!thread->unsynced_us && !log_is_durable(thread->log))
+            thread->unsynced_us = start_us;
+    }
+}
+
+/* ---- helpers ----------------------------------------------------------------------------------------------------- */
+
+struct spare_job {
+    struct offload offload;
+    struct log_spare *spare;
+    int error;
+};
+
+static void make_spare(struct offload *offload)
+{
+    struct spare_job *job = container_of(offload, struct spare_job, offload);
+
+    job->error = log_spare_make(job->spare);
+}
+
+static void free_spare_job(struct offload *offload)
+{
+    free(container_of(offload, struct spare_job, offload));
+}
+
+/* Has files made while they are wanted. */
+static void spare_main(void *arg)
+{
+    struct queue_thread *thread = arg;
+
+    while (!thread->stopping && log_spare_wanted(thread->log) && !log_failure(thread->log)) {
+        struct spare_job *job = calloc(1, sizeof *job);
+        int error = -ENOMEM;
+
+        if (job)
+            job->spare = log_spare_begin(thread->log);
+        if (job && job->spare) {
+            job->offload = (struct offload){.work = make_spare, .free = free_spare_job};
+            error = offload_run(&job->offload, NEVER);
+            log_spare_add(thread->log, job->spare, error ? error : job->error);
+            if (!error)
+                error = job->error;
+        }
+        free(job);
+        if (error && fiber_sleep_until(loop_now_us() + HELPER_RETRY_US) != 0)
+            break;
+    }
+    thread->sparing = false;
+    queue_thread_kick(thread);
+}
+
+struct checkpoint_job {
+    struct offload offload;
+    struct broker_checkpoint *checkpoint;
+    int error;
+};
+
+static void make_checkpoint(struct offload *offload)
+{
+    struct checkpoint_job *job = container_of(offload, struct checkpoint_job, offload);
+
+    job->error = broker_checkpoint_make(job->checkpoint);
+}
+
+static void free_checkpoint_job(struct offload *offload)
+{
+    free(container_of(offload, struct checkpoint_job, offload));
+}
+
+/* Of one that could not be made: the old one stays in force, and the log grows meanwhile. */
+static void complain(const struct queue_thread *thread, int error)
+{
+    log_line(LOG_WARNING, "queue: a checkpoint could not be written to %s: %s; trying again", thread->folder,
+             strerror(-error));
+}
+
+/* Once the state is as the log has it on disk. */
+static int write_checkpoint(struct queue_thread *thread)
+{
+    struct checkpoint_job *job = calloc(1, sizeof *job);
+    int error = -ENOMEM;
+
+    broker_flush(thread->broker);
+    log_commit(thread->log);
+    if (job)
+        job->checkpoint = broker_checkpoint_begin(thread->broker);
+    if (job && job->checkpoint) {
+        job->offload = (struct offload){.work = make_checkpoint, .free = free_checkpoint_job};
+        error = offload_run(&job->offload, NEVER);
+        if (!error)
+            error = job->error;
+        broker_checkpoint_end(thread->broker, job->checkpoint, error);
+        counter_add(&thread->numbers.checkpoints, error == 0);
+    }
+    free(job);
+    return error;
+}
+
+static void checkpoint_main(void *arg)
+{
+    struct queue_thread *thread = arg;
+    int error = write_checkpoint(thread);
+
+    if (error) {
+        complain(thread, error);
+        fiber_sleep_until(loop_now_us() + HELPER_RETRY_US);
+    }
+    thread->checkpointing = false;
+    queue_thread_kick(thread);
+}
+
+/* Starts what is to be done beside the turns. */
+static void start_helpers(struct queue_thread *thread)
+{
+    if (thread->stopping || broker_failure(thread->broker))
+        return;
+    if (!thread->sparing && log_spare_wanted(thread->log))
+        thread->sparing = fiber_start("queue files", spare_main, thread) == 0;
+    if (!thread->checkpointing && log_checkpoint_due(thread->log))
+        thread->checkpointing = fiber_start("queue checkpoint", checkpoint_main, thread) == 0;
+}
+
+/* ---- the thread's life ------------------------------------------------------------------------------------------- */
+
+static void turn(struct queue_thread *thread)
+{
+    thread->due = false;
+    write_log(thread);
+    confirm(thread);
+    note_failure(thread);
+    broker_run(thread->broker, queue_thread_now_us(thread));
+    if (!thread->stopping && broker_compact(thread->broker, COMPACT_BYTES))
+        thread->due = true;
+    start_helpers(thread);
+    count_log(thread);
+}
+
+/* When there is to be a turn though no mail comes. */
+static uint64_t next_turn_us(const struct queue_thread *thread)
+{
+    uint64_t next = broker_next_us(thread->broker);
+
+    if (broker_needs_commit(thread->broker))
+        return 0;
+    next = next == UINT64_MAX || next < thread->wall_offset_us ? next : next - thread->wall_offset_us;
+    if (thread->unsynced_us && thread->unsynced_us + REST_US < next)
+        next = thread->unsynced_us + REST_US;
+    return next == UINT64_MAX ? NEVER : next;
+}
+
+static void turns_main(void *arg)
+{
+    struct queue_thread *thread = arg;
+
+    thread->fiber = fiber_self();
+    while (!thread->stopping) {
+        turn(thread);
+        while (!thread->due && !thread->stopping) {
+            uint64_t next_us = next_turn_us(thread);
+
+            if (next_us <= clock_monotonic_us() || fiber_park(next_us) == -ETIMEDOUT)
+                break;
+        }
+        fiber_yield(); /* mail that came meanwhile goes into the next turn */
+    }
+    while (thread->sparing || thread->checkpointing)
+        fiber_park(NEVER);
+    turn(thread);
+    thread->fiber = NULL;
+}
+
+/* In memory the same state can be had again from the log; a checkpoint makes the next start short. */
+static void last_checkpoint(struct queue_thread *thread)
+{
+    struct broker_checkpoint *checkpoint;
+    int error;
+
+    broker_flush(thread->broker);
+    log_commit(thread->log);
+    checkpoint = broker_checkpoint_begin(thread->broker);
+
+    if (!checkpoint)
+        return;
+    error = broker_checkpoint_make(checkpoint);
+    broker_checkpoint_end(thread->broker, checkpoint, error);
+}
+
+struct starting {
+    struct queue_thread *thread;
+    sem_t looping;
+    int error;
+};
+
+static void *thread_main(void *arg)
+{
+    struct starting *starting = arg;
+    struct queue_thread *thread = starting->thread;
+    int error = loop_create(&thread->loop);
+
+    if (!error) {
+        fiber_catch_overflow();
+        thread->mailbox = mailbox_ref(loop_mailbox(thread->loop));
+        error = fiber_start("queue", turns_main, thread);
+    }
+    starting->error = error;
+    sem_post(&starting->looping);
+    if (error && thread->loop)
+        loop_free(thread->loop);
+    if (error)
+        return NULL;
+    loop_run(thread->loop);
+    loop_free(thread->loop);
+    last_checkpoint(thread);
+    return NULL;
+}
+
+int queue_thread_start(struct queue_thread *thread)
+{
+    struct starting starting = {.thread = thread};
+    sigset_t all, before;
+    int error;
+
+    sem_init(&starting.looping, 0, 0);
+    sigfillset(&all); /* signals are the control thread's */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    error = -pthread_create(&thread->pthread, NULL, thread_main, &starting);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!error) {
+        while (sem_wait(&starting.looping) != 0)
+            ;
+        error = starting.error;
+        if (error)
+            pthread_join(thread->pthread, NULL);
+        thread->started = error == 0;
+    }
+    sem_destroy(&starting.looping);
+    return error;
+}
+
+static void open_store(struct queue_thread *thread, const struct queue_thread_options *options,
+                       struct log_report *report, int *error)
+{
+    struct log_options of_log = {.segment_bytes = options->segment_bytes, .bytes_max = options->bytes_max};
+    struct broker_options of_broker = {.events = &events, .arg = thread, .seed = clock_wall_us()};
+
+    *error = storage_open_folder(&thread->storage, options->folder);
+    if (*error)
+        return;
+    of_log.storage = of_broker.storage = thread->storage;
+    if (getrandom(&of_log.id, sizeof of_log.id, 0) != (ssize_t)sizeof of_log.id)
+        of_log.id = clock_wall_us();
+    *error = log_open(&thread->log, &of_log, report);
+    if (*error)
+        return;
+    of_broker.log = thread->log;
+    of_broker.now_us = queue_thread_now_us(thread);
+    *error = broker_open(&thread->broker, &of_broker, report);
+}
+
+int queue_thread_open(struct queue_thread **result, const struct queue_thread_options *options,
+                      char why[QUEUE_WHY_MAX])
+{
+    struct queue_thread *thread = calloc(1, sizeof *thread);
+    struct log_report report = {0};
+    int error = -ENOMEM;
+
+    *result = NULL;
+    if (thread) {
+        thread->wall_offset_us = clock_wall_us() - clock_monotonic_us();
+        thread->published.last = &thread->published.first;
+        thread->jobs.last = &thread->jobs.first;
+        thread->folder = strdup(options->folder);
+        if (thread->folder)
+            open_store(thread, options, &report, &error);
+    }
+    if (error) {
+        snprintf(why, QUEUE_WHY_MAX, "state folder %s: %s", options->folder,
+                 error == -EBUSY  ? "another process has it open"
+                 : report.text[0] ? report.text
+                                  : strerror(-error));
+        queue_thread_stop(thread);
+        return error;
+    }
+    if (report.cut_bytes)
+        log_line(LOG_WARNING,
+                 "queue: the log in %s ended in %llu bytes that were not written whole; they were cut off at "
+                 "position "
+                 "%llu; nothing that was confirmed is lost",
+                 options->folder, (unsigned long long)report.cut_bytes,
+                 (unsigned long long)report.cut_position);
+    count_log(thread);
+    *result = thread;
+    return 0;
+}
+
+struct stop_mail {
+    struct mail mail;
+    struct queue_thread *thread;
+};
+
+static void take_stop(struct mail *mail)
+{
+    struct queue_thread *thread = container_of(mail, struct stop_mail, mail)->thread;
+
+    thread->stopping = true;
+    queue_thread_kick(thread);
+}
+
+void queue_thread_stop(struct queue_thread *thread)
+{
+    struct stop_mail stop = {.mail = {.deliver = take_stop}, .thread = thread};
+
+    if (!thread)
+        return;
+    if (thread->started) {
+        mailbox_send(thread->mailbox, &stop.mail);
+        pthread_join(thread->pthread, NULL);
+    }
+    if (thread->mailbox)
+        mailbox_unref(thread->mailbox);
+    if (thread->broker)
+        broker_close(thread->broker);
+    if (thread->log)
+        log_close(thread->log);
+    if (thread->storage)
+        storage_close_folder(thread->storage);
+    log_buffer_free(&thread->buffer);
+    free(thread->waiters);
+    free(thread->folder);
+    free(thread);
+}
+
+struct broker *queue_thread_broker(struct queue_thread *thread)
+{
+    return thread->broker;
+}
+
+struct mailbox *queue_thread_mailbox(const struct queue_thread *thread)
+{
+    return thread->mailbox;
+}
+
+struct queue_thread_numbers *queue_thread_numbers(struct queue_thread *thread)
+{
+    return &thread->numbers;
+}
+
+const char *queue_thread_folder(const struct queue_thread *thread)
+{
+    return thread->folder;
+}

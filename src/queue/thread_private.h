@@ -1,0 +1,58 @@
+/* thread_private.h - what the queue thread and its ports share: what mail does when it comes to the queue thread. */
+#ifndef QUEUE_THREAD_PRIVATE_H
+#define QUEUE_THREAD_PRIVATE_H
+
+#include <pthread.h>
+
+#include "fiber/loop.h"
+#include "queue/thread.h"
+
+/* A consumer has a half on each thread. */
+struct queue_consumer {
+    struct queue_port *port;
+    struct queue_consumer_options options;
+    bool ended;                        /* the port's: what is still on its way is dropped */
+    struct broker_consumer *at_broker; /* the queue thread's */
+};
+
+struct request_list {
+    struct queue_request *first, **last;
+};
+
+struct job_list {
+    struct queue_job *first, **last;
+};
+
+struct queue_thread {
+    struct storage *storage;
+    struct log *log;
+    struct broker *broker;
+    char *folder;
+    pthread_t pthread;
+    bool started;
+    struct loop *loop;
+    struct mailbox *mailbox;        /* reference; the loop's */
+    struct fiber *fiber;            /* whose turns it is */
+    bool stopping, due;             /* asked to stop; something came since the last turn */
+    uint64_t wall_offset_us;        /* wall time less monotonic time, as of the start */
+    uint64_t unsynced_us;           /* since when something is appended and not synced; 0: nothing is */
+    struct request_list published;  /* wait for the commit, in the order of their positions */
+    struct job_list jobs;           /* done, and wait for the commit */
+    struct queue_request **waiters; /* buckets, by number: they wait for an answer */
+    uint32_t n_waiters, n_waiter_buckets;
+    struct log_buffer buffer;    /* for reading what is delivered */
+    bool sparing, checkpointing; /* helpers are at it */
+    struct queue_thread_numbers numbers;
+};
+
+/* Mail, on the queue thread; in port.c's words what it is. */
+void queue_thread_take_request(struct queue_thread *thread, struct queue_request *request);
+void queue_thread_forget_waiter(struct queue_thread *thread, const struct queue_request *request,
+                                uint64_t number);
+void queue_thread_take_verdict(struct queue_thread *thread, struct queue_delivery *delivery);
+void queue_thread_take_job(struct queue_thread *thread, struct queue_job *job);
+/* Something was done at the broker: there is to be a turn. */
+void queue_thread_kick(struct queue_thread *thread);
+uint64_t queue_thread_now_us(const struct queue_thread *thread);
+
+#endif
