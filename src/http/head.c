@@ -84,7 +84,7 @@ int head_read(struct http_input *in, size_t max, uint64_t deadline_us, struct sl
 
 /* ---- writing ----------------------------------------------------------------------------------------------- */
 
-static void put_field(struct http_output *out, struct slice name, struct slice value)
+static inline void put_field(struct http_output *out, struct slice name, struct slice value)
 {
     output_put(out, name);
     output_put(out, SLICE(": "));
@@ -228,15 +228,12 @@ static bool passes_on(const struct http_field *field, const struct head_forwardi
     }
 }
 
-void head_put_request(struct http_output *out, const struct http_request *request,
-                      const struct head_forwarding *f)
+static inline void put_request_line(struct http_output *out, const struct http_request *request,
+                                    struct slice path, struct slice host)
 {
-    struct slice host = request->authority.len ? request->authority : f->default_host;
-    struct run run = {.out = out};
-
     output_put(out, request->method);
     output_put(out, SLICE(" "));
-    output_put(out, f->path);
+    output_put(out, path);
     if (request->query.ptr) {
         output_put(out, SLICE("?"));
         output_put(out, request->query);
@@ -244,6 +241,15 @@ void head_put_request(struct http_output *out, const struct http_request *reques
     output_put(out, SLICE(" HTTP/1.1\r\nHost: "));
     output_put(out, host);
     output_put(out, SLICE("\r\n"));
+}
+
+void head_put_request(struct http_output *out, const struct http_request *request,
+                      const struct head_forwarding *f)
+{
+    struct slice host = request->authority.len ? request->authority : f->default_host;
+    struct run run = {.out = out};
+
+    put_request_line(out, request, f->path, host);
     for (unsigned i = 0; i < request->fields.count; i++)
         if (passes_on(&request->fields.at[i], f))
             run_add(&run, &request->fields.at[i]);
@@ -256,6 +262,41 @@ void head_put_request(struct http_output *out, const struct http_request *reques
     } else if (request->te_trailers) {
         output_put(out, SLICE("TE: trailers\r\nConnection: TE\r\n"));
     }
+    output_put(out, SLICE("\r\n"));
+}
+
+/* By its name: a field from memory may have no id. */
+static bool is_our_own_affair(struct slice name)
+{
+    switch (http1_field_id(name)) {
+    case FIELD_CONNECTION:
+    case FIELD_CONTENT_LENGTH:
+    case FIELD_EXPECT:
+    case FIELD_HOST:
+    case FIELD_HTTP2_SETTINGS:
+    case FIELD_KEEP_ALIVE:
+    case FIELD_PROXY_CONNECTION:
+    case FIELD_TE:
+    case FIELD_TRAILER:
+    case FIELD_TRANSFER_ENCODING:
+    case FIELD_UPGRADE:
+        return true;
+    default:
+        return false;
+    }
+}
+
+void head_put_own_request(struct http_output *out, const struct http_request *request,
+                          struct slice default_host)
+{
+    put_request_line(out, request, request->path, request->authority.len ? request->authority : default_host);
+    for (unsigned i = 0; i < request->fields.count; i++) {
+        const struct http_field *field = &request->fields.at[i];
+
+        if (!field->hop_by_hop && !is_our_own_affair(field->name))
+            put_field(out, field->name, field->value);
+    }
+    put_framing(out, request->body.kind, request->body.length, false);
     output_put(out, SLICE("\r\n"));
 }
 

@@ -28,6 +28,11 @@ struct head_forwarding {
 void head_put_request(struct http_output *out, const struct http_request *request,
                       const struct head_forwarding *forwarding);
 
+/* A request of maitred's own, to which nothing is added: the fields go as they are, whatever their ids, but for Host,
+ * Expect, the framing's, and what belongs to one hop. A body of BODY_LENGTH or BODY_NONE. */
+void head_put_own_request(struct http_output *out, const struct http_request *request,
+                          struct slice default_host);
+
 /* How an answer goes to a client. */
 struct head_answer {
     enum http_body_kind framing;

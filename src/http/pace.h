@@ -1,5 +1,5 @@
-/* pace.h - how long to wait for the other side: never longer than idle_us in one go, and not when it has been slower
- * than min_rate for grace_us all in all.
+/* pace.h - how long to wait for the other side: never longer than idle_us in one go, nor beyond end_us, and not when it
+ * has been slower than min_rate for grace_us all in all.
  *
  * A leaky account: waiting puts the side in debt, bytes pay it off at min_rate. Over grace_us of debt it is cut. Paying
  * ahead counts for one idle_us, so that a fast start allows one pause and not a slow rest. Only time spent waiting counts, so
@@ -16,6 +16,7 @@ struct pace {
     uint64_t idle_us;  /* 0: any */
     uint64_t grace_us; /* 0: a second, the shortest time that a rate per second can be judged by */
     uint64_t min_rate; /* bytes per second; 0: any */
+    uint64_t end_us;   /* absolute; 0: any */
     int64_t debt_us;
 };
 
@@ -24,8 +25,8 @@ static inline void pace_start(struct pace *pace)
     pace->debt_us = 0;
 }
 
-/* The deadline of the wait that begins now. */
-static inline uint64_t pace_deadline(const struct pace *pace)
+/* Of the wait that begins now, but for end_us. */
+static inline uint64_t pace_patience(const struct pace *pace)
 {
     int64_t left;
 
@@ -35,6 +36,14 @@ static inline uint64_t pace_deadline(const struct pace *pace)
     if (left < 1)
         left = 1;
     return loop_deadline(pace->idle_us && pace->idle_us < (uint64_t)left ? pace->idle_us : (uint64_t)left);
+}
+
+/* The deadline of the wait that begins now. */
+static inline uint64_t pace_deadline(const struct pace *pace)
+{
+    uint64_t deadline_us = pace_patience(pace);
+
+    return pace->end_us && pace->end_us < deadline_us ? pace->end_us : deadline_us;
 }
 
 /* bytes moved after a wait that began at start_us. */

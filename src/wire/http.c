@@ -1,6 +1,23 @@
 /* http.c - see http.h. */
 #include "wire/http.h"
 
+static const struct {
+    const char *name;
+    enum http_method id;
+} methods[] = {
+    {"GET", METHOD_GET},     {"HEAD", METHOD_HEAD},       {"POST", METHOD_POST},
+    {"PUT", METHOD_PUT},     {"DELETE", METHOD_DELETE},   {"PATCH", METHOD_PATCH},
+    {"TRACE", METHOD_TRACE}, {"OPTIONS", METHOD_OPTIONS}, {"CONNECT", METHOD_CONNECT},
+};
+
+enum http_method http_method_of(struct slice method)
+{
+    for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++)
+        if (slice_equal(method, slice_from_text(methods[i].name)))
+            return methods[i].id;
+    return METHOD_OTHER;
+}
+
 const struct http_field *http_field_find(const struct http_fields *fields, struct slice name)
 {
     for (unsigned i = 0; i < fields->count; i++)

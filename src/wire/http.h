@@ -103,6 +103,9 @@ struct http_response {
     struct http_fields fields;
 };
 
+/* METHOD_OTHER when it has no number. */
+enum http_method http_method_of(struct slice method);
+
 /* Safe to repeat (RFC 9110 section 9.2.2). */
 static inline bool http_method_idempotent(enum http_method method)
 {

@@ -172,23 +172,6 @@ size_t http1_head_end(const char *bytes, size_t len, size_t *scanned)
     return 0;
 }
 
-static const struct {
-    const char *name;
-    enum http_method id;
-} methods[] = {
-    {"GET", METHOD_GET},     {"HEAD", METHOD_HEAD},       {"POST", METHOD_POST},
-    {"PUT", METHOD_PUT},     {"DELETE", METHOD_DELETE},   {"PATCH", METHOD_PATCH},
-    {"TRACE", METHOD_TRACE}, {"OPTIONS", METHOD_OPTIONS}, {"CONNECT", METHOD_CONNECT},
-};
-
-static enum http_method method_id(struct slice method)
-{
-    for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++)
-        if (slice_equal(method, slice_from_text(methods[i].name)))
-            return methods[i].id;
-    return METHOD_OTHER;
-}
-
 /* "HTTP/1.1" is all we speak; other well-formed versions of HTTP/1 are taken as what they promise to be like. */
 static int parse_version(struct slice version, unsigned *minor, struct http1_error *error)
 {
@@ -351,7 +334,7 @@ static int parse_request_line(struct slice line, struct http_request *request, s
     if (!method || method == line.len || line.ptr[method] != ' ')
         return http1_refuse(error, 400, "a request line without a method");
     request->method = slice_take(&line, method);
-    request->method_id = method_id(request->method);
+    request->method_id = http_method_of(request->method);
     slice_drop(&line, 1);
     target = slice_find(line, ' ');
     if (!target || target == line.len)

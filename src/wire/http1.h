@@ -31,6 +31,9 @@ int http1_parse_request(struct slice head, const struct http1_limits *limits, st
 int http1_parse_response(struct slice head, enum http_method asked, struct http_response *response,
                          struct http1_error *error);
 
+/* What a parsed field of that name has as its id. The name is not empty. */
+enum http_field_id http1_field_id(struct slice name);
+
 /* An incremental decoder of a chunked body. Zero it to start. */
 struct http1_chunked {
     int state;

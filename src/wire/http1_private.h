@@ -44,9 +44,6 @@ static inline int http1_hex_value(char c)
 /* A field value: no control byte but the tab. */
 bool http1_value_is_clean(struct slice s);
 
-/* FIELD_OTHER when it has no number. */
-enum http_field_id http1_field_id(struct slice name);
-
 /* -EBADMSG, with *error filled. */
 int http1_refuse(struct http1_error *error, unsigned status, const char *why);
 

@@ -497,6 +497,10 @@ static void a_deadline_is_the_nearer_of_silence_and_rate(void *arg)
     CHECK_EQUAL(pace_deadline(&pace), NEVER);
     pace.idle_us = 7;
     CHECK_EQUAL(pace_deadline(&pace), now + 7);
+    pace.end_us = now + 8;
+    CHECK_EQUAL(pace_deadline(&pace), now + 7);
+    pace.end_us = now + 6;
+    CHECK_EQUAL(pace_deadline(&pace), now + 6);
     pace = (struct pace){.min_rate = 1};
     pace_moved(&pace, now, UINT64_MAX);
     CHECK_EQUAL(pace_deadline(&pace), now + US_PER_S);
