@@ -8,36 +8,22 @@
 #include <errno.h>
 #include <string.h>
 
+#include "balance/attempts.h"
 #include "balance/line.h"
 #include "balance/request_key.h"
-#include "balance/upstream.h"
 
-#define TRIED_MAX 32
 #define BUFFERED_BODY_MAX (64u * 1024)
-#define INTERIM_MAX 32
-
-/* How an attempt ended. */
-enum outcome {
-    SETTLED,    /* answered, or beyond help: nothing more to do */
-    UNREACHED,  /* the server never had the request */
-    STALE,      /* a kept connection was dead: nothing says that the server is */
-    UNANSWERED, /* it may have had the request, and no byte of an answer came */
-};
 
 struct forwarding {
     struct exchange *x;
-    struct pool_thread *pt;
     const struct config_route *route;
+    struct attempts attempts;
     struct head_forwarding head;
     struct slice body; /* whole, when has_body */
     bool has_body;     /* the body is here and can be sent again */
     bool streams;      /* the body comes through a pump */
     bool repeatable;
-    struct server *tried[TRIED_MAX];
-    size_t n_tried;
     unsigned repeats;
-    unsigned status; /* to answer with when nothing is left to try */
-    const char *note;
 };
 
 /* The second fiber of a request whose body streams: client to server. */
@@ -149,22 +135,10 @@ static void pump_main(void *arg)
 
 /* ---- one attempt ------------------------------------------------------------------------------------------- */
 
-static struct server_counters *counters_of(const struct forwarding *f, const struct server *server)
+/* As the last attempt failed. */
+static void fail(struct forwarding *f)
 {
-    return &server->counters[f->pt->thread];
-}
-
-static void count_error(const struct forwarding *f, const struct server *server, enum server_error error)
-{
-    counter_add(&counters_of(f, server)->errors[error], 1);
-}
-
-/* What is no fault of a server's. */
-static const char *why_ended(int error)
-{
-    if (error == -ECANCELED)
-        return "the client left, or maitred stops";
-    return error == -ENOMEM || error == -ENOBUFS ? "no memory" : "no file descriptor is free";
+    exchange_fail(f->x, f->attempts.status, f->attempts.note);
 }
 
 /* Sends the head, and the body when it is here. */
@@ -175,7 +149,6 @@ static int send_request(struct forwarding *f, struct upstream *upstream)
     struct endpoint own;
     size_t n;
 
-    pace_start(&upstream->pace);
     if (server_wants_proxy(upstream->server)) {
         stream_local_endpoint(&c->stream, &own);
         n = server_put_proxy(upstream->server, header, c->source, c->destination ? c->destination : &own);
@@ -187,49 +160,32 @@ static int send_request(struct forwarding *f, struct upstream *upstream)
     return output_flush(&upstream->out);
 }
 
-/* Without a block: many requests wait for their servers at a time, and what each holds grows cold. */
-static int wait_answer(struct upstream *upstream, uint64_t deadline_us)
-{
-    if (!input_empty(&upstream->in))
-        return 0;
-    input_drop(&upstream->in);
-    return stream_wait_readable(&upstream->stream, deadline_us);
-}
-
 /* Reads heads until a final one. 0 or an error as head_read's, or -EBADMSG with *why. */
 static int read_answer_head(struct forwarding *f, struct upstream *upstream, const struct pump *pump,
                             struct http_response *response, struct http1_error *why)
 {
     struct exchange *x = f->x;
+    struct answer_wait wait = {
+        .head_max = x->connection->limits->max_head,
+        .asked = x->request.method_id,
+        .upgrades = x->request.upgrade.len > 0,
+    };
     uint64_t seen = x->body.bytes;
 
-    for (int interim = 0; interim < INTERIM_MAX; interim++) {
-        uint64_t deadline_us = loop_deadline(f->pt->config->response_timeout_us);
-        struct slice head;
-        int error = wait_answer(upstream, deadline_us);
+    for (;;) {
+        int error = attempts_read_head(&f->attempts, upstream, &wait, response, why);
 
-        if (!error)
-            error = head_read(&upstream->in, x->connection->limits->max_head, deadline_us, &head);
         if (error == -ETIMEDOUT && pump->fiber && !pump->done && x->body.bytes != seen) {
             seen = x->body.bytes; /* the upload is moving: the server's silence is no fault */
-            interim--;
             continue;
         }
-        if (!error)
-            error = http1_parse_response(head, x->request.method_id, response, why);
-        if (error || response->status >= 200)
+        if (error || response->status >= 200 || response->status == 101)
             return error;
-        if (response->status == 101) {
-            *why = (struct http1_error){502, "an answer 101 that nobody asked for"};
-            return x->request.upgrade.len ? 0 : -EBADMSG;
-        }
         exchange_interim(x, response);
     }
-    *why = (struct http1_error){502, "interim answers without end"};
-    return -EBADMSG;
 }
 
-/* The answer's head is here: from now on nothing can be repeated. Returns true when the connection may be kept. */
+/* The answer's head is here: from now on nothing can be repeated. Returns true when it was read to its end. */
 static bool relay_answer(struct forwarding *f, struct upstream *upstream,
                          const struct http_response *response)
 {
@@ -244,21 +200,12 @@ static bool relay_answer(struct forwarding *f, struct upstream *upstream,
     x->answer_body_bytes += body.bytes;
     if (x->connection->out.error)
         return false; /* the client has gone */
-    if (result == -ECANCELED || stream_error_is_ours(result)) {
-        exchange_fail(x, 503, why_ended(result));
-        return false;
-    }
     if (result < 0) {
-        exchange_fail(x, 502, result == -EBADMSG ? body.why : "the server broke off its answer");
-        count_error(f, upstream->server,
-                    result == -EBADMSG     ? SERVER_GARBAGE
-                    : result == -ETIMEDOUT ? SERVER_RESPONSE_TIMEOUT
-                                           : SERVER_BROKEN);
+        attempts_note_cut(&f->attempts, upstream, result, body.why);
+        fail(f);
         return false;
     }
-    if (exchange_end(x, &body.trailers) != 0)
-        return false;
-    return response->keep_alive && response->body.kind != BODY_UNTIL_CLOSE && input_empty(&upstream->in);
+    return exchange_end(x, &body.trailers) == 0;
 }
 
 static void relay_tunnel(struct forwarding *f, struct upstream *upstream,
@@ -272,57 +219,25 @@ static void relay_tunnel(struct forwarding *f, struct upstream *upstream,
     upstream->out.written += x->body.bytes; /* a request that asks for a tunnel has no body of its own */
 }
 
-static void note_failure(struct forwarding *f, struct server *server, enum server_error error,
-                         unsigned status, const char *note)
-{
-    f->status = status;
-    f->note = note;
-    count_error(f, server, error);
-    pool_thread_note_failure(f->pt, server, note);
-}
-
 /* A final head, or why there is none. */
-static enum outcome judge_answer(struct forwarding *f, struct upstream *upstream, const struct pump *pump,
+static enum attempt judge_answer(struct forwarding *f, struct upstream *upstream, const struct pump *pump,
                                  int error, const struct http1_error *why)
 {
-    bool begun;
+    enum attempt outcome;
 
     if (pump->client_error) {
         f->x->close = true;
         exchange_fail(f->x, exchange_body_status(pump->client_error),
                       pump->client_error == -EBADMSG ? f->x->body.why
                                                      : "the request's body did not come whole");
-        return SETTLED;
-    }
-    if (error == -ECANCELED || stream_error_is_ours(error)) {
-        exchange_fail(f->x, 503, why_ended(error));
-        return SETTLED;
+        return ATTEMPT_SETTLED;
     }
     if (!error)
-        return SETTLED;
-    if (upstream->n_requests && (error == -ENODATA || error == -ECONNRESET || error == -EPIPE) &&
-        input_empty(&upstream->in)) {
-        server_note_hasty(upstream->server, loop_now_us());
-        return STALE;
-    }
-    if (error == -EBADMSG || error == -EMSGSIZE) {
-        note_failure(f, upstream->server, SERVER_GARBAGE, 502,
-                     error == -EBADMSG ? why->why : "an answer's head over max-head");
-        exchange_fail(f->x, 502, f->note);
-        return SETTLED;
-    }
-    /* A part of a head came: that is an answer, though a broken one. */
-    begun = !input_empty(&upstream->in);
-    if (error == -ETIMEDOUT)
-        note_failure(f, upstream->server, SERVER_RESPONSE_TIMEOUT, 504, "no answer within response-timeout");
-    else if (begun)
-        note_failure(f, upstream->server, SERVER_BROKEN, 502,
-                     "the server closed within the head of its answer");
-    else
-        note_failure(f, upstream->server, SERVER_CLOSED, 502, "the server closed without an answer");
-    if (begun)
-        exchange_fail(f->x, f->status, f->note);
-    return begun ? SETTLED : UNANSWERED;
+        return ATTEMPT_SETTLED;
+    outcome = attempts_judge(&f->attempts, upstream, error, why);
+    if (outcome == ATTEMPT_SETTLED)
+        fail(f);
+    return outcome;
 }
 
 static bool allot_fields(struct exchange *x, struct http_response *response)
@@ -333,23 +248,22 @@ static bool allot_fields(struct exchange *x, struct http_response *response)
 }
 
 /* Sends the request over a connection and relays the answer. Ends with the connection kept or closed. */
-static enum outcome exchange_over(struct forwarding *f, struct upstream *upstream)
+static enum attempt exchange_over(struct forwarding *f, struct upstream *upstream)
 {
     struct exchange *x = f->x;
     struct pump pump = {.f = f, .upstream = upstream};
     struct http_response response;
     struct http1_error why = {0};
-    enum outcome outcome;
-    uint64_t sent_us = loop_now_us(), written = upstream->out.written, received = upstream->in.received;
-    struct server_counters *counters = counters_of(f, upstream->server);
-    bool keep = false;
+    enum attempt outcome;
+    bool whole = false;
     int error;
 
     if (!allot_fields(x, &response)) {
         exchange_fail(x, 503, "no memory");
         upstream_close(upstream);
-        return SETTLED;
+        return ATTEMPT_SETTLED;
     }
+    attempts_begin(&f->attempts, upstream);
     error = send_request(f, upstream);
     if (!error && f->streams) {
         pump.fiber = fiber_spawn("request body", pump_main, &pump);
@@ -360,141 +274,97 @@ static enum outcome exchange_over(struct forwarding *f, struct upstream *upstrea
         error = read_answer_head(f, upstream, &pump, &response, &why);
     outcome = judge_answer(f, upstream, &pump, error, &why);
     if (!error && !x->answer_started) {
-        x->upstream_us += loop_now_us() - sent_us;
-        histogram_add(&counters->latency, loop_now_us() - sent_us);
-        if (response.status >= 502 && response.status <= 504)
-            note_failure(f, upstream->server, SERVER_STATUS, response.status,
-                         "the server answered 502, 503 or 504");
-        else
-            server_observe(upstream->server, loop_now_us() - sent_us, loop_now_us());
+        x->upstream_us += loop_now_us() - f->attempts.asked_us;
+        attempts_note_answer(&f->attempts, upstream, response.status);
         if (response.status == 101)
             relay_tunnel(f, upstream, &response);
         else
-            keep = relay_answer(f, upstream, &response);
+            whole = relay_answer(f, upstream, &response);
     }
-    if (pump.fiber)
+    if (pump.fiber) {
         fiber_cancel_and_join(pump.fiber);
-    counter_add(&counters->sent_bytes, upstream->out.written - written);
-    counter_add(&counters->received_bytes, upstream->in.received - received);
-    if (keep && (!pump.fiber || pump.done))
-        upstream_keep(upstream);
-    else
-        upstream_close(upstream);
+        whole &= pump.done;
+    }
+    attempts_finish(&f->attempts, upstream, whole ? &response : NULL);
     return outcome;
 }
 
-static enum outcome attempt(struct forwarding *f, struct server *server, bool fresh)
+static enum attempt attempt(struct forwarding *f, struct server *server, bool fresh)
 {
-    bool alone = fresh || server_wants_proxy(server); /* such a connection speaks for one client */
-    struct upstream *upstream = alone ? NULL : upstream_take(f->pt, server, !f->repeatable || f->streams);
-    int error;
+    struct upstream *upstream;
+    int error = attempts_connect(&f->attempts, server, fresh, !f->repeatable || f->streams, &upstream);
 
     f->head.default_host = server->name;
-    if (upstream)
-        return exchange_over(f, upstream);
-    error = upstream_connect(f->pt, server, &upstream);
     if (!error)
         return exchange_over(f, upstream);
-    if (error == -ECANCELED || stream_error_is_ours(error)) {
-        exchange_fail(f->x, 503, why_ended(error));
-        return SETTLED;
-    }
-    if (error == -ETIMEDOUT)
-        note_failure(f, server, SERVER_CONNECT_TIMEOUT, 503, "no connection within connect-timeout");
-    else
-        note_failure(f, server, SERVER_REFUSED, 503, "the connection was refused");
-    return UNREACHED;
+    if (!attempts_beyond_help(&f->attempts, error))
+        return ATTEMPT_UNREACHED;
+    fail(f);
+    return ATTEMPT_SETTLED;
 }
 
 /* ---- all attempts ------------------------------------------------------------------------------------------ */
 
-static void fail_without_server(struct forwarding *f, int error)
-{
-    pool_thread_note_refusal(f->pt, error);
-    if (error == -EHOSTUNREACH && f->status)
-        exchange_fail(f->x, f->status, f->note); /* all were tried: say how the last one failed */
-    else if (error == -EHOSTUNREACH)
-        exchange_fail(f->x, 503, "no server is usable");
-    else if (error == -EAGAIN)
-        exchange_fail(f->x, 503, "the waiting line is full");
-    else if (error == -ETIMEDOUT)
-        exchange_fail(f->x, 503, "over queue-timeout in line");
-    else
-        exchange_fail(f->x, 503, why_ended(error));
-}
-
 /* Whether, after this outcome, another server may be tried. */
-static bool goes_on(struct forwarding *f, enum outcome outcome, struct server *server)
+static bool goes_on(struct forwarding *f, enum attempt outcome, struct server *server)
 {
+    struct pool_thread *pt = f->attempts.pt;
     unsigned retries;
 
-    if (outcome == SETTLED) /* after a tunnel the route may be gone */
+    if (outcome == ATTEMPT_SETTLED) /* after a tunnel the route may be gone */
         return false;
-    retries = f->route->retries >= 0 ? (unsigned)f->route->retries : f->pt->config->retries;
-    if (outcome == STALE)
-        f->status = 502, f->note = "the server closed without an answer";
-    if (outcome != UNREACHED) {
+    retries = f->route->retries >= 0 ? (unsigned)f->route->retries : pt->config->retries;
+    if (outcome != ATTEMPT_UNREACHED) {
         bool allowed = f->repeatable && f->repeats < retries;
 
-        if (allowed && !budget_take(&f->pt->pool->budget)) {
-            counter_add(&f->pt->refused[REFUSED_BUDGET], 1);
+        if (allowed && !budget_take(&pt->pool->budget)) {
+            counter_add(&pt->refused[REFUSED_BUDGET], 1);
             allowed = false;
         }
         if (!allowed) {
-            exchange_fail(f->x, f->status, f->note);
+            fail(f);
             return false;
         }
         f->repeats++;
     }
-    if (f->n_tried == TRIED_MAX) {
-        exchange_fail(f->x, f->status, f->note);
+    if (!attempts_pass_over(&f->attempts, server)) {
+        fail(f);
         return false;
     }
-    f->tried[f->n_tried++] = server_ref(server);
     f->x->retries++;
-    counter_add(&counters_of(f, server)->retries, 1);
     return true;
-}
-
-static void release_tried(struct forwarding *f)
-{
-    while (f->n_tried)
-        server_unref(f->tried[--f->n_tried]);
 }
 
 static void try_servers(struct forwarding *f)
 {
-    struct strategy_input input = {.key = request_key(f->pt->config, &f->x->request, &f->x->client),
-                                   .tried = f->tried};
-    enum outcome outcome;
+    struct exchange *x = f->x;
+    enum attempt outcome;
     bool more;
 
+    f->attempts.key = request_key(f->attempts.pt->config, &x->request, &x->client);
     do {
         struct server *server;
         uint64_t start_us = loop_now_us();
-        int error;
+        int error = attempts_enter(&f->attempts, &server);
 
-        input.n_tried = f->n_tried;
-        error = line_enter(f->pt, &input, &server);
-        f->x->queue_us += loop_now_us() - start_us;
+        x->queue_us += loop_now_us() - start_us;
         if (error) {
-            fail_without_server(f, error);
+            fail(f);
             return;
         }
-        f->x->upstream = arena_copy(&f->x->arena, server->name);
-        counter_add(&counters_of(f, server)->requests, 1);
+        x->upstream = arena_copy(&x->arena, server->name);
         outcome = attempt(f, server, false);
-        if (outcome == STALE && f->repeatable)
+        if (outcome == ATTEMPT_STALE && f->repeatable)
             outcome = attempt(f, server, true);
         more = goes_on(f, outcome, server);
-        line_leave(f->pt, server);
+        line_leave(f->attempts.pt, server);
     } while (more);
 }
 
 void forward(struct exchange *x, struct pool_thread *pt, const struct config_route *route, struct slice rest)
 {
     struct http_connection *c = x->connection;
-    struct forwarding f = {.x = x, .pt = pt, .route = route};
+    struct forwarding f = {.x = x, .route = route};
     int error;
 
     f.head = (struct head_forwarding){
@@ -505,6 +375,8 @@ void forward(struct exchange *x, struct pool_thread *pt, const struct config_rou
         .path = forwarded_path(x, route, rest),
     };
     pool_thread_hold(pt); /* a tunnel may outlive the configuration it began under */
+    f.attempts.pt = pt;
+    f.attempts.latest_us = NEVER;
     f.repeatable = may_repeat(&f);
     budget_request(&pt->pool->budget);
     error = prepare_body(&f);
@@ -515,6 +387,6 @@ void forward(struct exchange *x, struct pool_thread *pt, const struct config_rou
         return;
     }
     try_servers(&f);
-    release_tried(&f);
+    attempts_end(&f.attempts);
     pool_thread_release(pt);
 }

@@ -268,11 +268,14 @@ static int wait_for_place(struct pool_thread *pt, struct strategy_input *input, 
     return wait_in_line(pt, waiter, deadline_us, server);
 }
 
-int line_enter(struct pool_thread *pt, struct strategy_input *input, struct server **server)
+int line_enter_until(struct pool_thread *pt, struct strategy_input *input, uint64_t latest_us,
+                     struct server **server)
 {
     uint64_t deadline_us = loop_deadline(pt->config->queue_timeout_us);
     int error;
 
+    if (deadline_us > latest_us)
+        deadline_us = latest_us;
     for (;;) {
         struct server *aim;
 
@@ -288,4 +291,9 @@ int line_enter(struct pool_thread *pt, struct strategy_input *input, struct serv
         if (error || *server)
             return error;
     }
+}
+
+int line_enter(struct pool_thread *pt, struct strategy_input *input, struct server **server)
+{
+    return line_enter_until(pt, input, NEVER, server);
 }

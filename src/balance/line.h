@@ -13,6 +13,9 @@
  * reference until line_leave. -EHOSTUNREACH: no server is usable; -EAGAIN: the line is full; -ETIMEDOUT: over
  * queue-timeout in line; -ECANCELED; -ENOMEM. Of input, key, tried and n_tried are the caller's; the rest is set here. */
 int line_enter(struct pool_thread *pt, struct strategy_input *input, struct server **server);
+/* The same, waiting no longer than until latest_us. */
+int line_enter_until(struct pool_thread *pt, struct strategy_input *input, uint64_t latest_us,
+                     struct server **server);
 void line_leave(struct pool_thread *pt, struct server *server);
 
 /* A server came up or changed: those in line choose again. */

@@ -65,16 +65,17 @@ struct upstream *upstream_take(struct pool_thread *pt, struct server *server, bo
     return NULL;
 }
 
-int upstream_connect(struct pool_thread *pt, struct server *server, struct upstream **out)
+int upstream_connect(struct pool_thread *pt, struct server *server, uint64_t latest_us, struct upstream **out)
 {
+    uint64_t deadline_us = loop_deadline(pt->config->connect_timeout_us);
     struct upstream *upstream = calloc(1, sizeof *upstream);
     int error;
 
     *out = NULL;
     if (!upstream)
         return -ENOMEM;
-    error =
-        stream_connect(&upstream->stream, &server->endpoint, loop_deadline(pt->config->connect_timeout_us));
+    error = stream_connect(&upstream->stream, &server->endpoint,
+                           deadline_us < latest_us ? deadline_us : latest_us);
     if (error) {
         free(upstream);
         return error;

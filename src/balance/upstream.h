@@ -25,8 +25,9 @@ struct upstream {
 
 /* A kept connection, or NULL. must_be_alive: look again whether it is, for a request that cannot be repeated. */
 struct upstream *upstream_take(struct pool_thread *pt, struct server *server, bool must_be_alive);
-/* A new one: 0 or a negative errno. */
-int upstream_connect(struct pool_thread *pt, struct server *server, struct upstream **upstream);
+/* A new one, within connect-timeout and until latest_us: 0 or a negative errno. */
+int upstream_connect(struct pool_thread *pt, struct server *server, uint64_t latest_us,
+                     struct upstream **upstream);
 /* After a request that left it clean: keeps it, or closes it when it is too old, too used or one too many. */
 void upstream_keep(struct upstream *upstream);
 void upstream_close(struct upstream *upstream);

@@ -316,6 +316,25 @@ static void who_waits_too_long_is_told_so(void *arg)
     hall_end(&hall);
 }
 
+static void who_has_less_time_than_the_line_allows_waits_no_longer(void *arg)
+{
+    struct strategy_input input = {0};
+    struct server *server, *none;
+    struct pool_thread *pt;
+    struct hall hall;
+
+    (void)arg;
+    hall_open(&hall, 1, 1);
+    pt = hall_begin(&hall);
+    CHECK_EQUAL(line_enter_until(pt, &input, in_ms(0), &server), 0); /* nobody has to wait */
+    CHECK_EQUAL(line_enter_until(pt, &input, in_ms(5), &none), -ETIMEDOUT);
+    CHECK_EQUAL(atomic_load(&hall.pool->in_line), 0);
+    hall.config.queue_timeout_us = 5000;
+    CHECK_EQUAL(line_enter_until(pt, &input, in_ms(10000), &none), -ETIMEDOUT);
+    line_leave(pt, server);
+    hall_end(&hall);
+}
+
 static void a_full_line_takes_nobody_more(void *arg)
 {
     struct guest guests[4];
@@ -813,6 +832,7 @@ int main(void)
         FIBER_TEST(who_came_first_is_served_first),
         FIBER_TEST(a_place_is_handed_over_without_being_free),
         FIBER_TEST(who_waits_too_long_is_told_so),
+        FIBER_TEST(who_has_less_time_than_the_line_allows_waits_no_longer),
         FIBER_TEST(a_full_line_takes_nobody_more),
         FIBER_TEST(a_server_that_was_tried_is_not_granted),
         FIBER_TEST(a_backups_place_is_not_for_who_waits_for_another),
