@@ -54,10 +54,11 @@ static struct http_request make_request(const struct fetch *fetch)
 /* Whole, before the answer is looked at: a server that answers early is expected to read or to close. */
 static int send_request(struct fetching *f, struct upstream *upstream)
 {
+    char header[SERVER_PROXY_MAX];
+    size_t n = server_put_proxy(upstream->server, header, NULL, NULL);
     int error;
 
-    if (server_wants_proxy(upstream->server))
-        upstream_put_proxy(upstream, NULL, NULL);
+    output_put(&upstream->out, slice_of(header, n));
     head_put_own_request(&upstream->out, &f->request, upstream->server->name);
     output_send(&upstream->out, f->fetch->body);
     error = output_flush(&upstream->out);
