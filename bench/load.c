@@ -1,6 +1,6 @@
 /* load.c - the client side of the measurements: many connections, one thread, every answer checked and timed.
  *
- * Two languages: HTTP/1.1, or with --tcp the messages of common.h, whose answers come from echo. What is said of
+ * Two languages: HTTP/1.1 (GET, or with --post a POST with a body; 200 and 202 are answers), or with --tcp the messages of common.h, whose answers come from echo. What is said of
  * requests holds for messages, too.
  *
  * Three ways of asking. Closed loop (default): each connection asks again as soon as it was answered.
@@ -61,8 +61,9 @@ struct connection {
 
 static struct load {
     uint64_t port, connections, seconds, rate, count;
+    uint64_t post; /* bytes of the requests' bodies; 0: GET */
     bool fresh;
-    char request[512];      /* HTTP */
+    char request[16384];    /* HTTP */
     struct message message; /* what all messages have in common */
     bool tcp;
     uint64_t request_bytes, messages;
@@ -222,7 +223,8 @@ static enum outcome look_at_head(struct connection *c)
     head_len = (size_t)(end - c->head) + 4;
     c->head[head_len - 1] = 0;
     content_length = field(c->head, "content-length");
-    if (memcmp(c->head, "HTTP/1.1 200", 12) != 0 || !content_length)
+    if ((memcmp(c->head, "HTTP/1.1 200", 12) != 0 && memcmp(c->head, "HTTP/1.1 202", 12) != 0) ||
+        !content_length)
         return BROKEN;
     length = strtoull(content_length, NULL, 10);
     if (c->have - head_len > length)
@@ -433,23 +435,27 @@ static bool wait_for_line(void)
     return fgets(line, sizeof(line), stdin) != NULL;
 }
 
-static const char usage_text[] =
-    "load --port N [--path PATH | --tcp [--upload BYTES] [--answer BYTES]] [--connections N] [--seconds N]\n"
-    "            [--rate N | [--fresh] [--count N]]";
+static const char usage_text[] = "load --port N [--path PATH [--post BYTES] | --tcp [--upload BYTES] "
+                                 "[--answer BYTES]] [--connections N] [--seconds N]\n"
+                                 "            [--rate N | [--fresh] [--count N]]";
 
 static void make_request(const char *path)
 {
+    char length[64] = "";
     int len;
 
     load.message.last = load.fresh;
     load.request_bytes = load.message.bytes;
     if (load.tcp)
         return;
-    len = snprintf(load.request, sizeof(load.request), "GET %s HTTP/1.1\r\nHost: bench.test\r\n%s\r\n", path,
-                   load.fresh ? "Connection: close\r\n" : "");
-    if (len < 0 || (size_t)len >= sizeof(load.request))
+    if (load.post)
+        snprintf(length, sizeof(length), "Content-Length: %llu\r\n", (unsigned long long)load.post);
+    len = snprintf(load.request, sizeof(load.request), "%s %s HTTP/1.1\r\nHost: bench.test\r\n%s%s\r\n",
+                   load.post ? "POST" : "GET", path, length, load.fresh ? "Connection: close\r\n" : "");
+    if (len < 0 || (size_t)len + load.post >= sizeof(load.request))
         usage(usage_text);
-    load.request_bytes = (uint64_t)len;
+    memset(load.request + len, 'x', load.post);
+    load.request_bytes = (uint64_t)len + load.post;
 }
 
 static void read_options(int argc, char **argv)
@@ -464,6 +470,7 @@ static void read_options(int argc, char **argv)
         {"--seconds", &load.seconds, 0, 3600},
         {"--rate", &load.rate, 1, 1000000},
         {"--count", &load.count, 1, 1000000000},
+        {"--post", &load.post, 0, 8192},
         {"--upload", &load.message.bytes, sizeof(struct message), 1ull << 40},
         {"--answer", &load.message.answer_bytes, sizeof(struct message), 1ull << 40},
     };

@@ -335,7 +335,18 @@ static bool goes_on(struct forwarding *f, enum attempt outcome, struct server *s
     return true;
 }
 
-static void try_servers(struct forwarding *f)
+/* Whether the request is to be stored, now that the pool cannot take it: no server has seen any of it. */
+static bool spills(const struct forwarding *f, int error)
+{
+    enum route_spill rule = f->route->spill;
+
+    if (rule == SPILL_NO || f->repeats || (f->streams && f->x->body.bytes))
+        return false;
+    return error == -EHOSTUNREACH || (rule == SPILL_SATURATED && (error == -EAGAIN || error == -ETIMEDOUT));
+}
+
+/* False: the request is to be stored. */
+static bool try_servers(struct forwarding *f)
 {
     struct exchange *x = f->x;
     enum attempt outcome;
@@ -348,9 +359,11 @@ static void try_servers(struct forwarding *f)
         int error = attempts_enter(&f->attempts, &server);
 
         x->queue_us += loop_now_us() - start_us;
+        if (error && spills(f, error))
+            return false;
         if (error) {
             fail(f);
-            return;
+            return true;
         }
         x->upstream = arena_copy(&x->arena, server->name);
         outcome = attempt(f, server, false);
@@ -359,12 +372,15 @@ static void try_servers(struct forwarding *f)
         more = goes_on(f, outcome, server);
         line_leave(f->attempts.pt, server);
     } while (more);
+    return true;
 }
 
-void forward(struct exchange *x, struct pool_thread *pt, const struct config_route *route, struct slice rest)
+bool forward(struct exchange *x, struct pool_thread *pt, const struct config_route *route, struct slice rest,
+             struct slice *body)
 {
     struct http_connection *c = x->connection;
     struct forwarding f = {.x = x, .route = route};
+    bool done;
     int error;
 
     f.head = (struct head_forwarding){
@@ -384,9 +400,11 @@ void forward(struct exchange *x, struct pool_thread *pt, const struct config_rou
         x->close = true;
         exchange_fail(x, exchange_body_status(error), "the request's body did not come whole");
         pool_thread_release(pt);
-        return;
+        return true;
     }
-    try_servers(&f);
+    done = try_servers(&f);
+    *body = f.has_body ? f.body : (struct slice){0};
     attempts_end(&f.attempts);
     pool_thread_release(pt);
+    return done;
 }

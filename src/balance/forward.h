@@ -10,7 +10,10 @@
 #include "balance/pool.h"
 #include "http/exchange.h"
 
-/* rest: the path behind the route's prefix, for strip-prefix. Always answers, or cuts what it began. */
-void forward(struct exchange *x, struct pool_thread *pt, const struct config_route *route, struct slice rest);
+/* rest: the path behind the route's prefix, for strip-prefix. True: it has answered, or cut what it began. False: the pool
+ * cannot take the request, and the route's spill says that it is to be stored; nothing was answered. *body is what was
+ * read of its body then, all of it, unless x->body is not done. */
+bool forward(struct exchange *x, struct pool_thread *pt, const struct config_route *route, struct slice rest,
+             struct slice *body);
 
 #endif

@@ -153,12 +153,18 @@ void router_explanation_free(struct router_explanation *e)
 
 char *router_action(const struct config_route *route)
 {
+    const char *kind = route->queue ? "queue" : "topic";
+    const char *store = route->queue ? route->queue->name : route->topic ? route->topic->name : NULL;
     char *text = NULL;
     int n = -1;
 
     switch (route->action) {
     case ROUTE_POOL:
-        n = asprintf(&text, "pool %s", route->pool->name);
+        n = store ? asprintf(&text, "pool %s, or %s %s", route->pool->name, kind, store)
+                  : asprintf(&text, "pool %s", route->pool->name);
+        break;
+    case ROUTE_QUEUE:
+        n = asprintf(&text, "%s %s", kind, store);
         break;
     case ROUTE_REDIRECT:
         n = asprintf(&text, "redirect %u to %s", route->status, route->redirect);

@@ -69,6 +69,23 @@ static int check_route(const struct config *config, const char *route, char **fi
     return code;
 }
 
+static void print_count(const char *before, size_t n, const char *what)
+{
+    printf("%s%zu %s%s", before, n, what, n == 1 ? "" : "s");
+}
+
+static void print_ok(const char *file, const struct config *config, size_t listeners)
+{
+    printf("%s: ok: ", file);
+    print_count("", listeners, "listener");
+    print_count(", ", config->n_pools, "pool");
+    if (config->n_queues)
+        print_count(", ", config->n_queues, "queue");
+    if (config->n_topics)
+        print_count(", ", config->n_topics, "topic");
+    putchar('\n');
+}
+
 static int print_diff(const struct config *before, const struct config *after)
 {
     struct config_diff diff;
@@ -109,8 +126,7 @@ static int check_file(const char *file, const char *route, char **fields, int n_
     if (route)
         code = check_route(config, route, fields, n_fields);
     else
-        printf("%s: ok: %zu listener%s, %zu pool%s\n", file, listeners, listeners == 1 ? "" : "s",
-               config->n_pools, config->n_pools == 1 ? "" : "s");
+        print_ok(file, config, listeners);
     config_unref(config);
     return code;
 }

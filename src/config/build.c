@@ -1,6 +1,6 @@
 /* build.c - see build.h. A section's rows say which options it may have; the rest of it is code here, a function each.
  *
- * Pools come before listeners whatever their order in the file, as routes point to pools. */
+ * Pools come before queues, and those before listeners, whatever their order in the file, as they point to each other. */
 #include "config/build.h"
 
 #include <assert.h>
@@ -12,7 +12,7 @@
 #include "config/route_name.h"
 #include "config/value.h"
 
-#define POOL_NAME_MAX 64
+#define NAME_MAX_BYTES 64
 #define THREADS_MAX 256
 
 static const char NAME_BYTES[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
@@ -171,6 +171,14 @@ static void build_address(struct build *b, struct config_item *item, struct addr
         refuse(b, item, "%s \"" SHOWN "\" is no address; %s", item->name, item->title, why);
 }
 
+/* Of a pool, queue or topic. */
+static void check_name(struct build *b, struct config_item *item)
+{
+    if (!*item->title || item->title[strspn(item->title, NAME_BYTES)] || strlen(item->title) > NAME_MAX_BYTES)
+        refuse(b, item, "%s \"" SHOWN "\" has a bad name; write up to %d letters, digits, '-', '_' and '.'",
+               item->name, item->title, NAME_MAX_BYTES);
+}
+
 static void build_server(struct build *b, struct config_item *item, struct config_server *server)
 {
     server->place = item->place;
@@ -186,9 +194,7 @@ static void build_pool(struct build *b, struct config_item *item, struct config_
 
     pool->place = item->place;
     pool->name = item->title;
-    if (!*item->title || item->title[strspn(item->title, NAME_BYTES)] || strlen(item->title) > POOL_NAME_MAX)
-        refuse(b, item, "pool \"" SHOWN "\" has a bad name; write up to %d letters, digits, '-', '_' and '.'",
-               item->title, POOL_NAME_MAX);
+    check_name(b, item);
     fill(b, item->table, item, pool);
     fill(b, &config_table_health, health, &pool->health);
     pool->health.active = health != NULL;
@@ -199,6 +205,30 @@ static void build_pool(struct build *b, struct config_item *item, struct config_
             build_server(b, server, &pool->servers[n++]);
     if (b->whole)
         config_check_pool(b->problems, item, pool);
+}
+
+#define ATTEMPTS_WITH_DEAD_LETTER 20
+
+static void build_queue(struct build *b, struct config_item *item, struct config_queue *queue)
+{
+    struct config_item *push = config_item_section(item, &config_table_push);
+
+    check_name(b, item);
+    queue->retry.attempts = config_item_option(item, "dead-letter") ? ATTEMPTS_WITH_DEAD_LETTER : 0;
+    fill(b, item->table, item, queue);
+    fill(b, &config_table_push, push, &queue->push);
+    queue->push.active = push != NULL;
+    fill(b, &config_table_retry, config_item_section(item, &config_table_retry), &queue->retry);
+    if (b->whole)
+        config_check_queue(b->problems, b->config, item, queue);
+}
+
+static void build_topic(struct build *b, struct config_item *item, struct config_topic *topic)
+{
+    check_name(b, item);
+    fill(b, item->table, item, topic);
+    if (b->whole)
+        config_check_topic(b->problems, b->config, item, topic);
 }
 
 static const char *bad_prefix(struct slice path)
@@ -332,7 +362,7 @@ static unsigned online_cpus(void)
 /* Room for all sections that may stand in the file. */
 struct rooms {
     struct config_admin *admin;
-    size_t n_admin, n_http, n_tcp, n_pools; /* that there is room for */
+    size_t n_admin, n_http, n_tcp, n_pools, n_queues, n_topics; /* that there is room for */
 };
 
 static void build_pools(struct build *b, struct config_item *top, const struct rooms *rooms)
@@ -344,6 +374,28 @@ static void build_pools(struct build *b, struct config_item *top, const struct r
         if (item->table == &config_table_pool && config->n_pools < rooms->n_pools) {
             config->pools[config->n_pools].order = order;
             build_pool(b, item, &config->pools[config->n_pools++]);
+        }
+}
+
+/* Queues have their names before any is looked at closely: they point to each other. */
+static void build_queues(struct build *b, struct config_item *top, const struct rooms *rooms)
+{
+    struct config *config = b->config;
+    size_t order = 0, n = 0;
+
+    for (struct config_item *item = top->items; item; item = item->next, order++)
+        if (item->table == &config_table_queue && config->n_queues < rooms->n_queues)
+            config->queues[config->n_queues++] =
+                (struct config_queue){.place = item->place, .name = item->title, .order = order};
+    for (struct config_item *item = top->items; item && n < config->n_queues; item = item->next)
+        if (item->table == &config_table_queue)
+            build_queue(b, item, &config->queues[n++]);
+    order = 0;
+    for (struct config_item *item = top->items; item; item = item->next, order++)
+        if (item->table == &config_table_topic && config->n_topics < rooms->n_topics) {
+            config->topics[config->n_topics] =
+                (struct config_topic){.place = item->place, .name = item->title, .order = order};
+            build_topic(b, item, &config->topics[config->n_topics++]);
         }
 }
 
@@ -378,7 +430,10 @@ void config_build(struct config *config, struct config_item *top, struct config_
     config->http = room_for(&b, top, &config_table_http, sizeof *config->http, &rooms.n_http);
     config->tcp = room_for(&b, top, &config_table_tcp, sizeof *config->tcp, &rooms.n_tcp);
     config->pools = room_for(&b, top, &config_table_pool, sizeof *config->pools, &rooms.n_pools);
+    config->queues = room_for(&b, top, &config_table_queue, sizeof *config->queues, &rooms.n_queues);
+    config->topics = room_for(&b, top, &config_table_topic, sizeof *config->topics, &rooms.n_topics);
     build_pools(&b, top, &rooms);
+    build_queues(&b, top, &rooms);
     build_listeners(&b, top, &rooms);
     if (whole)
         config_check_all(problems, top, config);

@@ -36,8 +36,7 @@ static void check_servers(struct config_problems *problems, const struct config_
                        pool->name);
 }
 
-/* An option that does nothing is a mistake of somebody who thinks that it does. */
-static void refuse_idle(struct config_problems *problems, const struct config_item *section, const char *name,
+void config_refuse_idle(struct config_problems *problems, const struct config_item *section, const char *name,
                         const char *needs)
 {
     const struct config_item *option = config_item_option(section, name);
@@ -63,10 +62,10 @@ static void check_health(struct config_problems *problems, const struct config_i
     }
     if (!health || path)
         return;
-    refuse_idle(problems, health, "host", "path");
-    refuse_idle(problems, health, "expect-status", "path");
+    config_refuse_idle(problems, health, "host", "path");
+    config_refuse_idle(problems, health, "expect-status", "path");
     if (!config_item_option(health, "expect"))
-        refuse_idle(problems, health, "send", "expect");
+        config_refuse_idle(problems, health, "send", "expect");
 }
 
 static void check_ejection(struct config_problems *problems, const struct config_item *ejection,
@@ -88,13 +87,12 @@ void config_check_pool(struct config_problems *problems, const struct config_ite
     if (pool->balance == BALANCE_CONSISTENT_HASH || (balance && balance->bad))
         return;
     for (size_t i = 0; i < sizeof of_the_ring / sizeof *of_the_ring; i++)
-        refuse_idle(problems, item, of_the_ring[i], "balance = consistent-hash");
+        config_refuse_idle(problems, item, of_the_ring[i], "balance = consistent-hash");
 }
 
 /* --- routes --------------------------------------------------------------------------------------- */
 
-/* The pool that an option names; NULL when there is none, which was reported. */
-static const struct config_pool *find_pool(struct config_problems *problems, const struct config *config,
+const struct config_pool *config_find_pool(struct config_problems *problems, const struct config *config,
                                            const struct config_item *option)
 {
     const char *name = option->values->text;
@@ -117,13 +115,15 @@ static const struct config_pool *find_pool(struct config_problems *problems, con
 
 static void check_action(struct config_problems *problems, const struct config_item *item)
 {
-    static const char *const actions[] = {"pool", "redirect", "respond"};
+    static const char *const actions[] = {"pool", "queue", "topic", "redirect", "respond"};
     const struct config_item *first = NULL;
 
     for (size_t i = 0; i < sizeof actions / sizeof *actions; i++) {
         const struct config_item *option = config_item_option(item, actions[i]);
+        bool stores = i == 1 || i == 2;
 
-        if (option && first)
+        /* a pool may have a queue or a topic beside it; those two are told apart in config_check_route_queue */
+        if (option && first && !stores)
             config_problem(problems, option->place, "route \"" SHOWN "\" has %s and %s; remove one",
                            item->title, first->name, option->name);
         if (option && !first)
@@ -131,23 +131,24 @@ static void check_action(struct config_problems *problems, const struct config_i
     }
     if (!first && !item->bad)
         config_problem(problems, item->place,
-                       "route \"" SHOWN "\" does nothing; give it a pool, redirect or respond", item->title);
+                       "route \"" SHOWN "\" does nothing; give it a pool, queue, topic, redirect or respond",
+                       item->title);
 }
 
 static void check_effects(struct config_problems *problems, const struct config_item *item,
                           const struct config_route *route)
 {
     if (!config_item_option(item, "redirect"))
-        refuse_idle(problems, item, "status", "redirect");
+        config_refuse_idle(problems, item, "status", "redirect");
     if (!config_item_option(item, "respond"))
-        refuse_idle(problems, item, "body", "respond");
+        config_refuse_idle(problems, item, "body", "respond");
     else if (route->body.len && (route->status == 204 || route->status == 205 || route->status == 304))
         config_problem(problems, config_item_option(item, "body")->place,
                        "an answer with status %u has no body; remove body, or change respond", route->status);
     if (!config_item_option(item, "pool") && !item->bad) {
-        refuse_idle(problems, item, "strip-prefix", "pool");
-        refuse_idle(problems, item, "retries", "pool");
-        refuse_idle(problems, item, "retry-with-key", "pool");
+        config_refuse_idle(problems, item, "strip-prefix", "pool");
+        config_refuse_idle(problems, item, "retries", "pool");
+        config_refuse_idle(problems, item, "retry-with-key", "pool");
     }
 }
 
@@ -188,7 +189,8 @@ void config_check_route(struct config_problems *problems, const struct config *c
     const struct config_item *pool = config_item_option(item, "pool");
 
     if (pool)
-        route->pool = find_pool(problems, config, pool);
+        route->pool = config_find_pool(problems, config, pool);
+    config_check_route_queue(problems, config, item, route);
     check_action(problems, item);
     check_effects(problems, item, route);
     check_conditions(problems, item, route);
@@ -316,7 +318,7 @@ void config_check_tcp(struct config_problems *problems, const struct config *con
                            tcp->name);
         return;
     }
-    tcp->pool = find_pool(problems, config, option);
+    tcp->pool = config_find_pool(problems, config, option);
     if (tcp->pool)
         check_strategy(problems, option, tcp->pool);
 }
@@ -404,6 +406,7 @@ void config_check_all(struct config_problems *problems, const struct config_item
                       const struct config *config)
 {
     check_addresses(problems, config);
+    config_check_queues(problems, top, config);
     for (size_t i = 0; i < config->n_pools; i++)
         for (size_t j = 0; j < i; j++)
             if (strcmp(config->pools[i].name, config->pools[j].name) == 0) {

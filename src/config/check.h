@@ -22,6 +22,24 @@ void config_check_tcp(struct config_problems *problems, const struct config *con
                       const struct config_item *item, struct config_tcp *tcp);
 void config_check_admin(struct config_problems *problems, const struct config *config,
                         const struct config_item *item, const struct config_admin *admin);
+/* Finds its dead letters and its push's pool too. All queues have their names, and the pools are complete. */
+void config_check_queue(struct config_problems *problems, const struct config *config,
+                        const struct config_item *item, struct config_queue *queue);
+/* Finds its queues too. The queues of config are complete. */
+void config_check_topic(struct config_problems *problems, const struct config *config,
+                        const struct config_item *item, struct config_topic *topic);
+/* The part of config_check_route that is about storing requests. */
+void config_check_route_queue(struct config_problems *problems, const struct config *config,
+                              const struct config_item *item, struct config_route *route);
+/* What queues and topics say about each other. */
+void config_check_queues(struct config_problems *problems, const struct config_item *top,
+                         const struct config *config);
+/* The pool that an option names; NULL when there is none, which was reported. */
+const struct config_pool *config_find_pool(struct config_problems *problems, const struct config *config,
+                                           const struct config_item *option);
+/* An option that does nothing is a mistake of somebody who thinks that it does. */
+void config_refuse_idle(struct config_problems *problems, const struct config_item *section, const char *name,
+                        const char *needs);
 void config_check_all(struct config_problems *problems, const struct config_item *top,
                       const struct config *config);
 

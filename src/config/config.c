@@ -117,3 +117,19 @@ const struct config_pool *config_pool_find(const struct config *config, const ch
             return &config->pools[i];
     return NULL;
 }
+
+const struct config_queue *config_queue_find(const struct config *config, const char *name)
+{
+    for (size_t i = 0; i < config->n_queues; i++)
+        if (strcmp(config->queues[i].name, name) == 0)
+            return &config->queues[i];
+    return NULL;
+}
+
+const struct config_topic *config_topic_find(const struct config *config, const char *name)
+{
+    for (size_t i = 0; i < config->n_topics; i++)
+        if (strcmp(config->topics[i].name, name) == 0)
+            return &config->topics[i];
+    return NULL;
+}

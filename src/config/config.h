@@ -104,6 +104,57 @@ struct config_pool {
     uint64_t resolve_interval_us; /* of servers given by name */
 };
 
+/* Answers that an option is about; both inclusive. */
+struct config_status_range {
+    unsigned low, high;
+};
+
+/* Messages of a queue on their way to a pool, over HTTP. */
+struct config_push {
+    bool active; /* a push section is there */
+    const struct config_pool *pool;
+    const char *path;                    /* NULL: that of the request, or "/" where there was none */
+    double rate;                         /* messages per second; 0: no limit */
+    unsigned burst;                      /* of the rate: this many at once after a pause */
+    unsigned concurrency;                /* messages on their way at a time, at least 1 */
+    uint64_t timeout_us;                 /* of a whole delivery */
+    struct config_status_range *dead_on; /* answers that are never retried; in order, none touches the next */
+    size_t n_dead_on;
+    const char *order_by; /* a header's name: one message on its way for each of its values; NULL: none */
+    uint64_t max_answer;  /* of an answer that is kept for whoever waits for it; 0: none is kept */
+};
+
+struct config_retry {
+    unsigned attempts; /* deliveries of a message, the first included; 0: no end */
+    uint64_t first_us; /* the wait after the first; each is twice the one before */
+    uint64_t most_us;  /* at least first_us */
+};
+
+enum queue_overflow { OVERFLOW_REJECT_NEW, OVERFLOW_DROP_OLDEST, OVERFLOW_DEAD_LETTER };
+
+struct config_queue {
+    struct config_place place;
+    const char *name;                       /* unique among queues and topics */
+    size_t order;                           /* among the sections of the file */
+    const struct config_queue *dead_letter; /* NULL: what is given up is dropped; no circle is ever made */
+    unsigned max_length;                    /* messages; 0: no limit */
+    uint64_t max_bytes;                     /* of heads and bodies; 0: no limit */
+    uint64_t max_age_us;                    /* 0: no limit */
+    enum queue_overflow overflow;           /* at max_length or max_bytes */
+    uint64_t ack_timeout_us;
+    uint64_t max_message; /* of one head and body */
+    struct config_push push;
+    struct config_retry retry;
+};
+
+struct config_topic {
+    struct config_place place;
+    const char *name;
+    size_t order;                       /* among the sections of the file */
+    const struct config_queue **queues; /* by name, none twice */
+    size_t n_queues;                    /* at least 1 */
+};
+
 enum condition_kind { CONDITION_HEADER, CONDITION_COOKIE, CONDITION_QUERY };
 
 struct config_condition {
@@ -113,7 +164,19 @@ struct config_condition {
     struct slice value;
 };
 
-enum route_action { ROUTE_POOL, ROUTE_REDIRECT, ROUTE_RESPOND };
+enum route_action {
+    ROUTE_POOL, /* with queue or topic: by spill */
+    ROUTE_QUEUE,
+    ROUTE_REDIRECT,
+    ROUTE_RESPOND,
+};
+
+/* When a route with a pool stores requests instead. */
+enum route_spill {
+    SPILL_NO,
+    SPILL_DOWN,      /* no server of the pool is usable */
+    SPILL_SATURATED, /* that, or all are full and the line is */
+};
 
 struct config_route {
     struct config_place place;
@@ -127,6 +190,13 @@ struct config_route {
     size_t n_conditions;
     enum route_action action;
     const struct config_pool *pool; /* ROUTE_POOL */
+    const struct config_queue
+        *queue; /* this or topic with ROUTE_QUEUE, and with ROUTE_POOL where that spills */
+    const struct config_topic *topic;
+    enum route_spill spill;
+    uint64_t delay_us;              /* how long a stored message waits at least */
+    uint64_t max_wait_us;           /* the longest Prefer: wait; 0: none */
+    uint64_t idempotency_window_us; /* 0: off */
     bool strip_prefix;
     int retries;          /* -1: the pool's */
     bool retry_with_key;  /* repeat POST and PATCH that carry an Idempotency-Key */
@@ -184,6 +254,9 @@ struct config {
     const char *user; /* NULL: stay who we are */
     uint64_t drain_timeout_us;
     unsigned max_connections;   /* of clients, all listeners together */
+    const char *state;          /* folder of the queue's log; without a queue nothing is there */
+    uint64_t state_max;         /* bytes of that log; 0: what the disk gives */
+    uint64_t state_segment;     /* bytes of a file of it, a power of two */
     struct config_admin *admin; /* NULL: there is none */
     struct config_http *http;
     size_t n_http;
@@ -191,6 +264,10 @@ struct config {
     size_t n_tcp;
     struct config_pool *pools;
     size_t n_pools;
+    struct config_queue *queues;
+    size_t n_queues;
+    struct config_topic *topics; /* where there is one there is a queue */
+    size_t n_topics;
 };
 
 /* Reads and checks a file. Every error goes to errors as "file:line: what; what to do", one a line.
@@ -205,7 +282,10 @@ struct config *config_parse(const char *name, struct slice text, FILE *errors);
 const struct config *config_ref(const struct config *config);
 void config_unref(const struct config *config);
 
+/* NULL: there is none of that name. */
 const struct config_pool *config_pool_find(const struct config *config, const char *name);
+const struct config_queue *config_queue_find(const struct config *config, const char *name);
+const struct config_topic *config_topic_find(const struct config *config, const char *name);
 
 /* Writes the reference of every section and option (Markdown or roff), from the same rows. */
 void config_write_reference(FILE *out);

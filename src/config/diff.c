@@ -45,6 +45,12 @@ static void write_route(const struct config_route *route, FILE *out)
         fprintf(out, " (%s)", route->name + path + 1);
 }
 
+/* Sections without a title, which stand in one with a name. */
+static const char *const inside[] = {
+    [CONFIG_PART_HEALTH] = "health", [CONFIG_PART_EJECTION] = "ejection", [CONFIG_PART_PUSH] = "push",
+    [CONFIG_PART_RETRY] = "retry",   [CONFIG_PART_TOPIC] = NULL,
+};
+
 /* What the change is about, from the outside in. */
 static void write_where(const struct config_change *change, FILE *out)
 {
@@ -55,6 +61,12 @@ static void write_where(const struct config_change *change, FILE *out)
     if (side->pool) {
         fputs("pool ", out);
         config_print_visibly(side->pool->name, out);
+    } else if (side->queue) {
+        fputs("queue ", out);
+        config_print_visibly(side->queue->name, out);
+    } else if (side->topic) {
+        fputs("topic ", out);
+        config_print_visibly(side->topic->name, out);
     } else {
         fputs("listener ", out);
         config_print_visibly(listener_name(side), out);
@@ -65,8 +77,8 @@ static void write_where(const struct config_change *change, FILE *out)
         fputs(": server ", out);
         config_print_visibly(side->server->name, out);
     }
-    if (change->part == CONFIG_PART_HEALTH || change->part == CONFIG_PART_EJECTION)
-        fprintf(out, ": %s", change->part == CONFIG_PART_HEALTH ? "health" : "ejection");
+    if (inside[change->part])
+        fprintf(out, ": %s", inside[change->part]);
     if (change->part == CONFIG_PART_LISTENER && change->kind != CONFIG_CHANGED)
         fprintf(out, " (%s)", listener_kind(side));
 }
@@ -296,6 +308,36 @@ static void compare_pools(struct differ *d, const struct config_side *before, co
     compare_options(d, &config_table_ejection, &where, &before->pool->ejection, &after->pool->ejection);
 }
 
+/* --- queues --------------------------------------------------------------------------------------- */
+
+static void compare_queues(struct differ *d, const struct config_side *before,
+                           const struct config_side *after)
+{
+    const struct config_queue *old = before->queue, *new = after->queue;
+    struct config_change where = {
+        .part = CONFIG_PART_QUEUE, .kind = CONFIG_CHANGED, .before = *before, .after = *after};
+
+    compare_options(d, &config_table_queue, &where, old, new);
+    where.part = CONFIG_PART_PUSH;
+    if (old->push.active == new->push.active)
+        compare_options(d, &config_table_push, &where, &old->push, &new->push);
+    else if (new->push.active)
+        add_section(d, CONFIG_PART_PUSH, CONFIG_ADDED, *after);
+    else
+        add_section(d, CONFIG_PART_PUSH, CONFIG_REMOVED, *before);
+    where.part = CONFIG_PART_RETRY;
+    compare_options(d, &config_table_retry, &where, &old->retry, &new->retry);
+}
+
+static void compare_topics(struct differ *d, const struct config_side *before,
+                           const struct config_side *after)
+{
+    const struct config_change where = {
+        .part = CONFIG_PART_TOPIC, .kind = CONFIG_CHANGED, .before = *before, .after = *after};
+
+    compare_options(d, &config_table_topic, &where, before->topic, after->topic);
+}
+
 /* --- listeners ------------------------------------------------------------------------------------ */
 
 static void compare_routes(struct differ *d, const struct config_http *before,
@@ -351,7 +393,7 @@ struct section {
 struct sections {
     struct section *at; /* in the order of the file; owned */
     size_t n;
-    struct names pools; /* owned */
+    struct names pools, queues, topics; /* owned */
     const struct config *config;
 };
 
@@ -366,7 +408,10 @@ static void sections_open(struct differ *d, struct sections *s, const struct con
 {
     *s = (struct sections){.config = config};
     names_open(d, &s->pools, &config->pools->name, config->n_pools, sizeof *config->pools);
-    s->at = calloc(config->n_http + config->n_tcp + config->n_pools + 1, sizeof *s->at);
+    names_open(d, &s->queues, &config->queues->name, config->n_queues, sizeof *config->queues);
+    names_open(d, &s->topics, &config->topics->name, config->n_topics, sizeof *config->topics);
+    s->at = calloc(config->n_http + config->n_tcp + config->n_pools + config->n_queues + config->n_topics + 1,
+                   sizeof *s->at);
     if (!s->at) {
         d->failed = true;
         return;
@@ -377,6 +422,10 @@ static void sections_open(struct differ *d, struct sections *s, const struct con
         s->at[s->n++] = (struct section){{.tcp = &config->tcp[i]}, config->tcp[i].order};
     for (size_t i = 0; i < config->n_pools; i++)
         s->at[s->n++] = (struct section){{.pool = &config->pools[i]}, config->pools[i].order};
+    for (size_t i = 0; i < config->n_queues; i++)
+        s->at[s->n++] = (struct section){{.queue = &config->queues[i]}, config->queues[i].order};
+    for (size_t i = 0; i < config->n_topics; i++)
+        s->at[s->n++] = (struct section){{.topic = &config->topics[i]}, config->topics[i].order};
     if (config->admin)
         s->at[s->n++] = (struct section){{.admin = config->admin}, config->admin->order};
     qsort(s->at, s->n, sizeof *s->at, compare_order);
@@ -385,6 +434,8 @@ static void sections_open(struct differ *d, struct sections *s, const struct con
 static void sections_close(struct sections *s)
 {
     names_close(&s->pools);
+    names_close(&s->queues);
+    names_close(&s->topics);
     free(s->at);
 }
 
@@ -392,11 +443,17 @@ static void sections_close(struct sections *s)
 static bool find_same(const struct sections *s, const struct config_side *side, struct config_side *same)
 {
     const struct config *config = s->config;
-    size_t at = side->pool ? names_find(&s->pools, side->pool->name) : SIZE_MAX;
+    size_t pool = side->pool ? names_find(&s->pools, side->pool->name) : SIZE_MAX;
+    size_t queue = side->queue ? names_find(&s->queues, side->queue->name) : SIZE_MAX;
+    size_t topic = side->topic ? names_find(&s->topics, side->topic->name) : SIZE_MAX;
 
     *same = (struct config_side){.pool = NULL};
-    if (at != SIZE_MAX)
-        same->pool = &config->pools[at];
+    if (pool != SIZE_MAX)
+        same->pool = &config->pools[pool];
+    if (queue != SIZE_MAX)
+        same->queue = &config->queues[queue];
+    if (topic != SIZE_MAX)
+        same->topic = &config->topics[topic];
     for (size_t i = 0; side->http && i < config->n_http; i++)
         if (config_same_address(&config->http[i].address, &side->http->address))
             same->http = &config->http[i];
@@ -405,12 +462,15 @@ static bool find_same(const struct sections *s, const struct config_side *side, 
             same->tcp = &config->tcp[i];
     if (side->admin && config->admin && config_same_address(&config->admin->address, &side->admin->address))
         same->admin = config->admin;
-    return same->pool || same->http || same->tcp || same->admin;
+    return same->pool || same->queue || same->topic || same->http || same->tcp || same->admin;
 }
 
 static enum config_part part_of(const struct config_side *side)
 {
-    return side->pool ? CONFIG_PART_POOL : CONFIG_PART_LISTENER;
+    return side->pool    ? CONFIG_PART_POOL
+           : side->queue ? CONFIG_PART_QUEUE
+           : side->topic ? CONFIG_PART_TOPIC
+                         : CONFIG_PART_LISTENER;
 }
 
 static void compare_sections(struct differ *d, const struct sections *before, const struct sections *after)
@@ -424,6 +484,10 @@ static void compare_sections(struct differ *d, const struct sections *before, co
             add_section(d, part_of(side), CONFIG_ADDED, *side);
         else if (side->pool)
             compare_pools(d, &same, side);
+        else if (side->queue)
+            compare_queues(d, &same, side);
+        else if (side->topic)
+            compare_topics(d, &same, side);
         else
             compare_listeners(d, &same, side);
     }

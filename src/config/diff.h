@@ -2,7 +2,7 @@
  *
  * Both snapshots are complete ones from config_load. Options are compared by the rows of table.c, in one canonical
  * form each: "30s" and "30000ms" are no change, nor is a default that somebody wrote out. Sections are the same when
- * listeners have the same kind and address, routes the same matches, pools and servers the same name.
+ * listeners have the same kind and address, routes the same matches, pools, servers, queues and topics the same name.
  * Pure; any thread. Errors: 0 or -ENOMEM. */
 #ifndef CONFIG_DIFF_H
 #define CONFIG_DIFF_H
@@ -20,6 +20,10 @@ enum config_part {
     CONFIG_PART_SERVER,
     CONFIG_PART_HEALTH,
     CONFIG_PART_EJECTION,
+    CONFIG_PART_QUEUE,
+    CONFIG_PART_PUSH,
+    CONFIG_PART_RETRY,
+    CONFIG_PART_TOPIC,
 };
 
 enum config_change_kind { CONFIG_ADDED, CONFIG_REMOVED, CONFIG_CHANGED };
@@ -32,6 +36,8 @@ struct config_side {
     const struct config_route *route;
     const struct config_pool *pool; /* of a pool, and of all that stands in one */
     const struct config_server *server;
+    const struct config_queue *queue; /* of a queue, and of all that stands in one */
+    const struct config_topic *topic;
 };
 
 struct config_change {

@@ -4,31 +4,10 @@
 #include <string.h>
 
 #include "config/config.h"
+#include "config/rows.h"
 #include "config/value.h"
 
-#define MS 1000u
-#define SECOND (1000u * MS)
-#define HOUR (UINT64_C(3600) * SECOND)
-#define DAY (24 * HOUR)
-#define MEGA (UINT64_C(1) << 20)
-#define GIGA (UINT64_C(1) << 30)
-#define MILLION 1000000u
-
-/* Rows of options with a number: name, default, low, high, what 0 means, section, field, help. */
-#define NUMERIC(row_type, row_name, standard, lowest, highest, nought, section, field, words)           \
-    {                                                                                                   \
-        .name = (row_name), .type = (row_type), .text = (standard), .low = (lowest), .high = (highest), \
-        .zero = (nought), .offset = offsetof(struct section, field), .help = (words)                    \
-    }
-#define NUMBER(...) NUMERIC(&config_type_number, __VA_ARGS__)
-#define RATIO(...) NUMERIC(&config_type_ratio, __VA_ARGS__)
-#define SIZE(...) NUMERIC(&config_type_size, __VA_ARGS__)
-#define TIME(...) NUMERIC(&config_type_time, __VA_ARGS__)
-/* Name, default, section, field, help. */
-#define YES_NO(name, text, ...) NUMERIC(&config_type_yes_no, name, text, 0, 0, NULL, __VA_ARGS__)
-#define ROWS(rows) (rows), sizeof(rows) / sizeof *(rows)
-
-static const struct config_table *const nothing[] = {NULL};
+const struct config_table *const config_nothing_inside[] = {NULL};
 
 /* --- the top of the file ------------------------------------------------------------------------ */
 
@@ -51,10 +30,39 @@ static const struct config_row top_rows[] = {
          "How long requests may take to finish when it stops."),
     NUMBER("max-connections", "10000", 1, MILLION, NULL, config, max_connections,
            "Most connections of clients at a time, over all listeners."),
+    {.name = "state",
+     .type = &config_type_text,
+     .text = "/var/lib/maitred",
+     .offset = offsetof(struct config, state),
+     .restart = true,
+     .help = "Folder where the queues keep their log. Nothing is made there while no queue is in the file."},
+    {.name = "state-max",
+     .type = &config_type_size,
+     .text = "0",
+     .low = 16 * MEGA,
+     .high = UINT64_C(1) << 50,
+     .zero = "what the disk gives",
+     .offset = offsetof(struct config, state_max),
+     .restart = true,
+     .help = "Most bytes that the log takes on disk; what would not fit is refused."},
+    {.name = "state-segment",
+     .type = &config_type_size,
+     .text = "64m",
+     .low = MEGA,
+     .high = GIGA,
+     .offset = offsetof(struct config, state_segment),
+     .restart = true,
+     .help = "Size of the log's files, a power of two. A log that is there keeps its own."},
 };
 
 static const struct config_table *const inside_top[] = {
-    &config_table_admin, &config_table_http, &config_table_tcp, &config_table_pool, NULL,
+    &config_table_admin,
+    &config_table_http,
+    &config_table_tcp,
+    &config_table_pool,
+    &config_table_queue,
+    &config_table_topic,
+    NULL,
 };
 
 const struct config_table config_table_top = {
@@ -83,7 +91,7 @@ const struct config_table config_table_admin = {
     "HOST:PORT, "
     "[IPV6]:PORT, :PORT for every address, or unix:/PATH.",
     ROWS(admin_rows),
-    nothing,
+    config_nothing_inside,
 };
 
 /* --- http ----------------------------------------------------------------------------------------- */
@@ -142,6 +150,13 @@ const struct config_table config_table_http = {
     inside_http,
 };
 
+static const char *const spills[] = {
+    [SPILL_NO] = "no",
+    [SPILL_DOWN] = "down",
+    [SPILL_SATURATED] = "saturated",
+    NULL,
+};
+
 static const struct config_row route_rows[] = {
     {.name = "host",
      .type = &config_type_hosts,
@@ -160,6 +175,19 @@ static const struct config_row route_rows[] = {
      .without = "none",
      .offset = offsetof(struct config_route, pool),
      .help = "Pool that requests are passed on to."},
+    {.name = "queue",
+     .type = &config_type_queue,
+     .without = "none",
+     .offset = offsetof(struct config_route, queue),
+     .help =
+         "Queue that requests are stored in; the answer is 202 once they are on disk. With a pool too, only "
+         "those "
+         "that spill, or whose client prefers it (Prefer: respond-async)."},
+    {.name = "topic",
+     .type = &config_type_topic,
+     .without = "none",
+     .offset = offsetof(struct config_route, topic),
+     .help = "Topic that requests are stored in, in place of a queue."},
     {.name = "redirect",
      .type = &config_type_redirect,
      .without = "none",
@@ -194,6 +222,22 @@ static const struct config_row route_rows[] = {
      .help = "How often a request that may be repeated is tried again on another server."},
     YES_NO("retry-with-key", "no", config_route, retry_with_key,
            "Whether POST and PATCH are repeated too when they carry an Idempotency-Key."),
+    {.name = "spill",
+     .type = &config_type_choice,
+     .text = "no",
+     .choices = spills,
+     .offset = offsetof(struct config_route, spill),
+     .help = "With a pool and a queue, when requests are stored: down, when no server of the pool is usable; "
+             "saturated, also when all are full and the line is."},
+    TIME("delay", "0", MS, 365 * DAY, "none", config_route, delay_us,
+         "How long a stored request waits before it is delivered."),
+    TIME("max-wait", "60s", MS, HOUR, "nobody waits", config_route, max_wait_us,
+         "Longest that a client may wait for the worker's answer (Prefer: wait=SECONDS)."),
+    TIME(
+        "idempotency-window", "10m", MS, 7 * DAY, "off", config_route, idempotency_window_us,
+        "How long a second request with the same Idempotency-Key is taken for the first; the last million of "
+        "keys are "
+        "remembered."),
 };
 
 static const struct config_table *const inside_route[] = {&config_table_header, &config_table_cookie,
@@ -204,8 +248,9 @@ const struct config_table config_table_route = {
     "PREFIX",
     "What to do with requests whose path starts with PREFIX, whole segments only. The most specific route "
     "wins: a host "
-    "before no host, then the longer prefix, then more conditions. One of pool, redirect and respond must be "
-    "given.",
+    "before no host, then the longer prefix, then more conditions. One of pool, queue, topic, redirect and "
+    "respond must "
+    "be given.",
     ROWS(route_rows),
     inside_route,
 };
@@ -215,14 +260,25 @@ static const struct config_row condition_rows[] = {
 };
 
 const struct config_table config_table_header = {
-    "header", "NAME", "The route is only for requests with this header field.", ROWS(condition_rows), nothing,
+    "header",
+    "NAME",
+    "The route is only for requests with this header field.",
+    ROWS(condition_rows),
+    config_nothing_inside,
 };
 const struct config_table config_table_cookie = {
-    "cookie", "NAME", "The route is only for requests with this cookie.", ROWS(condition_rows), nothing,
+    "cookie",
+    "NAME",
+    "The route is only for requests with this cookie.",
+    ROWS(condition_rows),
+    config_nothing_inside,
 };
 const struct config_table config_table_query = {
-    "query", "NAME", "The route is only for requests with this parameter in the query.", ROWS(condition_rows),
-    nothing,
+    "query",
+    "NAME",
+    "The route is only for requests with this parameter in the query.",
+    ROWS(condition_rows),
+    config_nothing_inside,
 };
 
 /* --- tcp ------------------------------------------------------------------------------------------ */
@@ -252,7 +308,7 @@ const struct config_table config_table_tcp = {
     "for every "
     "address, or unix:/PATH.",
     ROWS(tcp_rows),
-    nothing,
+    config_nothing_inside,
 };
 
 /* --- pool ----------------------------------------------------------------------------------------- */
@@ -346,7 +402,7 @@ const struct config_table config_table_server = {
     "A server of the pool. ADDRESS is HOST:PORT, [IPV6]:PORT, :PORT for this machine, or unix:/PATH. A name "
     "is looked up.",
     ROWS(server_rows),
-    nothing,
+    config_nothing_inside,
 };
 
 static const struct config_row health_rows[] = {
@@ -396,8 +452,11 @@ static const struct config_row health_rows[] = {
 };
 
 const struct config_table config_table_health = {
-    "health",          NULL,    "Checks of the pool's servers. Without this section none is made.",
-    ROWS(health_rows), nothing,
+    "health",
+    NULL,
+    "Checks of the pool's servers. Without this section none is made.",
+    ROWS(health_rows),
+    config_nothing_inside,
 };
 
 static const struct config_row ejection_rows[] = {
@@ -416,7 +475,7 @@ const struct config_table config_table_ejection = {
     NULL,
     "Leaves out servers whose requests fail. It is on also without this section.",
     ROWS(ejection_rows),
-    nothing,
+    config_nothing_inside,
 };
 
 /* -------------------------------------------------------------------------------------------------- */

@@ -1,7 +1,8 @@
 /* table.h - every section and option of the configuration file, a row each.
  *
  * The rows are the one place where names, defaults, bounds and meanings stand: parsing, checking, "did you mean",
- * the reference and the manual page all come from them. To add an option: a field in config.h, a row in table.c.
+ * the reference and the manual page all come from them. To add an option: a field in config.h, a row in
+ * table.c, or table_queue.c.
  * Constant data; any thread. */
 #ifndef CONFIG_TABLE_H
 #define CONFIG_TABLE_H
@@ -50,6 +51,10 @@ extern const struct config_table config_table_pool;
 extern const struct config_table config_table_server;
 extern const struct config_table config_table_health;
 extern const struct config_table config_table_ejection;
+extern const struct config_table config_table_queue;
+extern const struct config_table config_table_push;
+extern const struct config_table config_table_retry;
+extern const struct config_table config_table_topic;
 
 const struct config_row *config_table_row(const struct config_table *table, const char *name);
 const struct config_table *config_table_section(const struct config_table *table, const char *name);

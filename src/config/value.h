@@ -66,6 +66,15 @@ extern const struct config_type config_type_check_path;
 extern const struct config_type config_type_check_host;
 extern const struct config_type config_type_statuses;
 
+/* of queues */
+extern const struct config_type config_type_queue;  /* const struct config_queue *, found later */
+extern const struct config_type config_type_topic;  /* const struct config_topic *, found later */
+extern const struct config_type config_type_queues; /* a list of const struct config_queue *, found later */
+extern const struct config_type config_type_rate;   /* double, per second */
+extern const struct config_type config_type_path;   /* const char * */
+extern const struct config_type config_type_field;  /* const char *: the NAME of "header:NAME" */
+extern const struct config_type config_type_status_list; /* a list of struct config_status_range */
+
 #define CONFIG_BOUND_TEXT_MAX 32
 /* A number as a user would write it, in the largest unit that divides it: "30s", "32k". */
 void config_number_text(const struct config_type *type, uint64_t number, char text[CONFIG_BOUND_TEXT_MAX]);

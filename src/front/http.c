@@ -10,6 +10,7 @@
 
 #include "balance/forward.h"
 #include "base/clock.h"
+#include "front/enqueue.h"
 #include "wire/proxy.h"
 
 struct http_service {
@@ -91,10 +92,20 @@ static void serve_route(struct http_client *client, struct exchange *x, const st
                         struct slice rest)
 {
     const struct scene *scene = client->serving->service.scene;
+    struct enqueue_body body = {0};
 
     switch (route->action) {
     case ROUTE_POOL:
-        forward(x, scene->pools[route->pool - scene->generation->config->pools], route, rest);
+        if ((route->queue || route->topic) && enqueue_is_preferred(&x->request)) {
+            enqueue(x, scene->port, route, &body);
+        } else if (!forward(x, scene->pools[route->pool - scene->generation->config->pools], route, rest,
+                            &body.bytes)) {
+            body.here = x->body.done;
+            enqueue(x, scene->port, route, &body);
+        }
+        break;
+    case ROUTE_QUEUE:
+        enqueue(x, scene->port, route, &body);
         break;
     case ROUTE_REDIRECT:
         redirect(x, route, rest);
@@ -173,6 +184,11 @@ static void serve(struct http_client *client, struct exchange *x)
 
     if (shared->serve) {
         shared->serve(x, shared->owner);
+        return;
+    }
+    if (shared->stores && slice_starts_with(x->request.path, SLICE(STATUS_PATH))) {
+        client->counters = counters_of(client, NULL);
+        enqueue_status(x, client->serving->service.scene->port);
         return;
     }
     route = router_find(shared->router, &x->request, &rest);
@@ -408,6 +424,8 @@ struct http_shared *http_shared_create(const struct config_http *config, const s
     shared->limits = limits_of(config);
     shared->log = log;
     shared->n_routes = config->n_routes;
+    for (size_t i = 0; i < config->n_routes; i++)
+        shared->stores |= config->routes[i].queue || config->routes[i].topic;
     shared->router = router_create(config);
     shared->stats = calloc(config->n_routes + 1, sizeof(struct route_stats *));
     ok = shared->router && shared->stats;

@@ -34,6 +34,7 @@ struct http_shared {
     struct router *router;  /* owned */
     struct access_log *log; /* borrowed; NULL: off */
     size_t n_routes;
+    bool stores;                /* a route stores requests: their status is told here */
     struct route_stats **stats; /* references; by route, and one more for requests without */
     /* In place of routes. NULL: by routes. */
     void (*serve)(struct exchange *x, void *owner);

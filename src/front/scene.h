@@ -9,6 +9,7 @@
 
 #include "balance/pool.h"
 #include "base/list.h"
+#include "queue/port.h"
 
 /* One configuration in force, or still in use. */
 struct generation {
@@ -34,6 +35,7 @@ struct scene {
     bool past;      /* the thread has another */
     struct pool_thread **pools;
     size_t n_pools;
+    struct queue_port *port;   /* borrowed; NULL: there is no queue */
     struct service **services; /* by listener, in the order of server/ */
     size_t n_services;
 };

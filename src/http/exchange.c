@@ -278,8 +278,8 @@ int exchange_end(struct exchange *x, const struct http_fields *trailers)
 }
 
 /* An answer of our own: up to three fields, and a body. */
-static int respond(struct exchange *x, unsigned status, const struct http_field *fields, unsigned n_fields,
-                   struct slice body)
+int exchange_respond_with(struct exchange *x, unsigned status, const struct http_field *fields,
+                          unsigned n_fields, struct slice body)
 {
     struct http_response response = {
         .status = status,
@@ -298,14 +298,14 @@ int exchange_respond(struct exchange *x, unsigned status, struct slice type, str
 {
     struct http_field field = {.name = SLICE("Content-Type"), .value = type};
 
-    return respond(x, status, &field, type.len ? 1 : 0, body);
+    return exchange_respond_with(x, status, &field, type.len ? 1 : 0, body);
 }
 
 int exchange_redirect(struct exchange *x, unsigned status, struct slice location)
 {
     struct http_field field = {.name = SLICE("Location"), .value = location};
 
-    return respond(x, status, &field, 1, slice_of(NULL, 0));
+    return exchange_respond_with(x, status, &field, 1, slice_of(NULL, 0));
 }
 
 /* "503 Service Unavailable", for whoever looks at it. */
@@ -318,7 +318,7 @@ static void say_failure(struct exchange *x, unsigned status)
     char text[64];
     int n = snprintf(text, sizeof text, "%u %s\n", status, http_reason(status));
 
-    respond(x, status, fields, status == 503 ? 2 : 1, slice_of(text, (size_t)n));
+    exchange_respond_with(x, status, fields, status == 503 ? 2 : 1, slice_of(text, (size_t)n));
 }
 
 void exchange_fail(struct exchange *x, unsigned status, const char *note)

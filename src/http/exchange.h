@@ -110,6 +110,9 @@ int exchange_end(struct exchange *x, const struct http_fields *trailers);
 
 /* A whole answer of our own; type of the body, or empty. */
 int exchange_respond(struct exchange *x, unsigned status, struct slice type, struct slice body);
+/* The same with any fields, those of framing left out. */
+int exchange_respond_with(struct exchange *x, unsigned status, const struct http_field *fields,
+                          unsigned n_fields, struct slice body);
 /* An answer of our own that sends the client to location. */
 int exchange_redirect(struct exchange *x, unsigned status, struct slice location);
 /* An answer of our own that says what is wrong, if none has begun; otherwise the answer is cut, so that the client cannot

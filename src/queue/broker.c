@@ -88,7 +88,7 @@ void broker_close(struct broker *broker)
         queue_free(queue);
     }
     while (!list_empty(&broker->exchanges))
-        exchange_free(container_of(broker->exchanges.next, struct exchange, link));
+        broker_free_exchange(container_of(broker->exchanges.next, struct exchange, link));
     timer_heap_free(&broker->deadlines);
     timer_heap_free(&broker->wakes);
     timer_heap_free(&broker->expiries);

@@ -105,6 +105,9 @@ int broker_delete_exchange(struct broker *broker, struct slice name);
 int broker_bind(struct broker *broker, struct slice exchange, struct slice queue, struct slice key);
 int broker_unbind(struct broker *broker, struct slice exchange, struct slice queue, struct slice key);
 
+/* Names of the queues that an exchange leads to, up to most; how many. Good until the next command. */
+size_t broker_readers(const struct broker *broker, struct slice exchange, struct slice *queues, size_t most);
+
 /* ---- publishing -------------------------------------------------------------------------------------------------- */
 
 enum publish_result {
@@ -249,6 +252,8 @@ bool broker_needs_commit(const struct broker *broker);
 /* When broker_run is to be called though nothing happens; UINT64_MAX: never. */
 uint64_t broker_next_us(const struct broker *broker);
 
+/* Whether a checkpoint pays: by what was appended since the last one, or by the segments that it would free. */
+bool broker_checkpoint_due(const struct broker *broker);
 /* A checkpoint: begin (after broker_flush and log_commit), make on any thread, end with what make said. One at a time. From end on
  * segments that are not needed are used again. NULL: no memory, or the log is closed. */
 struct broker_checkpoint;

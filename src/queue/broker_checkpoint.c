@@ -10,6 +10,8 @@
 
 /* A segment of whose messages less than one in so many is needed is copied forward. */
 #define SPARSE_SHARE 4
+/* So many segments that nothing is needed of are worth a checkpoint. */
+#define EMPTY_MOST 2
 
 /* ---- what points into segments ----------------------------------------------------------------------------------- */
 
@@ -60,7 +62,8 @@ int segments_add(struct broker *broker, uint64_t position, unsigned n)
         segment = &broker->segments[at];
         *segment = (struct segment_refs){.number = number};
         broker->n_segments++;
-    }
+    } else if (segment->live == 0)
+        broker->n_empty--;
     segment->live += n;
     segment->total += n;
     return 0;
@@ -73,6 +76,7 @@ void segments_drop(struct broker *broker, uint64_t position)
 
     assert(segment && segment->live);
     segment->live--;
+    broker->n_empty += segment->live == 0;
 }
 
 /* ---- bytes ------------------------------------------------------------------------------------------------------- */
@@ -283,6 +287,11 @@ static bool list_freed(struct broker *broker, struct broker_checkpoint *checkpoi
     return true;
 }
 
+bool broker_checkpoint_due(const struct broker *broker)
+{
+    return log_checkpoint_due(broker->log) || broker->n_empty > EMPTY_MOST;
+}
+
 struct broker_checkpoint *broker_checkpoint_begin(struct broker *broker)
 {
     struct broker_checkpoint *checkpoint;
@@ -329,6 +338,7 @@ void segments_release(struct broker *broker, uint64_t number)
     if (segment && segment->live)
         return;
     if (segment) {
+        broker->n_empty--;
         broker->n_segments--;
         memmove(segment, segment + 1,
                 (size_t)(broker->segments + broker->n_segments - segment) * sizeof *segment);

@@ -146,6 +146,7 @@ struct broker {
     struct recent idempotency;     /* struct same_key */
     struct segment_refs *segments; /* oldest first; owned */
     size_t n_segments, segments_room;
+    size_t n_empty;           /* of them: nothing points into them any more */
     struct log_buffer buffer; /* for reading messages */
     uint64_t compacting;      /* segment; UINT64_MAX: none */
     uint64_t compact_at;      /* position in it */
@@ -210,10 +211,10 @@ bool queue_options_take(struct slice *s, struct broker_queue_options *options);
 struct queue *queue_create(struct broker *broker, uint32_t id, struct slice name,
                            const struct broker_queue_options *options);
 void queue_free(struct queue *queue);
-struct exchange *exchange_create(struct broker *broker, uint32_t id, struct slice name,
-                                 enum exchange_type type);
-void exchange_free(struct exchange *exchange);
-int exchange_add_binding(struct exchange *exchange, uint32_t queue, struct slice key);
+struct exchange *broker_create_exchange(struct broker *broker, uint32_t id, struct slice name,
+                                        enum exchange_type type);
+void broker_free_exchange(struct exchange *exchange);
+int broker_add_binding(struct exchange *exchange, uint32_t queue, struct slice key);
 
 /* ---- broker_delivery.c ---- */
 struct held *held_find(const struct broker *broker, struct message_ref ref);

@@ -257,13 +257,13 @@ static int load_exchanges(struct broker *broker, struct slice *s)
         if (!take_u32le(s, &id) || !take_u8(s, &type) || type > EXCHANGE_FANOUT || !take_text32(s, &name) ||
             !take_u32le(s, &n_bindings))
             return -EBADMSG;
-        exchange = exchange_create(broker, id, name, (enum exchange_type)type);
+        exchange = broker_create_exchange(broker, id, name, (enum exchange_type)type);
         if (!exchange)
             return -ENOMEM;
         while (!error && n_bindings--) {
             if (!take_u32le(s, &queue) || !take_text32(s, &key) || !broker_queue_by_id(broker, queue))
                 return -EBADMSG;
-            error = exchange_add_binding(exchange, queue, key);
+            error = broker_add_binding(exchange, queue, key);
         }
         if (error)
             return error;
@@ -383,7 +383,7 @@ static void clear_ready(struct broker *broker)
         queue->bytes = 0;
     }
     index_clear(broker->index);
-    broker->n_segments = 0;
+    broker->n_segments = broker->n_empty = 0;
 }
 
 /* *s: the queues of a checkpoint, which are taken off it. */

@@ -178,6 +178,17 @@ int broker_route(const struct broker *broker, const struct exchange *exchange, s
     return (int)n;
 }
 
+size_t broker_readers(const struct broker *broker, struct slice name, struct slice *queues, size_t most)
+{
+    const struct exchange *exchange = broker_exchange(broker, name);
+    size_t n = 0;
+
+    for (size_t i = 0; exchange && i < exchange->n_bindings && n < most; i++)
+        if (i == 0 || exchange->bindings[i].queue != exchange->bindings[i - 1].queue)
+            queues[n++] = broker_queue_by_id(broker, exchange->bindings[i].queue)->name;
+    return n;
+}
+
 /* ---- making and freeing ------------------------------------------------------------------------------------------ */
 
 static bool place_id(struct broker *broker, struct queue *queue)
@@ -249,8 +260,8 @@ void queue_free(struct queue *queue)
     free(queue);
 }
 
-struct exchange *exchange_create(struct broker *broker, uint32_t id, struct slice name,
-                                 enum exchange_type type)
+struct exchange *broker_create_exchange(struct broker *broker, uint32_t id, struct slice name,
+                                        enum exchange_type type)
 {
     struct exchange *exchange = calloc(1, sizeof *exchange);
 
@@ -268,7 +279,7 @@ struct exchange *exchange_create(struct broker *broker, uint32_t id, struct slic
     return exchange;
 }
 
-void exchange_free(struct exchange *exchange)
+void broker_free_exchange(struct exchange *exchange)
 {
     for (size_t i = 0; i < exchange->n_bindings; i++)
         free_text(&exchange->bindings[i].key);
@@ -312,7 +323,7 @@ static size_t find_binding(const struct exchange *exchange, uint32_t queue, stru
     return low;
 }
 
-int exchange_add_binding(struct exchange *exchange, uint32_t queue, struct slice key)
+int broker_add_binding(struct exchange *exchange, uint32_t queue, struct slice key)
 {
     struct binding *bindings, binding = {.queue = queue};
     bool found;
@@ -458,7 +469,7 @@ int broker_declare_exchange(struct broker *broker, struct slice name, enum excha
         return -ENAMETOOLONG;
     if (exchange)
         return exchange->type == type ? 0 : -EEXIST;
-    exchange = exchange_create(broker, broker->next_id, name, type);
+    exchange = broker_create_exchange(broker, broker->next_id, name, type);
     if (!exchange)
         return -ENOMEM;
     put_u32le(block, exchange->id);
@@ -466,7 +477,7 @@ int broker_declare_exchange(struct broker *broker, struct slice name, enum excha
     error =
         append_block(broker, LOG_MORE, RECORD_EXCHANGE, block, (size_t)(put_text(block + 5, name) - block));
     if (error)
-        exchange_free(exchange);
+        broker_free_exchange(exchange);
     return error;
 }
 
@@ -501,7 +512,7 @@ int broker_delete_exchange(struct broker *broker, struct slice name)
     put_u32le(block, exchange->id);
     error = append_block(broker, LOG_PROMISED, RECORD_EXCHANGE_DELETE, block, sizeof block);
     if (!error)
-        exchange_free(exchange);
+        broker_free_exchange(exchange);
     return error;
 }
 
@@ -531,7 +542,7 @@ int broker_bind(struct broker *broker, struct slice exchange_name, struct slice 
     find_binding(exchange, queue->id, key, &found);
     if (found)
         return 0;
-    error = exchange_add_binding(exchange, queue->id, key);
+    error = broker_add_binding(exchange, queue->id, key);
     if (error)
         return error;
     error = log_binding(broker, RECORD_BIND, exchange, queue->id, key);
@@ -604,7 +615,7 @@ static int replay_exchange(struct broker *broker, struct slice s)
     if (!take_u32le(&s, &id) || !take_u8(&s, &type) || type > EXCHANGE_FANOUT || !take_text(&s, &name) ||
         broker_exchange_by_id(broker, id))
         return -EBADMSG;
-    return exchange_create(broker, id, name, (enum exchange_type)type) ? 0 : -ENOMEM;
+    return broker_create_exchange(broker, id, name, (enum exchange_type)type) ? 0 : -ENOMEM;
 }
 
 static int replay_binding(struct broker *broker, uint8_t kind, struct slice s)
@@ -621,7 +632,7 @@ static int replay_binding(struct broker *broker, uint8_t kind, struct slice s)
     if (!exchange || !broker_queue_by_id(broker, queue_id))
         return -EBADMSG;
     if (kind == RECORD_BIND)
-        return exchange_add_binding(exchange, queue_id, key);
+        return broker_add_binding(exchange, queue_id, key);
     at = find_binding(exchange, queue_id, key, &found);
     if (!found)
         return -EBADMSG;
@@ -654,7 +665,7 @@ int topology_replay(struct broker *broker, const struct log_record *record)
     if (record->kind == RECORD_EXCHANGE_DELETE) {
         exchange = broker_exchange_by_id(broker, id);
         if (exchange)
-            exchange_free(exchange);
+            broker_free_exchange(exchange);
         return exchange ? 0 : -EBADMSG;
     }
     if (!queue)

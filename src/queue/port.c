@@ -21,8 +21,48 @@ void queue_port_open(struct queue_port *port, struct queue_thread *thread, uint6
 
 void queue_port_close(struct queue_port *port)
 {
-    assert(port->users == 0);
+    while (port->users)
+        if (wait_queue_wait(&port->room, NEVER) == -ECANCELED)
+            fiber_yield();
+    token_key_close(&port->key);
     mailbox_unref(port->home);
+}
+
+/* Nothing but waiting for the queue thread to do it. */
+static void run_nothing(struct queue_job *job, struct broker *broker, uint64_t now_us)
+{
+    (void)job;
+    (void)broker;
+    (void)now_us;
+}
+
+static void free_nothing(struct queue_job *job)
+{
+    free(job);
+}
+
+const struct token_key *queue_port_key(struct queue_port *port)
+{
+    struct queue_job *job;
+
+    if (port->key.encipher)
+        return &port->key;
+    job = malloc(sizeof *job);
+    if (!job)
+        return NULL;
+    *job = (struct queue_job){.run = run_nothing, .free = free_nothing};
+    if (queue_job_run(port, job, false) != 0)
+        return NULL;
+    free(job);
+    if (port->key.encipher)
+        return &port->key;
+    return token_key_open(&port->key, port->thread->key) == 0 ? &port->key : NULL;
+}
+
+static void let_go(struct queue_port *port)
+{
+    port->users--;
+    wait_queue_wake_all(&port->room);
 }
 
 static void send(const struct queue_port *port, struct mail *mail, void (*deliver)(struct mail *mail),
@@ -63,8 +103,7 @@ void queue_request_free(struct queue_request *request)
     struct queue_port *port = request->port;
 
     port->bytes -= request->bytes;
-    port->users--;
-    wait_queue_wake_all(&port->room);
+    let_go(port);
     free((char *)(uintptr_t)request->body.ptr);
     free(request->answer);
     free(request);
@@ -216,10 +255,12 @@ static void free_subscription(struct queue_job *job)
 {
     struct subscription *s = container_of(job, struct subscription, job);
 
-    if (s->consumer && !s->error)
+    if (!s->error) {
+        s->consumer->port->users++;
         queue_unsubscribe(s->consumer);
-    else
+    } else {
         free(s->consumer);
+    }
     free(s);
 }
 
@@ -248,60 +289,46 @@ int queue_subscribe(struct queue_port *port, struct slice queue, const struct qu
     if (error)
         return error;
     error = s->error;
-    if (error)
+    if (error) {
         free(s->consumer);
-    else
+    } else {
+        port->users++;
         *result = s->consumer;
+    }
     free(s);
     return error;
 }
 
-/* A consumer's last word; comes back, and frees it, after all that was delivered before. */
-struct farewell {
-    struct mail mail;
-    struct queue_consumer *consumer;
-};
-
 static void on_farewell(struct mail *mail)
 {
-    struct farewell *farewell = container_of(mail, struct farewell, mail);
+    struct queue_consumer *consumer = container_of(mail, struct queue_consumer, farewell);
 
-    farewell->consumer->port->users--;
-    free(farewell->consumer);
-    free(farewell);
+    let_go(consumer->port);
+    free(consumer);
 }
 
 static void take_farewell(struct mail *mail)
 {
-    struct farewell *farewell = container_of(mail, struct farewell, mail);
-    struct queue_port *port = farewell->consumer->port;
-    struct queue_thread *thread = port->thread;
+    struct queue_consumer *consumer = container_of(mail, struct queue_consumer, farewell);
+    struct queue_thread *thread = consumer->port->thread;
 
-    broker_unsubscribe(thread->broker, farewell->consumer->at_broker, queue_thread_now_us(thread));
+    broker_unsubscribe(thread->broker, consumer->at_broker, queue_thread_now_us(thread));
     queue_thread_kick(thread);
-    farewell->mail.deliver = on_farewell;
-    mailbox_send(port->home, mail);
+    mail->deliver = on_farewell;
+    mailbox_send(consumer->port->home, mail);
 }
 
 /* The queue thread has ended. */
 static void drop_farewell(struct mail *mail)
 {
-    struct farewell *farewell = container_of(mail, struct farewell, mail);
-
-    farewell->mail.deliver = on_farewell;
-    mailbox_send(farewell->consumer->port->home, mail);
+    mail->deliver = on_farewell;
+    mailbox_send(container_of(mail, struct queue_consumer, farewell)->port->home, mail);
 }
 
 void queue_unsubscribe(struct queue_consumer *consumer)
 {
-    struct farewell *farewell = malloc(sizeof *farewell);
-
     consumer->ended = true;
-    if (!farewell)
-        return; /* it stays, and drops what it gets; its messages come back when their deadline passes */
-    farewell->consumer = consumer;
-    consumer->port->users++;
-    send(consumer->port, &farewell->mail, take_farewell, drop_farewell);
+    send(consumer->port, &consumer->farewell, take_farewell, drop_farewell);
 }
 
 /* A change of a consumer's options, or a hold. */
@@ -383,7 +410,7 @@ static void on_job_done(struct mail *mail)
 {
     struct queue_job *job = container_of(mail, struct queue_job, mail);
 
-    job->port->users--;
+    let_go(job->port);
     job->done = true;
     if (job->waiter)
         fiber_wake(job->waiter);

@@ -10,12 +10,14 @@
 #include "fiber/fiber.h"
 #include "fiber/mailbox.h"
 #include "queue/broker.h"
+#include "queue/token.h"
 
 struct queue_thread;
 
 struct queue_port {
     struct queue_thread *thread; /* borrowed: it outlives the port */
     struct mailbox *home;        /* reference */
+    struct token_key key;        /* for messages' names; queue_port_key */
     uint64_t bytes, bytes_most;  /* of requests under way */
     struct wait_queue room;
     unsigned users; /* requests, consumers and jobs that are not freed */
@@ -23,7 +25,9 @@ struct queue_port {
 
 /* On the thread of the loop that runs. */
 void queue_port_open(struct queue_port *port, struct queue_thread *thread, uint64_t bytes_most);
-/* Nothing of it is in use any more. */
+/* For messages' names; waits until the log is open. NULL: there is none, as it cannot be opened, or the fiber was cancelled. */
+const struct token_key *queue_port_key(struct queue_port *port);
+/* Waits until nothing of it is in use any more, cancelled or not. */
 void queue_port_close(struct queue_port *port);
 
 /* ---- publishing -------------------------------------------------------------------------------------------------- */
@@ -89,6 +93,7 @@ struct queue_delivery {
     bool redelivered;
     enum queue_verdict verdict;
     uint64_t delay_us;
+    bool awaited;                /* somebody waits for an answer */
     uint64_t hold_us;            /* with the verdict: deliver nothing to the consumer for so long; 0: go on */
     struct queue_answer *answer; /* with VERDICT_ACK: for whoever waits; owned; NULL: none */
     char block[];

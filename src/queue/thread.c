@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/event.h"
@@ -91,6 +92,15 @@ static struct queue_request *take_waiter(struct queue_thread *thread, uint64_t n
     return found;
 }
 
+static bool find_waiter(const struct queue_thread *thread, uint64_t number)
+{
+    const struct queue_request *at = thread->n_waiters ? *waiter_bucket(thread, number) : NULL;
+
+    while (at && at->published.number != number)
+        at = at->next;
+    return at != NULL;
+}
+
 void queue_thread_forget_waiter(struct queue_thread *thread, const struct queue_request *request,
                                 uint64_t number)
 {
@@ -114,7 +124,7 @@ void queue_thread_kick(struct queue_thread *thread)
         fiber_wake(thread->fiber);
 }
 
-void queue_thread_take_request(struct queue_thread *thread, struct queue_request *request)
+static void publish(struct queue_thread *thread, struct queue_request *request)
 {
     struct broker_publication publication = {
         .exchange = request->exchange,
@@ -138,11 +148,21 @@ void queue_thread_take_request(struct queue_thread *thread, struct queue_request
     queue_thread_kick(thread);
 }
 
+void queue_thread_take_request(struct queue_thread *thread, struct queue_request *request)
+{
+    if (!thread->broker) {
+        request->result = PUBLISH_CLOSED;
+        mailbox_send(request->port->home, &request->mail);
+        return;
+    }
+    publish(thread, request);
+}
 void queue_thread_take_job(struct queue_thread *thread, struct queue_job *job)
 {
-    job->run(job, thread->broker, queue_thread_now_us(thread));
+    if (thread->broker)
+        job->run(job, thread->broker, queue_thread_now_us(thread));
     queue_thread_kick(thread);
-    if (!job->durable) {
+    if (!job->durable || !thread->broker) {
         mailbox_send(job->port->home, &job->mail);
         return;
     }
@@ -225,6 +245,7 @@ static void deliver(void *arg, struct broker_consumer *at_broker, const struct b
         .ref = d->ref,
         .attempt = d->attempt,
         .redelivered = d->redelivered,
+        .awaited = find_waiter(thread, d->ref.number),
     };
     memcpy(delivery->block, record.payload.ptr, record.payload.len);
     if (!message_parse(slice_of(delivery->block, record.payload.len), &delivery->message)) {
@@ -440,8 +461,111 @@ static void start_helpers(struct queue_thread *thread)
         return;
     if (!thread->sparing && log_spare_wanted(thread->log))
         thread->sparing = fiber_start("queue files", spare_main, thread) == 0;
-    if (!thread->checkpointing && log_checkpoint_due(thread->log))
+    if (!thread->checkpointing && broker_checkpoint_due(thread->broker))
         thread->checkpointing = fiber_start("queue checkpoint", checkpoint_main, thread) == 0;
+}
+
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
+
+/* The key of messages' names is made once, and kept with the log. */
+static int load_key(struct queue_thread *thread)
+{
+    struct storage_file *file;
+    struct iovec part = {thread->key, sizeof thread->key};
+    ssize_t n;
+    int error = storage_open(thread->storage, "key", true, &file);
+
+    if (error)
+        return error;
+    n = storage_read(file, thread->key, sizeof thread->key, 0);
+    if (n >= 0 && n < (ssize_t)sizeof thread->key) {
+        if (getrandom(thread->key, sizeof thread->key, 0) != (ssize_t)sizeof thread->key)
+            error = -EIO;
+        if (!error)
+            error = storage_write(file, &part, 1, 0);
+        if (!error)
+            error = storage_sync(file);
+        if (!error)
+            error = storage_sync_names(thread->storage);
+    }
+    storage_close(file);
+    return n < 0 ? (int)n : error;
+}
+
+static int open_store(struct queue_thread *thread, struct log_report *report)
+{
+    const struct queue_thread_options *options = &thread->options;
+    struct log_options of_log = {.segment_bytes = options->segment_bytes, .bytes_max = options->bytes_max};
+    struct broker_options of_broker = {.events = &events, .arg = thread, .seed = clock_wall_us()};
+    int error = storage_open_folder(&thread->storage, thread->folder);
+
+    if (error)
+        return error;
+    of_log.storage = of_broker.storage = thread->storage;
+    if (getrandom(&of_log.id, sizeof of_log.id, 0) != (ssize_t)sizeof of_log.id)
+        of_log.id = clock_wall_us();
+    error = load_key(thread);
+    if (!error)
+        error = log_open(&thread->log, &of_log, report);
+    if (error)
+        return error;
+    of_broker.log = thread->log;
+    of_broker.now_us = queue_thread_now_us(thread);
+    return broker_open(&thread->broker, &of_broker, report);
+}
+
+static void close_store(struct queue_thread *thread)
+{
+    if (thread->broker)
+        broker_close(thread->broker);
+    if (thread->log)
+        log_close(thread->log);
+    if (thread->storage)
+        storage_close_folder(thread->storage);
+    thread->broker = NULL;
+    thread->log = NULL;
+    thread->storage = NULL;
+}
+
+/* 0, or a negative errno with why in thread. */
+static int open_all(struct queue_thread *thread)
+{
+    struct log_report report = {0};
+    int error = open_store(thread, &report);
+
+    if (error) {
+        snprintf(thread->why, sizeof thread->why, "state folder %s: %s", thread->folder,
+                 error == -EBUSY  ? "another process has it open"
+                 : report.text[0] ? report.text
+                                  : strerror(-error));
+        close_store(thread);
+        return error;
+    }
+    if (report.cut_bytes)
+        log_line(LOG_WARNING,
+                 "queue: the log in %s ended in %llu bytes that were not written whole; they were cut off at "
+                 "position "
+                 "%llu; nothing that was confirmed is lost",
+                 thread->folder, (unsigned long long)report.cut_bytes,
+                 (unsigned long long)report.cut_position);
+    count_log(thread);
+    return 0;
+}
+
+/* How often to look whether the process before has let go of the log. */
+#define LOCK_US (10 * US_PER_MS)
+
+static void open_when_free(struct queue_thread *thread)
+{
+    const struct timespec pause = {.tv_nsec = LOCK_US * 1000};
+    int error;
+
+    while ((error = open_all(thread)) == -EBUSY && !atomic_load(&thread->stop_opening))
+        nanosleep(&pause, NULL);
+    if (!error)
+        return;
+    log_error("%s", thread->why);
+    atomic_store_explicit(&thread->numbers.failure, thread->why, memory_order_release);
 }
 
 /* ---- the thread's life ------------------------------------------------------------------------------------------- */
@@ -449,6 +573,8 @@ static void start_helpers(struct queue_thread *thread)
 static void turn(struct queue_thread *thread)
 {
     thread->due = false;
+    if (!thread->broker)
+        return;
     write_log(thread);
     confirm(thread);
     note_failure(thread);
@@ -462,8 +588,11 @@ static void turn(struct queue_thread *thread)
 /* When there is to be a turn though no mail comes. */
 static uint64_t next_turn_us(const struct queue_thread *thread)
 {
-    uint64_t next = broker_next_us(thread->broker);
+    uint64_t next;
 
+    if (!thread->broker)
+        return NEVER;
+    next = broker_next_us(thread->broker);
     if (broker_needs_commit(thread->broker))
         return 0;
     next = next == UINT64_MAX || next < thread->wall_offset_us ? next : next - thread->wall_offset_us;
@@ -499,6 +628,8 @@ static void last_checkpoint(struct queue_thread *thread)
     struct broker_checkpoint *checkpoint;
     int error;
 
+    if (!thread->broker)
+        return;
     broker_flush(thread->broker);
     log_commit(thread->log);
     checkpoint = broker_checkpoint_begin(thread->broker);
@@ -532,6 +663,8 @@ static void *thread_main(void *arg)
         loop_free(thread->loop);
     if (error)
         return NULL;
+    if (thread->opens_later)
+        open_when_free(thread);
     loop_run(thread->loop);
     loop_free(thread->loop);
     last_checkpoint(thread);
@@ -561,60 +694,76 @@ int queue_thread_start(struct queue_thread *thread)
     return error;
 }
 
-static void open_store(struct queue_thread *thread, const struct queue_thread_options *options,
-                       struct log_report *report, int *error)
+static struct queue_thread *create(const struct queue_thread_options *options)
 {
-    struct log_options of_log = {.segment_bytes = options->segment_bytes, .bytes_max = options->bytes_max};
-    struct broker_options of_broker = {.events = &events, .arg = thread, .seed = clock_wall_us()};
+    struct queue_thread *thread = calloc(1, sizeof *thread);
 
-    *error = storage_open_folder(&thread->storage, options->folder);
-    if (*error)
-        return;
-    of_log.storage = of_broker.storage = thread->storage;
-    if (getrandom(&of_log.id, sizeof of_log.id, 0) != (ssize_t)sizeof of_log.id)
-        of_log.id = clock_wall_us();
-    *error = log_open(&thread->log, &of_log, report);
-    if (*error)
-        return;
-    of_broker.log = thread->log;
-    of_broker.now_us = queue_thread_now_us(thread);
-    *error = broker_open(&thread->broker, &of_broker, report);
+    if (!thread)
+        return NULL;
+    thread->wall_offset_us = clock_wall_us() - clock_monotonic_us();
+    thread->published.last = &thread->published.first;
+    thread->jobs.last = &thread->jobs.first;
+    thread->options = *options;
+    thread->folder = strdup(options->folder);
+    if (thread->folder)
+        return thread;
+    free(thread);
+    return NULL;
 }
 
 int queue_thread_open(struct queue_thread **result, const struct queue_thread_options *options,
                       char why[QUEUE_WHY_MAX])
 {
-    struct queue_thread *thread = calloc(1, sizeof *thread);
-    struct log_report report = {0};
-    int error = -ENOMEM;
+    struct queue_thread *thread = create(options);
+    int error = thread ? open_all(thread) : -ENOMEM;
 
     *result = NULL;
-    if (thread) {
-        thread->wall_offset_us = clock_wall_us() - clock_monotonic_us();
-        thread->published.last = &thread->published.first;
-        thread->jobs.last = &thread->jobs.first;
-        thread->folder = strdup(options->folder);
-        if (thread->folder)
-            open_store(thread, options, &report, &error);
-    }
     if (error) {
-        snprintf(why, QUEUE_WHY_MAX, "state folder %s: %s", options->folder,
-                 error == -EBUSY  ? "another process has it open"
-                 : report.text[0] ? report.text
-                                  : strerror(-error));
+        snprintf(why, QUEUE_WHY_MAX, "%s", thread ? thread->why : "no memory for the queue");
         queue_thread_stop(thread);
         return error;
     }
-    if (report.cut_bytes)
-        log_line(LOG_WARNING,
-                 "queue: the log in %s ended in %llu bytes that were not written whole; they were cut off at "
-                 "position "
-                 "%llu; nothing that was confirmed is lost",
-                 options->folder, (unsigned long long)report.cut_bytes,
-                 (unsigned long long)report.cut_position);
-    count_log(thread);
     *result = thread;
     return 0;
+}
+
+int queue_thread_open_later(struct queue_thread **result, const struct queue_thread_options *options)
+{
+    *result = create(options);
+    if (*result)
+        (*result)->opens_later = true;
+    return *result ? 0 : -ENOMEM;
+}
+
+struct release_mail {
+    struct mail mail;
+    struct queue_thread *thread;
+};
+
+static void take_release(struct mail *mail)
+{
+    struct release_mail *release = container_of(mail, struct release_mail, mail);
+    struct queue_thread *thread = release->thread;
+
+    for (uint32_t i = 0; i < thread->n_waiter_buckets; i++)
+        while (thread->waiters[i])
+            send_answer(take_waiter(thread, thread->waiters[i]->published.number, thread->waiters[i]), NULL);
+    free(release);
+}
+
+static void drop_release(struct mail *mail)
+{
+    free(container_of(mail, struct release_mail, mail));
+}
+
+void queue_thread_release_waiters(struct queue_thread *thread)
+{
+    struct release_mail *release = malloc(sizeof *release);
+
+    if (!release)
+        return; /* they wait until their time is over */
+    *release = (struct release_mail){{.deliver = take_release, .drop = drop_release}, thread};
+    mailbox_send(thread->mailbox, &release->mail);
 }
 
 struct stop_mail {
@@ -636,18 +785,14 @@ void queue_thread_stop(struct queue_thread *thread)
 
     if (!thread)
         return;
+    atomic_store(&thread->stop_opening, true);
     if (thread->started) {
         mailbox_send(thread->mailbox, &stop.mail);
         pthread_join(thread->pthread, NULL);
     }
     if (thread->mailbox)
         mailbox_unref(thread->mailbox);
-    if (thread->broker)
-        broker_close(thread->broker);
-    if (thread->log)
-        log_close(thread->log);
-    if (thread->storage)
-        storage_close_folder(thread->storage);
+    close_store(thread);
     log_buffer_free(&thread->buffer);
     free(thread->waiters);
     free(thread->folder);

@@ -37,8 +37,13 @@ struct queue_thread_numbers {
  * process has it. */
 int queue_thread_open(struct queue_thread **thread, const struct queue_thread_options *options,
                       char why[QUEUE_WHY_MAX]);
+/* The same, but the log is opened by the thread itself, as soon as the process that has it lets go of it; until then what is sent
+ * waits. Where it cannot be opened, everything is answered as if the log had failed. -ENOMEM. */
+int queue_thread_open_later(struct queue_thread **thread, const struct queue_thread_options *options);
 /* Runs it on a thread of its own. 0 or a negative errno. */
 int queue_thread_start(struct queue_thread *thread);
+/* Whoever waits for a worker's answer waits no longer. Any thread; soon. */
+void queue_thread_release_waiters(struct queue_thread *thread);
 /* Every port is closed, or will find that nothing is answered: commits, writes a checkpoint, ends the thread, closes the log. Also of one
  * that was not started. Blocks. NULL is allowed. */
 void queue_thread_stop(struct queue_thread *thread);

@@ -3,12 +3,14 @@
 #define QUEUE_THREAD_PRIVATE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "fiber/loop.h"
 #include "queue/thread.h"
 
 /* A consumer has a half on each thread. */
 struct queue_consumer {
+    struct mail farewell; /* its last word; comes back after all that was delivered before */
     struct queue_port *port;
     struct queue_consumer_options options;
     bool ended;                        /* the port's: what is still on its way is dropped */
@@ -26,8 +28,13 @@ struct job_list {
 struct queue_thread {
     struct storage *storage;
     struct log *log;
-    struct broker *broker;
+    struct broker *broker;               /* NULL: not open yet, or it could not be opened */
+    struct queue_thread_options options; /* its folder is ours */
+    bool opens_later;
+    atomic_bool stop_opening;
+    char why[QUEUE_WHY_MAX]; /* it could not be opened */
     char *folder;
+    char key[TOKEN_KEY_BYTES]; /* for messages' names */
     pthread_t pthread;
     bool started;
     struct loop *loop;

@@ -44,6 +44,7 @@ struct change {
     struct generation *generation;
     struct scene_message **messages; /* by thread */
     size_t n_leaving;
+    struct queue_thread *queue; /* that it opened; owned until it is the process's */
 };
 
 static struct system *system_of(const struct change *change)
@@ -205,6 +206,13 @@ int change_open(struct change *change, char why[LISTEN_WHY_MAX])
     return error;
 }
 
+int change_open_queue(struct change *change, char why[LISTEN_WHY_MAX])
+{
+    return change->process->queue
+               ? 0
+               : queues_open(change->config, change->process->takes_over, &change->queue, why);
+}
+
 /* ---- prepare ------------------------------------------------------------------------------------------------ */
 
 static struct generation *create_generation(struct change *change)
@@ -290,6 +298,8 @@ static struct scene *create_scene(struct change *change, unsigned thread)
         free(pools);
         return NULL;
     }
+    if (change->config->n_queues)
+        scene->port = &change->process->threads[thread].port;
     for (size_t i = 0; i < n_pools; i++)
         pools[i] = &control_change_pool(change->control, i)->threads[thread];
     for (size_t i = 0; i < change->n_listeners; i++) {
@@ -362,6 +372,19 @@ static int create_messages(struct change *change)
     return 0;
 }
 
+/* Last, because it cannot be taken back. */
+static int declare(struct change *change)
+{
+    struct thread *control = &change->process->threads[0];
+    struct queue_thread *queue = change->process->queue ? change->process->queue : change->queue;
+
+    if (!queue)
+        return 0;
+    queues_open_port(control, queue);
+    return change->process->takes_over ? queues_declare_later(&control->port, change->config)
+                                       : queues_declare(&control->port, change->config);
+}
+
 int change_prepare(struct change *change)
 {
     struct list *listeners = &system_of(change)->listeners;
@@ -381,7 +404,9 @@ int change_prepare(struct change *change)
     }
     for (struct list *node = listeners->next; node != listeners; node = node->next)
         change->n_leaving += !stays(change, listener_at(node));
-    return error ? error : create_messages(change);
+    if (!error)
+        error = create_messages(change);
+    return error ? error : declare(change);
 }
 
 static void free_change(struct change *change)
@@ -414,6 +439,10 @@ void change_abandon(struct change *change)
         }
     for (size_t i = 0; change->listeners && i < change->n_listeners; i++)
         abandon_listener(&change->listeners[i]);
+    if (change->queue) {
+        queues_close_port(&change->process->threads[0]);
+        queue_thread_stop(change->queue);
+    }
     if (change->control)
         control_abandon(change->control);
     if (change->generation) {
@@ -524,6 +553,8 @@ void change_commit(struct change *change)
     use_logs(change);
     retire_listeners(change);
     install_listeners(change);
+    if (change->queue)
+        process->queue = change->queue;
     process->n_generations = change->generation->number;
     list_push_back(&system->generations, &change->generation->list);
     system->config = config_ref(change->config);

@@ -6,7 +6,7 @@
 
 #include "base/address.h"
 
-#define LISTEN_WHY_MAX 384
+#define LISTEN_WHY_MAX 640
 
 /* Whose the file of a unix socket is. Other sockets have none, and may be said to have any. */
 enum listen_file {

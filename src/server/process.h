@@ -9,7 +9,9 @@
 
 #include "admin/admin.h"
 #include "admin/system.h"
+#include "front/push.h"
 #include "front/tcp.h"
+#include "queue/thread.h"
 #include "server/listen.h"
 
 enum order { ORDER_DRAIN, ORDER_HURRY, N_ORDERS };
@@ -48,11 +50,13 @@ struct thread {
     struct fiber *fiber; /* while it may be told anything */
     struct scene *scene; /* as of now; NULL before the first */
     struct list inbox;
-    struct list listeners; /* struct listener_thread that are not closed */
-    bool drain, hurry;     /* what it was told */
-    bool failed;           /* it could not open; read by thread 0 after the report */
+    struct list listeners;  /* struct listener_thread that are not closed */
+    struct queue_port port; /* open while it has a thread */
+    struct list pushes;     /* struct push that have not ended */
+    bool drain, hurry;      /* what it was told */
+    bool failed;            /* it could not open; read by thread 0 after the report */
     struct order_message orders[N_ORDERS];
-    struct report open, closed;
+    struct report open, closed, let_go;
     _Atomic uint64_t beat_us; /* when its loop was last seen to turn; any thread reads */
 };
 
@@ -80,11 +84,14 @@ struct process {
     struct admin *admin;
     struct seats *admin_seats;
     struct list logs;
+    struct queue_thread *queue; /* owned; NULL: no configuration had a queue yet */
     uint64_t n_generations;
     struct thread *threads;
     struct mailbox **mailboxes; /* by thread; references */
     unsigned n_pthreads;        /* beside thread 0 */
     unsigned n_open, n_closed;  /* of them */
+    unsigned n_let_go;          /* threads that need the queue's log no more, having been taken over from */
+    bool takes_over;            /* from another process, at the start */
     struct fiber *fiber;        /* thread 0's main fiber */
     struct io signals;
     bool reload_again; /* a signal asked for a reload while something was under way */
@@ -106,6 +113,34 @@ void threads_tell(struct process *process, enum order order);
 /* In the thread's main fiber: serves until it has drained. */
 void thread_serve(struct thread *thread);
 
+/* ---- queues.c ---- */
+
+/* Makes the state folder where it is not there, for the user that the process is to become. Before privileges are dropped. */
+int queues_make_folder(const struct config *config, char why[LISTEN_WHY_MAX]);
+/* Opens the log and starts the queue thread; *queue NULL with 0: the configuration has no queue. takes_over: the log is another
+ * process's, which lets go of it once this one serves. Blocks. */
+int queues_open(const struct config *config, bool takes_over, struct queue_thread **queue,
+                char why[LISTEN_WHY_MAX]);
+/* Makes the broker's queues and topics those of the configuration, and waits until that is on disk. What is not in it any more
+ * stays while it has messages. 0 or a negative errno; it has said why. */
+int queues_declare(struct queue_port *port, const struct config *config);
+/* The same without waiting, for when the log is not there yet. 0 or -ENOMEM. */
+int queues_declare_later(struct queue_port *port, const struct config *config);
+
+/* On the thread. */
+void queues_open_port(struct thread *thread, struct queue_thread *queue);
+/* Opens its port, and pushes by this scene from now on. */
+void queues_enter(struct thread *thread, struct scene *scene);
+/* Pushes take nothing more, and end once what they have under way is done, or was broken off by queues_hurry. */
+void queues_stop(struct thread *thread);
+void queues_hurry(struct thread *thread);
+/* No push is left. */
+void queues_close_port(struct thread *thread);
+/* In a process that was taken over from, which drains since then: whether the thread can do without the log. */
+bool queues_may_let_go(struct thread *thread, uint64_t since_us);
+/* Closes the port before the thread ends; once all have, the log is closed. */
+void queues_let_go(struct thread *thread);
+
 /* ---- change.c: one configuration takes the place of another ---- */
 
 struct change; /* private to change.c */
@@ -115,6 +150,8 @@ struct change; /* private to change.c */
 struct change *change_create(struct process *process, const struct config *config, char why[LISTEN_WHY_MAX]);
 /* Opens the sockets of new listeners. Blocks: not on a loop's thread that serves. 0, or a negative errno with why. */
 int change_open(struct change *change, char why[LISTEN_WHY_MAX]);
+/* Opens the queue's log where this is the first configuration with a queue. Blocks likewise; as the user that serves. */
+int change_open_queue(struct change *change, char why[LISTEN_WHY_MAX]);
 /* On the control thread, in a fiber: everything that can fail. 0 or a negative errno; nothing has changed then, and
  * the change is to be abandoned. */
 int change_prepare(struct change *change);
@@ -133,6 +170,8 @@ void upgrade(struct system *system, struct system_result *result);
  * that this one is ready. */
 void upgrade_take_over(struct process *process);
 void upgrade_say_ready(void);
+/* Whether this process was started to take over from another one. Before upgrade_say_ready. */
+bool upgrade_is_under_way(void);
 
 /* Runs an action in a fiber of its own and waits for its result; the action goes on when the waiting fiber is
  * cancelled. result NULL: does not wait, and may be called where nobody can; why it cannot begin is logged. */

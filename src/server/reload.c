@@ -48,6 +48,8 @@ static void open_sockets(struct offload *job)
     char why[LISTEN_WHY_MAX];
 
     r->error = change_open(r->change, why);
+    if (!r->error)
+        r->error = change_open_queue(r->change, why);
     free(r->problems);
     r->problems = r->error ? strdup(why) : NULL;
 }

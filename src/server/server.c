@@ -173,6 +173,8 @@ void process_drain(struct process *process, const char *why)
         log_info("%s again: cutting off what is left", why);
     }
     forget_files(process);
+    if (process->handed_over && process->queue)
+        queue_thread_release_waiters(process->queue);
     threads_tell(process, again ? ORDER_HURRY : ORDER_DRAIN);
 }
 
@@ -338,6 +340,7 @@ static void server_fiber(void *arg)
     }
     if (signals && tick) {
         say_ready(process);
+        process->takes_over = false;
     } else {
         log_error("maitred cannot start");
         process->exit_code = 1;
@@ -423,6 +426,7 @@ static int allot(struct process *process, const struct config *config)
         thread->number = i;
         list_init(&thread->inbox);
         list_init(&thread->listeners);
+        list_init(&thread->pushes);
     }
     return 0;
 }
@@ -471,8 +475,16 @@ static struct change *open_server(struct process *process, const struct config *
     if (error)
         log_error("%s", why);
     inherit_close_rest();
-    if (!error && drop_privileges(config->user) == 0)
-        return change;
+    if (!error) {
+        error = queues_make_folder(config, why);
+        if (!error && drop_privileges(config->user) == 0) {
+            error = change_open_queue(change, why);
+            if (!error)
+                return change;
+        }
+        if (error)
+            log_error("%s", why);
+    }
     change_abandon(change);
     return NULL;
 }
@@ -487,6 +499,7 @@ int server_run(const char *file, const struct config *config)
                    .upgrade = upgrade},
         .signals = {.fd = -1},
         .changing = true,
+        .takes_over = upgrade_is_under_way(),
     };
     struct change *change = open_server(&process, config);
     struct start start = {&process, change};
@@ -498,6 +511,7 @@ int server_run(const char *file, const struct config *config)
         pthread_join(process.threads[i].pthread, NULL);
     if (process.threads)
         thread_end_loop(&process.threads[0]);
+    queue_thread_stop(process.queue);
     release(&process);
     return process.exit_code;
 }

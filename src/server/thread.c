@@ -1,6 +1,7 @@
 /* thread.c - the serving threads: how they start, what they are told, and how they drain; see process.h.
  *
  * A thread's main fiber does one thing after another: it takes up new scenes as they come, and at the end drains. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,12 +15,6 @@
 
 /* ---- what threads are told, and tell ----------------------------------------------------------------------- */
 
-static void hurry(struct thread *thread)
-{
-    for (struct list *node = thread->listeners.next; node != &thread->listeners; node = node->next)
-        listener_thread_drain(container_of(node, struct listener_thread, list), loop_now_us());
-}
-
 static void order_deliver(struct mail *message)
 {
     struct order_message *m = container_of(message, struct order_message, message);
@@ -27,11 +22,8 @@ static void order_deliver(struct mail *message)
 
     thread->drain = true;
     thread->hurry |= m->order == ORDER_HURRY;
-    if (!thread->fiber)
-        return;
-    if (m->order == ORDER_HURRY)
-        hurry(thread);
-    fiber_wake(thread->fiber);
+    if (thread->fiber)
+        fiber_wake(thread->fiber);
 }
 
 void threads_tell(struct process *process, enum order order)
@@ -143,6 +135,7 @@ static void enter(struct thread *thread, struct scene_message *m)
     for (size_t i = 0; i < m->scene->n_services; i++)
         if (m->scene->services[i])
             serve_listener(thread, &m->listeners[i]->threads[thread->number], m->scene->services[i]);
+    queues_enter(thread, m->scene);
     if (old)
         scene_leave(old);
     free(m);
@@ -165,15 +158,45 @@ static void beat_main(void *arg)
     } while (fiber_sleep_until(next_us) == 0);
 }
 
+static bool is_busy(const struct thread *thread)
+{
+    return !list_empty(&thread->listeners) || !list_empty(&thread->pushes);
+}
+
+static void drain_listeners(struct thread *thread, uint64_t deadline_us)
+{
+    for (struct list *node = thread->listeners.next; node != &thread->listeners; node = node->next)
+        drain_listener(container_of(node, struct listener_thread, list), deadline_us);
+}
+
+#define LET_GO_US (20 * US_PER_MS)
+
+/* Until every listener is closed and no push on its way. Once more, with no time left, when it is told to hurry. The queue's
+ * log does not wait for the last of them, where another process wants it. */
 static void drain(struct thread *thread)
 {
     uint64_t timeout_us = thread->scene ? thread->scene->generation->config->drain_timeout_us : 0;
-    uint64_t deadline_us = loop_now_us() + (thread->hurry ? 0 : timeout_us);
+    uint64_t start_us = loop_now_us();
+    bool hands_over = thread->process->handed_over && thread->port.thread;
 
-    for (struct list *node = thread->listeners.next; node != &thread->listeners; node = node->next)
-        drain_listener(container_of(node, struct listener_thread, list), deadline_us);
-    while (!list_empty(&thread->listeners))
-        fiber_park(NEVER);
+    queues_stop(thread);
+    do {
+        bool hurried = thread->hurry;
+        uint64_t deadline_us = loop_now_us() + (hurried ? 0 : timeout_us);
+
+        drain_listeners(thread, deadline_us);
+        while ((is_busy(thread) || hands_over) && thread->hurry == hurried) {
+            fiber_park(hands_over ? loop_now_us() + LET_GO_US : deadline_us);
+            if (loop_now_us() >= deadline_us) {
+                queues_hurry(thread);
+                deadline_us = NEVER;
+            }
+            if (hands_over && queues_may_let_go(thread, start_us)) {
+                queues_let_go(thread);
+                hands_over = false;
+            }
+        }
+    } while (is_busy(thread));
 }
 
 void thread_serve(struct thread *thread)
@@ -193,6 +216,7 @@ void thread_serve(struct thread *thread)
     if (thread->scene)
         scene_leave(thread->scene);
     thread->scene = NULL;
+    queues_close_port(thread);
     thread->fiber = NULL;
 }
 

@@ -45,6 +45,11 @@ static int take_fd(const char *name)
     return (int)number;
 }
 
+bool upgrade_is_under_way(void)
+{
+    return getenv(READY_FD) != NULL;
+}
+
 void upgrade_take_over(struct process *process)
 {
     int fd = take_fd(STATE_FD);

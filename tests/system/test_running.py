@@ -97,6 +97,22 @@ def test_a_second_sigterm_hurries(maitred, echo):
     assert b"200" not in peer.read_to_end()
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_two_signals_that_come_at_once_hurry(maitred, echo, threads):
+    origin = echo()
+    origin.hold()
+    proxy = maitred(proxying(origin, drain="60s", threads=threads))
+    peers = [proxy.client().send(request()) for _ in range(4)]
+    origin.wait_requests(4)
+    proxy.signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, proxy.pid, os.WSTOPPED)
+    for number in signal.SIGTERM, signal.SIGINT, signal.SIGCONT:
+        proxy.signal(number)
+    assert proxy.wait(8) == 0
+    for peer in peers:
+        assert b"200" not in peer.read_to_end()
+
+
 def test_a_request_in_line_while_draining_is_still_served(maitred, echo):
     origin = echo()
     origin.hold()

@@ -82,7 +82,8 @@ static const struct {
     {&config_table_admin, "http :80 {} admin 127.0.0.1:81 {\n", "\n}"},
     {&config_table_http, "http :80 {\n", "\n}"},
     {&config_table_tcp, "pool web { server a:1 {} } tcp :80 {\n", "\n}"},
-    {&config_table_route, "http :80 { route / {\n", "\n} } pool web { server a:1 {} }"},
+    {&config_table_route, "http :80 { route / {\n",
+     "\n} } pool web { server a:1 {} } queue q {} topic t { queues = q }"},
     {&config_table_header, "http :80 { route / { respond = 200 header x {\n", "\n} } }"},
     {&config_table_cookie, "http :80 { route / { respond = 200 cookie x {\n", "\n} } }"},
     {&config_table_query, "http :80 { route / { respond = 200 query x {\n", "\n} } }"},
@@ -90,6 +91,10 @@ static const struct {
     {&config_table_server, "http :80 {} pool web { server a:1 {\n", "\n} server b:1 {} }"},
     {&config_table_health, "http :80 {} pool web { server a:1 {} health {\n", "\n} }"},
     {&config_table_ejection, "http :80 {} pool web { server a:1 {} ejection {\n", "\n} }"},
+    {&config_table_queue, "http :80 {} queue dead {} queue q {\n", "\n}"},
+    {&config_table_push, "http :80 {} pool web { server a:1 {} } queue q { push {\n", "\n} }"},
+    {&config_table_retry, "http :80 {} queue q { retry {\n", "\n} }"},
+    {&config_table_topic, "http :80 {} queue a {} queue b {} topic t {\n", "\n}"},
 };
 
 /* What else an option needs in its section to be accepted. */
@@ -104,6 +109,22 @@ static const struct {
     {"route", "strip-prefix", "pool = web"},
     {"route", "retries", "pool = web"},
     {"route", "retry-with-key", "pool = web"},
+    {"", "state-max", "state-segment = 1m"},
+    {"route", "spill", "pool = web queue = q"},
+    {"route", "delay", "queue = q"},
+    {"route", "max-wait", "topic = t"},
+    {"route", "idempotency-window", "queue = q"},
+    {"queue", "overflow", "max-length = 1 dead-letter = dead"},
+    {"push", "path", "pool = web"},
+    {"push", "rate", "pool = web"},
+    {"push", "burst", "pool = web rate = 1/s"},
+    {"push", "concurrency", "pool = web"},
+    {"push", "timeout", "pool = web"},
+    {"push", "dead-on", "pool = web"},
+    {"push", "order-by", "pool = web"},
+    {"push", "max-answer", "pool = web"},
+    {"retry", "first", "most = 720h"},
+    {"retry", "most", "first = 1ms"},
     {"tcp", "idle-timeout", "pool = web"},
     {"tcp", "accept-proxy", "pool = web"},
     {"pool", "hash-key", "balance = consistent-hash"},
@@ -249,6 +270,28 @@ static const struct {
     const char *good[16], *bad[32];
 } special[] = {
     {"", "user", {"nobody", "\"a b\""}, {"\"\"", "{ a, b }"}},
+    {"", "state", {"./state", "/var/lib/maitred", "\"a b\""}, {"\"\"", "{ a, b }"}},
+    {"route", "queue", {"q"}, {"qq", "\"\"", "{ q, q }", "t"}},
+    {"route", "topic", {"t"}, {"tt", "\"\"", "{ t, t }", "q"}},
+    {"queue", "dead-letter", {"dead"}, {"daed", "\"\"", "{ dead, dead }"}},
+    {"push", "pool", {"web"}, {"wbe", "\"\"", "{ web, web }"}},
+    {"push",
+     "path",
+     {"/", "/cook", "\"/a?b=c\"", "/a%20b"},
+     {"cook", "\"\"", "\"/a b\"", "\"/a#b\"", "\"/a\\n\""}},
+    {"push",
+     "rate",
+     {"0", "500/s", "60/m", "3600/h", "0.5/s", "1000000/s", "0.001/h"},
+     {"500", "0/s", "1000001/s", "5/d", "/s", "-1/s", "1.2.3/s", "x", "\"\"", "1e3/s", "nan/s"}},
+    {"push",
+     "dead-on",
+     {"400", "{ 400, 404 }", "{ 410-451, 400 }", "{ 400-410, 405-420, 421 }"},
+     {"99", "600", "410-400", "400-", "4xx", "\"\"", "{ 400, x }"}},
+    {"push",
+     "order-by",
+     {"header:X-Customer", "header:a"},
+     {"X-Customer", "header:", "\"header:a b\"", "cookie:a", "ip", "\"\""}},
+    {"topic", "queues", {"a", "{ a, b }", "{ b, a }"}, {"c", "{ a, a }", "{ a, c }", "\"\"", "t"}},
     {"http", "access-log", {"\"-\"", "./access.log", "/var/log/x"}, {"\"\""}},
     {"http",
      "trusted-proxies",
@@ -358,6 +401,10 @@ static const void *structure_of(const struct config *config, const struct config
            : table == &config_table_server   ? (const void *)pool->servers
            : table == &config_table_health   ? (const void *)&pool->health
            : table == &config_table_ejection ? (const void *)&pool->ejection
+           : table == &config_table_queue    ? (const void *)&config->queues[config->n_queues > 1]
+           : table == &config_table_push     ? (const void *)&config->queues[0].push
+           : table == &config_table_retry    ? (const void *)&config->queues[0].retry
+           : table == &config_table_topic    ? (const void *)config->topics
                                              : (const void *)http->routes->conditions;
 }
 
@@ -445,6 +492,12 @@ static void equal_values_are_written_in_equal_words(void **state)
         {&config_table_server, "backup", "true", "yes"},
         {&config_table_health, "expect-status", "200-200", "200"},
         {&config_table_tcp, "pool", "web", "web"},
+        {&config_table_push, "rate", "60/m", "1/s"},
+        {&config_table_push, "rate", "1/m", "1/m"},
+        {&config_table_push, "rate", "0", "0"},
+        {&config_table_push, "dead-on", "{ 410-420, 400, 415-430, 431 }", "{ 400, 410-431 }"},
+        {&config_table_push, "order-by", "header:X-A", "header:X-A"},
+        {&config_table_topic, "queues", "{ b, a }", "{ a, b }"},
     };
 
     (void)state;
@@ -509,15 +562,64 @@ static const struct {
     {"ejection", "time", 10 * SECOND},
     {"ejection", "most", 300 * SECOND},
     {"ejection", "share", 50},
+    {"", "state-max", 0},
+    {"", "state-segment", 64 << 20},
+    {"route", "spill", SPILL_NO},
+    {"route", "delay", 0},
+    {"route", "max-wait", 60 * SECOND},
+    {"route", "idempotency-window", 600 * SECOND},
+    {"queue", "max-length", 0},
+    {"queue", "max-bytes", 0},
+    {"queue", "max-age", 0},
+    {"queue", "overflow", OVERFLOW_REJECT_NEW},
+    {"queue", "ack-timeout", 30 * 60 * SECOND},
+    {"queue", "max-message", 1 << 20},
+    {"push", "burst", 1},
+    {"push", "concurrency", 10},
+    {"push", "timeout", 30 * SECOND},
+    {"push", "max-answer", 64 << 10},
+    {"retry", "first", SECOND},
+    {"retry", "most", 300 * SECOND},
 };
 
 /* Those that are no plain number in the structure; each is looked at in the test below. */
 static const char *const others[] = {
-    " threads",          " user",         "admin token",          "http access-log", "http trusted-proxies",
-    "http accept-proxy", "route host",    "route methods",        "route pool",      "route redirect",
-    "route status",      "route respond", "route body",           "header value",    "cookie value",
-    "query value",       "tcp pool",      "tcp accept-proxy",     "pool hash-key",   "pool load-bound",
-    "health path",       "health host",   "health expect-status", "health send",     "health expect",
+    " threads",
+    " user",
+    "admin token",
+    "http access-log",
+    "http trusted-proxies",
+    "http accept-proxy",
+    "route host",
+    "route methods",
+    "route pool",
+    "route redirect",
+    "route status",
+    "route respond",
+    "route body",
+    "header value",
+    "cookie value",
+    "query value",
+    "tcp pool",
+    "tcp accept-proxy",
+    "pool hash-key",
+    "pool load-bound",
+    " state",
+    "route queue",
+    "route topic",
+    "queue dead-letter",
+    "push pool",
+    "push path",
+    "push rate",
+    "push dead-on",
+    "push order-by",
+    "retry attempts",
+    "topic queues",
+    "health path",
+    "health host",
+    "health expect-status",
+    "health send",
+    "health expect",
 };
 
 static const struct config *defaults;
@@ -552,7 +654,8 @@ static void every_option_has_its_default(void **state)
     struct config *config =
         must_parse("http :80 { route / { pool = web header x {} cookie y {} query z {} } "
                    "route /r { redirect = /x } route /s { respond = 200 } }\n"
-                   "tcp :81 { pool = web } admin 127.0.0.1:82 {} pool web { server a:1 {} }");
+                   "tcp :81 { pool = web } admin 127.0.0.1:82 {} pool web { server a:1 {} } "
+                   "queue q { push { pool = web } } queue r { dead-letter = q } topic t { queues = q }");
     const struct config_http *http = &config->http[0];
     const struct config_route *route = &http->routes[0];
     const struct config_pool *pool = &config->pools[0];
@@ -589,6 +692,19 @@ static void every_option_has_its_default(void **state)
     assert_int_equal(pool->health.expect.len, 0);
     assert_int_equal(pool->health.status_low, 200);
     assert_int_equal(pool->health.status_high, 399);
+    assert_string_equal(config->state, "/var/lib/maitred");
+    assert_null(route->queue);
+    assert_null(route->topic);
+    assert_null(config->queues[0].dead_letter);
+    assert_null(config->queues[0].push.path);
+    assert_true(config->queues[0].push.rate == 0);
+    assert_null(config->queues[0].push.order_by);
+    assert_int_equal(config->queues[0].push.n_dead_on, 0);
+    assert_ptr_equal(config->queues[0].push.pool, pool);
+    assert_int_equal(config->queues[0].retry.attempts, 0);
+    assert_int_equal(config->queues[1].retry.attempts, 20);
+    assert_false(config->queues[1].push.active);
+    assert_ptr_equal(config->topics[0].queues[0], &config->queues[0]);
     config_unref(config);
 }
 
@@ -926,7 +1042,8 @@ static const struct {
      "test:3: there is no pool \"wbe\"; did you mean \"web\"?\n"},
     {POOL "http :80 { route / { pool = databases } }",
      "test:2: there is no pool \"databases\"; add pool NAME { server ... }\n"},
-    {"http :80 {\nroute / {} }", "test:2: route \"/\" does nothing; give it a pool, redirect or respond\n"},
+    {"http :80 {\nroute / {} }",
+     "test:2: route \"/\" does nothing; give it a pool, queue, topic, redirect or respond\n"},
     {POOL "http :80 { route / {\npool = web\nrespond = 200\nredirect = /x } }",
      "test:4: route \"/\" has pool and respond; remove one\n"
      "test:5: route \"/\" has pool and redirect; remove one\n"},
@@ -1087,48 +1204,39 @@ static void an_unknown_name_is_answered_with_what_may_have_been_meant(void **sta
     refuses(
         "http :80 {}\nqqq = 3",
         "test:2: unknown option \"qqq\" at the top of the file; known there: threads, user, drain-timeout, "
-        "max-connections, admin, http, tcp, pool\n");
+        "max-connections, state, state-max, state-segment, admin, http, tcp, pool, queue, topic\n");
 }
 
 static void every_unknown_section_is_named_with_its_line_and_its_content_is_not_judged(void **state)
 {
+#define KNOWN                                                                                      \
+    " at the top of the file; known there: threads, user, drain-timeout, max-connections, state, " \
+    "state-max, state-segment, admin, http, tcp, pool, queue, topic\n"
+#define UNKNOWN_FUNNEL                                                                                       \
+    "test:3: unknown option \"funnel\" in route; known there: host, methods, pool, queue, topic, redirect, " \
+    "status, respond, body, strip-prefix, retries, retry-with-key, spill, delay, max-wait, "                 \
+    "idempotency-window, header, cookie, query\n"
+
     (void)state;
-    refuses(
-        "state = \"./state\"\n"
-        "cache \"c\" {}   # later\n"
-        "http :80 { route /orders { queue = orders methods = POST } }\n"
-        "redis \":6379\" { pool = databases }\n"
-        "amqp \":5672\" {\n"
-        "    user \"guest\" { password = \"guest\"  from = { 127.0.0.0/8, ::1 } }\n"
-        "}\n"
-        "queue orders {\n"
-        "    push { pool = kitchen  path = \"/cook\" rate = 500/s  burst = 50 }\n"
-        "    retry { attempts = 8 first = 1s }\n"
-        "}\n"
-        "queue orders-dead {}\n"
-        "workers w { min = 1  max = 8 }\n",
-        "test:1: unknown option \"state\" at the top of the file; known there: threads, user, drain-timeout, "
-        "max-connections, admin, http, tcp, pool\n"
-        "test:2: unknown section \"cache\" at the top of the file; known there: threads, user, "
-        "drain-timeout, "
-        "max-connections, admin, http, tcp, pool\n"
-        "test:3: unknown option \"queue\" in route; known there: host, methods, pool, redirect, status, "
-        "respond, "
-        "body, strip-prefix, retries, retry-with-key, header, cookie, query\n"
-        "test:4: unknown section \"redis\" at the top of the file; known there: threads, user, "
-        "drain-timeout, "
-        "max-connections, admin, http, tcp, pool\n"
-        "test:5: unknown section \"amqp\" at the top of the file; known there: threads, user, drain-timeout, "
-        "max-connections, admin, http, tcp, pool\n"
-        "test:8: unknown section \"queue\" at the top of the file; known there: threads, user, "
-        "drain-timeout, "
-        "max-connections, admin, http, tcp, pool\n"
-        "test:12: unknown section \"queue\" at the top of the file; known there: threads, user, "
-        "drain-timeout, "
-        "max-connections, admin, http, tcp, pool\n"
-        "test:13: unknown section \"workers\" at the top of the file; known there: threads, user, "
-        "drain-timeout, "
-        "max-connections, admin, http, tcp, pool\n");
+    refuses("stage = \"./state\"\n"
+            "cache \"c\" {}   # later\n"
+            "http :80 { route /orders { funnel = orders methods = POST respond = 200 } }\n"
+            "redis \":6379\" { pool = databases }\n"
+            "amqp \":5672\" {\n"
+            "    user \"guest\" { password = \"guest\"  from = { 127.0.0.0/8, ::1 } }\n"
+            "}\n"
+            "stream orders {\n"
+            "    push { pool = kitchen  path = \"/cook\" rate = 500/s  burst = 50 }\n"
+            "    retry { attempts = 8 first = 1s }\n"
+            "}\n"
+            "stream orders-dead {}\n"
+            "workers w { min = 1  max = 8 }\n",
+            "test:1: unknown option \"stage\" at the top of the file; did you mean \"state\"?\n"
+            "test:2: unknown section \"cache\"" KNOWN UNKNOWN_FUNNEL "test:4: unknown section \"redis\"" KNOWN
+            "test:5: unknown section \"amqp\"" KNOWN "test:8: unknown section \"stream\"" KNOWN
+            "test:12: unknown section \"stream\"" KNOWN "test:13: unknown section \"workers\"" KNOWN);
+#undef UNKNOWN_FUNNEL
+#undef KNOWN
 }
 
 static void all_mistakes_come_in_one_run_in_the_order_of_the_file(void **state)
@@ -1691,7 +1799,7 @@ static void what_a_reload_cannot_change_says_so(void **state)
     (void)state;
     for (const char *p = text; (p = strstr(p, " A reload does not change it; an upgrade does. |")); p++)
         n++;
-    assert_int_equal(n, 2); /* threads and user */
+    assert_int_equal(n, 5); /* threads, user, and where the queues' log is */
     free(text);
 }
 

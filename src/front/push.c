@@ -1,0 +1,429 @@
+/* push.c - see push.h. */
+#include "front/push.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "balance/fetch.h"
+#include "base/clock.h"
+#include "base/json.h"
+#include "wire/http1.h"
+
+/* How long the push rests when no server is usable, and when all are full. */
+#define DOWN_US US_PER_S
+#define FULL_US (100 * US_PER_MS)
+/* A Retry-After is heeded up to this. */
+#define RETRY_AFTER_MOST_US (UINT64_C(3600) * US_PER_S)
+/* How long to wait before another try to subscribe. */
+#define SUBSCRIBE_US (100 * US_PER_MS)
+/* For good. */
+#define STOPPED_US (UINT64_C(365) * 24 * 3600 * US_PER_S)
+#define FIELDS_ADDED 8
+#define DEATH_BYTES_MAX 4096
+
+/* One message on its way. */
+struct delivering {
+    struct list list;
+    struct push *push;
+    struct scene *scene; /* held */
+    const struct config_queue *queue;
+    struct queue_delivery *delivery;
+    struct fiber *fiber;
+    struct arena arena;
+};
+
+/* ---- the request ------------------------------------------------------------------------------------------------- */
+
+static void add_field(struct http_fields *fields, const char *name, struct slice value)
+{
+    struct slice name_slice = slice_from_text(name);
+
+    fields->at[fields->count++] =
+        (struct http_field){.name = name_slice, .value = value, .id = http1_field_id(name_slice)};
+}
+
+static struct slice print(struct arena *arena, const char *format, unsigned long long value)
+{
+    char text[32];
+    int n = snprintf(text, sizeof text, format, value);
+
+    return arena_copy(arena, slice_of(text, (size_t)n));
+}
+
+static struct slice time_text(struct arena *arena, uint64_t wall_us)
+{
+    char text[48];
+    struct json json;
+    struct slice quoted;
+
+    json_init(&json, text, sizeof text, NULL, NULL);
+    json_put_time(&json, wall_us);
+    json_finish(&json);
+    quoted = json_text(&json);
+    return arena_copy(arena, slice_of(quoted.ptr + 1, quoted.len - 2));
+}
+
+/* Every way in which the message died before, the latest first, as RabbitMQ's x-death has it. Empty: it never did. */
+static struct slice deaths(struct arena *arena, struct slice head)
+{
+    char *text = NULL;
+    struct envelope_item item;
+    struct death death;
+    struct json json;
+
+    while (envelope_take(&head, &item)) {
+        if (item.tag != ENVELOPE_DEATH || !death_parse(item.value, &death))
+            continue;
+        if (!text) {
+            text = arena_alloc(arena, DEATH_BYTES_MAX);
+            if (!text)
+                return SLICE("");
+            json_init(&json, text, DEATH_BYTES_MAX, NULL, NULL);
+            json_put_array(&json);
+        }
+        json_put_object(&json);
+        json_key(&json, "reason");
+        json_put_string(&json, slice_from_text(message_end_names[death.reason]));
+        json_key(&json, "queue");
+        json_put_string(&json, death.queue);
+        json_key(&json, "count");
+        json_put_u64(&json, death.count);
+        json_key(&json, "time");
+        json_put_time(&json, death.time_us);
+        json_key(&json, "exchange");
+        json_put_string(&json, death.exchange);
+        json_key(&json, "routing-keys");
+        json_put_array(&json);
+        json_put_string(&json, death.routing_key);
+        json_put_end(&json);
+        json_put_end(&json);
+    }
+    if (!text)
+        return SLICE("");
+    json_put_end(&json);
+    return json_finish(&json) ? json_text(&json) : SLICE("");
+}
+
+static void add_own_fields(struct delivering *d, struct http_fields *fields)
+{
+    const struct message *m = &d->delivery->message;
+    struct slice client = envelope_find(m->head, ENVELOPE_CLIENT), death = deaths(&d->arena, m->head);
+    const struct token_key *key = queue_port_key(d->push->port);
+    char *id = arena_alloc(&d->arena, TOKEN_TEXT), text[INET6_ADDRSTRLEN];
+    struct ip ip;
+
+    if (id && key && token_put(key, m->origin_address, m->origin, id))
+        add_field(fields, "Maitred-Message-Id", slice_of(id, TOKEN_TEXT));
+    add_field(fields, "Maitred-Queue", slice_from_text(d->queue->name));
+    add_field(fields, "Maitred-Attempt", print(&d->arena, "%llu", d->delivery->attempt));
+    add_field(fields, "Maitred-Redelivered", d->delivery->redelivered ? SLICE("true") : SLICE("false"));
+    add_field(fields, "Maitred-Enqueued", time_text(&d->arena, m->published_us));
+    if (death.len)
+        add_field(fields, "X-Death", death);
+    if (client.len != sizeof ip)
+        return;
+    memcpy(&ip, client.ptr, sizeof ip);
+    add_field(fields, "X-Forwarded-For", arena_copy(&d->arena, slice_of(text, ip_text(&ip, text))));
+}
+
+/* What the client sent, and what maitred adds. False: no memory. */
+static bool collect_fields(struct delivering *d, struct http_fields *fields)
+{
+    struct slice head = d->delivery->message.head;
+    struct envelope_item item;
+    unsigned n = FIELDS_ADDED;
+
+    while (envelope_take(&head, &item))
+        n += item.tag == ENVELOPE_FIELD;
+    *fields = (struct http_fields){.at = arena_alloc(&d->arena, n * sizeof *fields->at), .max = n};
+    if (!fields->at)
+        return false;
+    head = d->delivery->message.head;
+    while (envelope_take(&head, &item))
+        if (item.tag == ENVELOPE_FIELD)
+            fields->at[fields->count++] =
+                (struct http_field){.name = item.name, .value = item.value, .id = http1_field_id(item.name)};
+    add_own_fields(d, fields);
+    return true;
+}
+
+static struct slice find_or(struct slice head, enum envelope_tag tag, struct slice other)
+{
+    struct slice value = envelope_find(head, tag);
+
+    return value.len ? value : other;
+}
+
+/* ---- the answer -------------------------------------------------------------------------------------------------- */
+
+static const struct http_field *find_field(const struct http_fields *fields, const char *name)
+{
+    return http_field_find(fields, slice_from_text(name));
+}
+
+/* Seconds, or a date; 0: there is none, or it is over. */
+static uint64_t retry_after_us(const struct http_fields *fields)
+{
+    const struct http_field *field = find_field(fields, "Retry-After");
+    uint64_t seconds = 0;
+    char text[64];
+    struct tm when = {0};
+    time_t at;
+
+    if (!field)
+        return 0;
+    if (!slice_to_u64(field->value, &seconds) && field->value.len < sizeof text) {
+        memcpy(text, field->value.ptr, field->value.len);
+        text[field->value.len] = '\0';
+        if (strptime(text, "%a, %d %b %Y %H:%M:%S GMT", &when)) {
+            at = timegm(&when);
+            seconds = at > time(NULL) ? (uint64_t)(at - time(NULL)) : 0;
+        }
+    }
+    return seconds < RETRY_AFTER_MOST_US / US_PER_S ? seconds * US_PER_S : RETRY_AFTER_MOST_US;
+}
+
+static bool is_deadly(const struct config_push *config, unsigned status)
+{
+    for (size_t i = 0; i < config->n_dead_on; i++)
+        if (status >= config->dead_on[i].low && status <= config->dead_on[i].high)
+            return true;
+    return false;
+}
+
+/* What of an answer goes to whoever waits for it. */
+static bool is_passed_on(const struct http_field *field)
+{
+    return !field->hop_by_hop && field->id != FIELD_CONTENT_LENGTH && field->id != FIELD_DATE &&
+           field->id != FIELD_TRANSFER_ENCODING && field->id != FIELD_TRAILER;
+}
+
+/* NULL: no memory, and whoever waits hears 202. */
+static struct queue_answer *keep_answer(const struct fetch *fetch)
+{
+    struct queue_answer *answer;
+    size_t n = 0;
+    char *at;
+
+    for (unsigned i = 0; i < fetch->answer_fields.count; i++)
+        if (is_passed_on(&fetch->answer_fields.at[i]))
+            n += ENVELOPE_ITEM_OVERHEAD + fetch->answer_fields.at[i].name.len +
+                 fetch->answer_fields.at[i].value.len;
+    answer = malloc(sizeof *answer + n + fetch->answer.len);
+    if (!answer)
+        return NULL;
+    at = answer->block;
+    for (unsigned i = 0; i < fetch->answer_fields.count; i++)
+        if (is_passed_on(&fetch->answer_fields.at[i]))
+            at = envelope_put(at, &(struct envelope_item){ENVELOPE_FIELD, fetch->answer_fields.at[i].name,
+                                                          fetch->answer_fields.at[i].value});
+    answer->status = fetch->status;
+    answer->head = slice_of(answer->block, n);
+    if (fetch->answer.len)
+        memcpy(at, fetch->answer.ptr, fetch->answer.len);
+    answer->body = slice_of(at, fetch->answer.len);
+    return answer;
+}
+
+static enum queue_verdict put_off(struct queue_delivery *delivery, uint64_t delay_us, uint64_t hold_us)
+{
+    delivery->delay_us = delay_us;
+    delivery->hold_us = hold_us;
+    return VERDICT_RETURN;
+}
+
+static enum queue_verdict judge_answer(struct delivering *d, const struct fetch *fetch)
+{
+    uint64_t wait_us;
+
+    if (fetch->status >= 200 && fetch->status < 300) {
+        if (d->delivery->awaited && !fetch->answer_cut)
+            d->delivery->answer = keep_answer(fetch);
+        return VERDICT_ACK;
+    }
+    wait_us = fetch->status == 429 || fetch->status == 503 ? retry_after_us(&fetch->answer_fields) : 0;
+    if (fetch->status == 429 && !wait_us)
+        wait_us = US_PER_S;
+    if (wait_us)
+        return put_off(d->delivery, wait_us, wait_us);
+    return is_deadly(&d->queue->push, fetch->status) ? VERDICT_REJECT : VERDICT_RETRY;
+}
+
+static enum queue_verdict judge(struct delivering *d, int error, const struct fetch *fetch)
+{
+    if (!error)
+        return judge_answer(d, fetch);
+    if (error == -ECANCELED)
+        return put_off(d->delivery, 0, 0);
+    if (error == -EAGAIN || (error == -ETIMEDOUT && !fetch->sent))
+        return put_off(d->delivery, 0, FULL_US);
+    if (error == -EHOSTUNREACH || !fetch->sent)
+        return put_off(d->delivery, 0, DOWN_US);
+    return VERDICT_RETRY;
+}
+
+/* ---- one delivery ------------------------------------------------------------------------------------------------ */
+
+static enum queue_verdict ask_pool(struct delivering *d)
+{
+    const struct config_push *config = &d->queue->push;
+    const struct message *m = &d->delivery->message;
+    struct slice client = envelope_find(m->head, ENVELOPE_CLIENT);
+    struct pool_thread *pt = d->scene->pools[config->pool - d->scene->generation->config->pools];
+    struct http_fields fields;
+    struct fetch fetch = {
+        .method = find_or(m->head, ENVELOPE_METHOD, SLICE("POST")),
+        .target =
+            config->path ? slice_from_text(config->path) : find_or(m->head, ENVELOPE_TARGET, SLICE("/")),
+        .authority = find_or(m->head, ENVELOPE_AUTHORITY, SLICE("")),
+        .fields = &fields,
+        .body = m->body,
+        .timeout_us = config->timeout_us,
+        .answer_max = d->delivery->awaited ? config->max_answer : 0,
+        .arena = &d->arena,
+    };
+
+    if (!collect_fields(d, &fields))
+        return put_off(d->delivery, DOWN_US, 0);
+    if (client.len == sizeof fetch.client)
+        memcpy(&fetch.client, client.ptr, sizeof fetch.client);
+    return judge(d, fetch_run(pt, &fetch), &fetch);
+}
+
+/* It stays a consumer for as long as one of its messages is on its way: so that it can still be acknowledged. */
+static void finish_if_done(struct push *push)
+{
+    if (!push->stopping || push->on_their_way || push->fiber)
+        return;
+    if (push->consumer)
+        queue_unsubscribe(push->consumer);
+    push->consumer = NULL;
+    push->ended(push);
+}
+
+static void delivering_main(void *arg)
+{
+    struct delivering *d = arg;
+    struct push *push = d->push;
+
+    d->fiber = fiber_self();
+    queue_settle(d->delivery, ask_pool(d));
+    arena_free(&d->arena);
+    scene_release(d->scene);
+    list_remove(&d->list);
+    free(d);
+    push->on_their_way--;
+    finish_if_done(push);
+}
+
+static void deliver(void *arg, struct queue_delivery *delivery)
+{
+    struct push *push = arg;
+    struct delivering *d = push->stopping ? NULL : calloc(1, sizeof *d);
+
+    if (d)
+        *d = (struct delivering){
+            .push = push, .scene = push->scene, .queue = push->queue, .delivery = delivery};
+    if (!d || fiber_start("push", delivering_main, d) != 0) {
+        free(d);
+        queue_settle(delivery, put_off(delivery, 0, DOWN_US));
+        return;
+    }
+    scene_hold(d->scene);
+    list_push_back(&push->deliveries, &d->list);
+    push->on_their_way++;
+}
+
+/* ---- a push ------------------------------------------------------------------------------------------------------ */
+
+static struct queue_consumer_options options_of(struct push *push)
+{
+    const struct config_push *config = &push->queue->push;
+
+    return (struct queue_consumer_options){
+        .prefetch = config->concurrency,
+        .rate = config->rate,
+        .burst = config->burst,
+        .deliver = deliver,
+        .arg = push,
+    };
+}
+
+static void push_main(void *arg)
+{
+    struct push *push = arg;
+
+    push->fiber = fiber_self();
+    while (!push->stopping && !push->consumer) {
+        struct queue_consumer_options options = options_of(push);
+        int error = queue_subscribe(push->port, slice_from_text(push->name), &options, &push->consumer);
+
+        if (error && !push->stopping)
+            fiber_sleep_until(loop_now_us() + SUBSCRIBE_US);
+    }
+    push->fiber = NULL;
+    finish_if_done(push);
+}
+
+struct push *push_create(struct queue_port *port, struct scene *scene, const struct config_queue *queue)
+{
+    struct push *push = calloc(1, sizeof *push);
+
+    if (!push)
+        return NULL;
+    push->port = port;
+    push->scene = scene;
+    push->queue = queue;
+    list_init(&push->list);
+    list_init(&push->deliveries);
+    push->name = strdup(queue->name);
+    if (!push->name || fiber_start("push", push_main, push) != 0) {
+        free(push->name);
+        free(push);
+        return NULL;
+    }
+    return push;
+}
+
+void push_enter(struct push *push, struct scene *scene, const struct config_queue *queue)
+{
+    struct queue_consumer_options options;
+
+    push->scene = scene;
+    push->queue = queue;
+    options = options_of(push);
+    if (push->consumer)
+        queue_consumer_change(push->consumer, &options);
+}
+
+void push_stop(struct push *push)
+{
+    if (push->stopping)
+        return;
+    push->stopping = true;
+    if (push->consumer)
+        queue_hold(push->consumer, STOPPED_US);
+    if (push->fiber)
+        fiber_wake(push->fiber);
+    finish_if_done(push);
+}
+
+void push_hurry(struct push *push)
+{
+    for (struct list *at = push->deliveries.next; at != &push->deliveries; at = at->next) {
+        struct delivering *d = container_of(at, struct delivering, list);
+
+        if (d->fiber)
+            fiber_cancel(d->fiber);
+    }
+}
+
+void push_free(struct push *push)
+{
+    assert(!push->on_their_way && !push->fiber);
+    free(push->name);
+    free(push);
+}
