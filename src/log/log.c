@@ -56,25 +56,24 @@ size_t log_promised_payload_max(const struct log *log)
 
 size_t log_payload_max(const struct log *log)
 {
-    return log->segment_bytes - SEGMENT_HEADER_BYTES - 2 * log_record_bytes(BATCH_BYTES) -
-           LOG_RECORD_OVERHEAD - log_record_bytes(0);
+    return log->segment_bytes - SEGMENT_HEADER_BYTES - 2 * log_record_bytes(NOTE_BYTES) - LOG_RECORD_OVERHEAD;
 }
 
 uint64_t segment_room(const struct log *log)
 {
-    return log->segment_bytes - SEGMENT_HEADER_BYTES - log_record_bytes(0) - log_record_bytes(BATCH_BYTES) -
-           promised_most(log);
+    return log->segment_bytes - SEGMENT_HEADER_BYTES - log_record_bytes(NOTE_BYTES) -
+           log_record_bytes(NOTE_BYTES) - promised_most(log);
 }
 
 /* What is left for records in the segment that is appended to. */
 static uint64_t rest(const struct log *log)
 {
-    return log->segment_bytes - offset_of(log, log->end) - log_record_bytes(0);
+    return log->ended ? 0 : log->segment_bytes - offset_of(log, log->end) - log_record_bytes(NOTE_BYTES);
 }
 
 static uint64_t capacity(const struct log *log)
 {
-    uint64_t here = rest(log), waste = promised_most(log) + log_record_bytes(BATCH_BYTES);
+    uint64_t here = rest(log), waste = promised_most(log) + log_record_bytes(NOTE_BYTES);
 
     return (here > waste ? here - waste : 0) + log->n_spares * segment_room(log);
 }
@@ -156,15 +155,15 @@ static bool wants_batch(const struct log *log)
     return log->noted_durable != log->durable && log->buffered == 0;
 }
 
-/* Notes what is durable before what comes after it. */
-static void put_batch(struct log *log)
+/* Notes what is durable, for whoever finds the log after a crash. */
+static void put_note(struct log *log, uint8_t kind)
 {
-    char note[BATCH_BYTES];
+    char note[NOTE_BYTES];
     struct iovec part = {note, sizeof note};
 
     put_u64le(note, log->durable);
     log->noted_durable = log->durable;
-    put_record(log, KIND_BATCH, &part, 1, sizeof note);
+    put_record(log, kind, &part, 1, sizeof note);
 }
 
 static int hand_over(struct log *log)
@@ -200,19 +199,29 @@ static int sync_all(struct log *log)
 /* Ends the segment and begins the next one, in a spare that is there. */
 static int roll(struct log *log)
 {
-    uint64_t number = log_segment_of(log->end, log->segment_bytes) + 1;
-    int error = reserve_buffer(log, log_record_bytes(0));
+    int error = 0;
 
+    if (!log->ended) {
+        error = reserve_buffer(log, log_record_bytes(NOTE_BYTES));
+        if (error)
+            return error;
+        put_note(log, KIND_END);
+        log->ended = true;
+        error = sync_all(log);
+    }
     if (error)
         return error;
-    put_record(log, KIND_END, NULL, 0, 0);
-    error = sync_all(log);
-    if (error)
-        return error;
-    error = segment_begin(log, number);
-    if (error)
-        return log_fail(log, error, "beginning a segment of the log");
-    return 0;
+    error = segment_begin(log, log->segments[log->n_segments - 1].number + 1);
+    return error ? log_fail(log, error, "beginning a segment of the log") : 0;
+}
+
+int log_begin_next(struct log *log)
+{
+    if (!log->ended)
+        return 0;
+    if (log->n_spares == 0 && spare_make_now(log))
+        return -ENOSPC;
+    return roll(log);
 }
 
 static size_t parts_length(const struct iovec *parts, int n)
@@ -227,7 +236,7 @@ static size_t parts_length(const struct iovec *parts, int n)
 /* Room for a record of so many bytes, in this segment or the next. */
 static int make_room(struct log *log, enum log_claim claim, uint64_t bytes, uint64_t promise)
 {
-    uint64_t batch = log_record_bytes(BATCH_BYTES);
+    uint64_t batch = log_record_bytes(NOTE_BYTES);
     bool here = rest(log) >= bytes + batch;
     /* what is left of this segment is lost when it does not fit */
     uint64_t lost = here                                     ? 0
@@ -235,7 +244,7 @@ static int make_room(struct log *log, enum log_claim claim, uint64_t bytes, uint
                                                              : 0;
 
     while (claim == LOG_MORE && !has_room(log, bytes + batch + promise + lost))
-        if (log->no_more_spares || spare_make_now(log))
+        if (spare_make_now(log))
             return -ENOSPC;
     if (here)
         return 0;
@@ -260,11 +269,11 @@ int log_append(struct log *log, enum log_claim claim, uint64_t promise, uint8_t 
     if (!error && log->buffered + bytes > BUFFER_MOST)
         error = hand_over(log);
     if (!error)
-        error = reserve_buffer(log, bytes + log_record_bytes(BATCH_BYTES));
+        error = reserve_buffer(log, bytes + log_record_bytes(NOTE_BYTES));
     if (error)
         return error;
     if (wants_batch(log))
-        put_batch(log);
+        put_note(log, KIND_BATCH);
     *position = log->end;
     put_record(log, kind, parts, n, length);
     log->news_end = log->end;
@@ -277,16 +286,18 @@ int log_write(struct log *log)
     if (log->failure[0])
         return -EIO;
     /* After the last commit nothing else would say that it was one. */
-    if (wants_batch(log) && rest(log) >= log_record_bytes(BATCH_BYTES) &&
-        reserve_buffer(log, log_record_bytes(BATCH_BYTES)) == 0)
-        put_batch(log);
+    if (!log->ended && wants_batch(log) && rest(log) >= log_record_bytes(NOTE_BYTES) &&
+        reserve_buffer(log, log_record_bytes(NOTE_BYTES)) == 0)
+        put_note(log, KIND_BATCH);
     return hand_over(log);
 }
 
 int log_commit(struct log *log)
 {
-    log->no_more_spares = false;
-    return log->failure[0] ? -EIO : sync_all(log);
+    if (log->failure[0])
+        return -EIO;
+    log_begin_next(log); /* where it must, for a checkpoint; what has no room may have some later */
+    return sync_all(log);
 }
 
 uint64_t log_end(const struct log *log)

@@ -80,10 +80,11 @@ struct log_record {
 int log_replay(struct log *log, int (*each)(void *arg, const struct log_record *record), void *arg,
                struct log_report *report);
 
-/* Before log_replay: calls each for every record of the owner's kinds below the checkpoint's position, in the order of the
- * segments that are there: what an index is made anew from. -EBADMSG as for log_replay. */
-int log_scan(struct log *log, int (*each)(void *arg, const struct log_record *record), void *arg,
-             struct log_report *report);
+/* Before log_replay: calls each for every record of the owner's kinds in a segment, below the checkpoint's position: what an index
+ * is made anew from. Only of segments that the checkpoint points into: what is left of others need not be whole.
+ * -ENOENT: there is no such segment; -EBADMSG as for log_replay. */
+int log_scan(struct log *log, uint64_t number, int (*each)(void *arg, const struct log_record *record),
+             void *arg, struct log_report *report);
 
 enum log_claim {
     LOG_MORE,     /* something new: refused with -ENOSPC where it would eat into what was promised */
@@ -166,7 +167,7 @@ void log_spare_add(struct log *log, struct log_spare *spare, int error);
 bool log_checkpoint_due(const struct log *log);
 
 /* A checkpoint that is being written. position: log_end, and all below it is durable; state: all that those records add up
- * to, borrowed until it is done. One at a time. NULL: no memory. */
+ * to, borrowed until it is done. One at a time. NULL: no memory, or no room for a segment that has to be begun. */
 struct log_checkpointing;
 struct log_checkpointing *log_checkpoint_begin(struct log *log, struct slice state);
 /* Any thread; blocks. */

@@ -41,6 +41,8 @@ static uint32_t whole_crc(const char header[HEADER_BYTES], struct slice state)
 struct found {
     uint64_t id, sequence, position;
     uint32_t segment_bytes, chain;
+    char header[HEADER_BYTES];
+    bool there;
     char *state;
     size_t length;
 };
@@ -48,7 +50,7 @@ struct found {
 /* 0 with state NULL: there is none that verifies. */
 static int read_one(struct log *log, unsigned which, struct found *found)
 {
-    char name[FILE_NAME_MAX], header[HEADER_BYTES];
+    char name[FILE_NAME_MAX], *header = found->header;
     struct storage_file *file;
     uint64_t bytes = 0;
     ssize_t n = 0;
@@ -59,14 +61,15 @@ static int read_one(struct log *log, unsigned which, struct found *found)
     error = storage_open(log->storage, name, false, &file);
     if (error)
         return error == -ENOENT ? 0 : error;
+    found->there = true;
     error = storage_size(file, &bytes);
     if (!error)
-        n = storage_read(file, header, sizeof header, 0);
+        n = storage_read(file, header, HEADER_BYTES, 0);
     if (!error && n < 0)
         error = (int)n;
-    if (error || n != sizeof header || memcmp(header, MAGIC, sizeof MAGIC - 1) != 0 ||
+    if (error || n != HEADER_BYTES || memcmp(header, MAGIC, sizeof MAGIC - 1) != 0 ||
         get_u32le(header + AT_VERSION) != LOG_FORMAT_VERSION ||
-        get_u64le(header + AT_LENGTH) > bytes - sizeof header) {
+        get_u64le(header + AT_LENGTH) > bytes - HEADER_BYTES) {
         storage_close(file);
         return error;
     }
@@ -77,7 +80,7 @@ static int read_one(struct log *log, unsigned which, struct found *found)
     found->chain = get_u32le(header + AT_CHAIN);
     found->length = get_u64le(header + AT_LENGTH);
     found->state = malloc(found->length + 1);
-    n = found->state ? storage_read(file, found->state, found->length, sizeof header) : -ENOMEM;
+    n = found->state ? storage_read(file, found->state, found->length, HEADER_BYTES) : -ENOMEM;
     storage_close(file);
     if (n < 0 || (size_t)n != found->length ||
         get_u32le(header + AT_CRC) != whole_crc(header, slice_of(found->state, found->length))) {
@@ -85,6 +88,42 @@ static int read_one(struct log *log, unsigned which, struct found *found)
         found->state = NULL;
     }
     return n < 0 ? (int)n : 0;
+}
+
+static int write_file(struct storage *storage, uint64_t sequence, const char header[HEADER_BYTES],
+                      struct slice state)
+{
+    struct iovec parts[] = {{(void *)(uintptr_t)header, HEADER_BYTES},
+                            {(void *)(uintptr_t)state.ptr, state.len}};
+    char name[FILE_NAME_MAX];
+    struct storage_file *file;
+    int error;
+
+    file_name(sequence, name);
+    error = storage_open(storage, name, true, &file);
+    if (error)
+        return error;
+    error = storage_write(file, parts, 2, 0);
+    if (!error)
+        error = storage_sync(file);
+    storage_close(file);
+    return error ? error : storage_sync_names(storage);
+}
+
+int checkpoint_clean(struct log *log)
+{
+    char name[FILE_NAME_MAX];
+    bool removed = false;
+    int error = 0;
+
+    for (unsigned i = 0; i < 2 && !error; i++) {
+        if (!log->torn_checkpoint[i])
+            continue;
+        file_name(i, name);
+        error = storage_remove(log->storage, name);
+        removed = true;
+    }
+    return error ? error : removed ? storage_sync_names(log->storage) : 0;
 }
 
 int checkpoint_find(struct log *log)
@@ -100,6 +139,8 @@ int checkpoint_find(struct log *log)
         free(found[0].state);
         return error;
     }
+    for (unsigned i = 0; i < 2; i++)
+        log->torn_checkpoint[i] = found[i].there && !found[i].state;
     newest = found[1].state && (!found[0].state || found[1].sequence > found[0].sequence);
     free(found[!newest].state);
     if (!found[newest].state)
@@ -117,7 +158,8 @@ int checkpoint_find(struct log *log)
     log->checkpoint_position = found[newest].position;
     log->checkpoint_sequence = found[newest].sequence;
     log->checkpoint_chain = found[newest].chain;
-    return 0;
+    /* It may be in the system's cache only, and what it makes up for may be given away as soon as the log is open. */
+    return write_file(log->storage, found[newest].sequence, found[newest].header, log_checkpoint(log));
 }
 
 struct slice log_checkpoint(const struct log *log)
@@ -148,9 +190,12 @@ bool log_checkpoint_due(const struct log *log)
 
 struct log_checkpointing *log_checkpoint_begin(struct log *log, struct slice state)
 {
-    struct log_checkpointing *c = calloc(1, sizeof *c);
+    struct log_checkpointing *c;
 
     assert(log->durable == log->end);
+    if (log->ended)
+        return NULL; /* behind an end there is nothing that replay could begin at */
+    c = calloc(1, sizeof *c);
     if (!c)
         return NULL;
     c->storage = log->storage;
@@ -171,21 +216,8 @@ struct log_checkpointing *log_checkpoint_begin(struct log *log, struct slice sta
 
 int log_checkpoint_make(struct log_checkpointing *c)
 {
-    struct iovec parts[] = {{c->header, sizeof c->header}, {(void *)(uintptr_t)c->state.ptr, c->state.len}};
-    char name[FILE_NAME_MAX];
-    struct storage_file *file;
-    int error;
-
     put_u32le(c->header + AT_CRC, whole_crc(c->header, c->state));
-    file_name(c->sequence, name);
-    error = storage_open(c->storage, name, true, &file);
-    if (error)
-        return error;
-    error = storage_write(file, parts, 2, 0);
-    if (!error)
-        error = storage_sync(file);
-    storage_close(file);
-    return error ? error : storage_sync_names(c->storage);
+    return write_file(c->storage, c->sequence, c->header, c->state);
 }
 
 void log_checkpoint_end(struct log *log, struct log_checkpointing *c, int error)

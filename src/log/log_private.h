@@ -15,8 +15,9 @@
 #define SEGMENT_HEADER_BYTES 512u
 #define FILE_NAME_MAX 32
 
+/* BATCH stands before what is written after a sync, END is the last record of a segment. The payload of both: log_durable. */
 enum { KIND_BATCH = 1, KIND_END = 2 };
-#define BATCH_BYTES 8u /* payload */
+#define NOTE_BYTES 8u
 
 /* Where things stand in a record's header. */
 enum { RECORD_CRC = 0, RECORD_LENGTH = 4, RECORD_KIND = 8, RECORD_ZERO = 9, RECORD_CHAIN = 12 };
@@ -47,13 +48,14 @@ struct log {
     size_t n_spares, spares_room;
     unsigned n_making; /* spares that are being made elsewhere */
     uint32_t next_file_number;
-    bool no_more_spares; /* making one failed since the last commit */
 
     char *buffer; /* what is appended and not written: [written, end) */
     size_t buffered, buffer_room;
     uint64_t written, end, durable;
     uint64_t news_end;      /* behind the last record of the owner's */
     uint64_t noted_durable; /* what the last BATCH says */
+    bool ended;             /* the last segment is: the next append begins another one */
+    bool begins_anew;       /* that one may have been begun before a crash, in what is a spare now */
     uint32_t chain;         /* crc of the last record of the segment */
     uint64_t promised;
     char failure[160];
@@ -61,6 +63,7 @@ struct log {
     char *checkpoint; /* while replay is to come; owned */
     size_t checkpoint_len;
     uint64_t checkpoint_position, checkpoint_sequence, checkpoint_bytes;
+    bool torn_checkpoint[2];   /* files that do not verify */
     uint32_t checkpoint_chain; /* crc of the record before its position */
     uint64_t due_from;         /* position from which what is appended counts for the next checkpoint */
 
@@ -70,6 +73,8 @@ struct log {
 /* ---- log.c ---- */
 /* Closes the log for good. Returns error. */
 int log_fail(struct log *log, int error, const char *what);
+/* Begins the next segment, where the last one has ended already. 0 or an error: there is no room for one. */
+int log_begin_next(struct log *log);
 uint32_t record_crc(const struct log *log, uint64_t position, struct slice header, struct slice payload);
 /* Whether bytes, which stand at position, begin with a whole record that verifies. */
 bool record_verifies(const struct log *log, uint64_t position, struct slice bytes, struct log_record *record,
@@ -98,6 +103,10 @@ int segment_begin(struct log *log, uint64_t number);
 void segments_close(struct log *log);
 /* A file of zeros into the spares, now. -ENOSPC: none can be had. */
 int spare_make_now(struct log *log);
+/* Writes zeros over what there is from offset on; *cleared: how far behind it the last byte stood that was none. Unsynced. So that
+ * no record that was not durable ever follows what is written there next: it verifies, and its chain may fit by chance
+ * or because the same is written again. */
+int file_clear(struct storage_file *file, uint64_t offset, uint64_t behind, uint64_t *cleared);
 /* A spare's file goes, so that there is room for something else. */
 void spare_remove(struct log *log);
 /* What of a segment can be used by records that were promised, whatever their sizes. */
@@ -107,5 +116,7 @@ void report_damage(const struct log *log, struct log_report *report, uint64_t po
 
 /* ---- log_checkpoint.c ---- */
 int checkpoint_find(struct log *log);
+/* Removes the files that do not verify, so that none of them comes back. */
+int checkpoint_clean(struct log *log);
 
 #endif

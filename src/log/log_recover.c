@@ -1,7 +1,7 @@
 /* log_recover.c - opening a log: what is there, what is whole, and where it ends. See log_private.h.
  *
  * The first record that does not verify is the end when nothing proves that it was ever durable. There are three proofs: a later
- * segment was begun, which happens after its predecessor is synced; a BATCH behind it says so; a checkpoint lies behind it. */
+ * segment was begun, which happens after its predecessor is synced; a BATCH or END behind it says so; a checkpoint lies behind it. */
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -63,6 +63,7 @@ struct walk {
     struct log_buffer buffer;
     uint64_t position; /* of the next record */
     uint32_t chain;    /* that it must have */
+    uint64_t proven;   /* what stands below it was durable; in its segment */
     bool ended;        /* the last segment's END stands before position */
 };
 
@@ -98,8 +99,17 @@ static int begin_segment(struct walk *w, uint64_t number)
     if (n < 0)
         return (int)n;
     w->position = log_segment_begin(w->log, number);
+    w->proven = segment_start(w->log, number);
     w->chain = get_u32le(crc);
     return 0;
+}
+
+static void note_proof(struct walk *w, const struct log_record *record)
+{
+    uint64_t durable = record->payload.len == NOTE_BYTES ? get_u64le(record->payload.ptr) : 0;
+
+    if (record->kind == KIND_BATCH && durable > w->proven && durable <= record->position)
+        w->proven = durable;
 }
 
 /* Goes on to the first place where no record stands, over the ends of segments. 0: that is where w->position is; or what each,
@@ -115,8 +125,11 @@ static int walk(struct walk *w, int (*each)(void *arg, const struct log_record *
             w->ended = result == -ENOENT;
             if (w->ended)
                 return 0;
+        } else if (record.kind >= LOG_KIND_FIRST) {
+            result = each(arg, &record);
         } else {
-            result = record.kind >= LOG_KIND_FIRST ? each(arg, &record) : 0;
+            result = 0;
+            note_proof(w, &record);
         }
         if (result)
             return result;
@@ -146,33 +159,34 @@ static int scan_segment(struct walk *w, uint64_t number, uint64_t behind,
     return result;
 }
 
-int log_scan(struct log *log, int (*each)(void *arg, const struct log_record *record), void *arg,
-             struct log_report *report)
+int log_scan(struct log *log, uint64_t number, int (*each)(void *arg, const struct log_record *record),
+             void *arg, struct log_report *report)
 {
     struct walk w = {.log = log};
-    int result = 0;
+    uint64_t behind = segment_start(log, number + 1);
+    int result;
 
-    for (size_t i = 0; !result && i < log->n_segments; i++) {
-        uint64_t number = log->segments[i].number, behind = segment_start(log, number + 1);
-
-        if (segment_start(log, number) >= log->checkpoint_position)
-            break;
-        if (behind > log->checkpoint_position)
-            behind = log->checkpoint_position;
-        result = scan_segment(&w, number, behind, each, arg, report);
-    }
+    assert(!log->replayed);
+    if (behind > log->checkpoint_position)
+        behind = log->checkpoint_position;
+    result = scan_segment(&w, number, behind, each, arg, report);
     log_buffer_free(&w.buffer);
     return result;
 }
 
 /* ---- the end ----------------------------------------------------------------------------------------------------- */
 
-/* Whether a BATCH in what is left of the segment says that position was durable. */
+static bool is_note(uint8_t kind)
+{
+    return kind == KIND_BATCH || kind == KIND_END;
+}
+
+/* Whether a note in what is left of the segment says that position was durable. */
 static int proof_behind(struct log *log, uint64_t position, bool *proof)
 {
     uint64_t behind = segment_start(log, log_segment_of(position, log->segment_bytes) + 1);
     const struct segment *segment = segment_find(log, log_segment_of(position, log->segment_bytes));
-    size_t bytes = log_record_bytes(BATCH_BYTES);
+    size_t bytes = log_record_bytes(NOTE_BYTES);
     struct log_buffer buffer = {0};
     int error = 0;
 
@@ -184,7 +198,8 @@ static int proof_behind(struct log *log, uint64_t position, bool *proof)
 
         error = log_fill_buffer(log, segment, &buffer, at, bytes, AHEAD_BYTES);
         s = slice_of(buffer.bytes + (at - buffer.position), bytes);
-        if (!error && s.ptr[RECORD_KIND] == KIND_BATCH && get_u32le(s.ptr + RECORD_LENGTH) == BATCH_BYTES &&
+        if (!error && is_note((uint8_t)s.ptr[RECORD_KIND]) &&
+            get_u32le(s.ptr + RECORD_LENGTH) == NOTE_BYTES &&
             record_verifies(log, at, s, &record, &chain, &crc))
             *proof = get_u64le(record.payload.ptr) > position;
     }
@@ -192,35 +207,24 @@ static int proof_behind(struct log *log, uint64_t position, bool *proof)
     return error;
 }
 
-/* What stands behind the end is written over with zeros, as far as there is anything: so that no record of this segment that was
- * not durable ever follows what is written there next. */
-static int clear_rest(struct log *log, uint64_t position, uint64_t *cleared)
+/* What nothing proves to be on disk is written again. It may be in the system's cache only, and after a sync that failed, by a process
+ * before this one, the system takes it for written: a sync alone would do nothing, and succeed. */
+static int write_again(struct log *log, uint64_t from, uint64_t to)
 {
-    const struct segment *segment = segment_find(log, log_segment_of(position, log->segment_bytes));
-    uint64_t behind = segment_start(log, segment->number) + log->segment_bytes;
+    const struct segment *segment = segment_find(log, log_segment_of(from, log->segment_bytes));
     struct log_buffer buffer = {0};
     int error = 0;
 
-    *cleared = 0;
-    for (uint64_t at = position; !error && at < behind; at = buffer.position + buffer.len) {
-        size_t n = 0;
-
+    for (uint64_t at = from; !error && at < to; at = buffer.position + buffer.len) {
         error = log_fill_buffer(log, segment, &buffer, at, 1, AHEAD_BYTES);
-        for (size_t i = 0; !error && i < buffer.len; i++)
-            if (buffer.bytes[i])
-                n = i + 1;
-        if (n) {
-            struct iovec part = {buffer.bytes, n};
-
-            memset(buffer.bytes, 0, n);
-            error = storage_write(segment->file, &part, 1, offset_of(log, at));
-            *cleared = at + n - position;
-        }
-        if (!error && buffer.len == 0)
-            break;
+        if (buffer.len > to - at)
+            buffer.len = to - at;
+        if (!error)
+            error = storage_write(segment->file, &(struct iovec){buffer.bytes, buffer.len}, 1,
+                                  offset_of(log, at));
     }
     log_buffer_free(&buffer);
-    return error ? error : *cleared ? storage_sync(segment->file) : 0;
+    return error;
 }
 
 /* Whether a record was begun at the end: its header follows the one before it. */
@@ -243,15 +247,14 @@ static int begin_log(struct log *log)
 
     if (!error)
         error = storage_sync(log->segments[0].file);
+    if (!error)
+        log->durable = log->end;
     return error;
 }
 
-/* The last segment was ended, and no other begun: the next one is. */
-static int begin_next(struct log *log, uint64_t ended)
+static int sync_segment(struct log *log, uint64_t number)
 {
-    int error = segment_begin(log, log_segment_of(ended, log->segment_bytes) + 1);
-
-    return error ? error : storage_sync(log->segments[log->n_segments - 1].file);
+    return storage_sync(segment_find(log, number)->file);
 }
 
 /* The records end at w->position: takes it for the end, or says that it is damage. */
@@ -270,10 +273,13 @@ static int settle_end(struct log *log, const struct walk *w, struct log_report *
         report_damage(log, report, w->position - w->ended, "a record that was on disk does not verify");
         return -EBADMSG;
     }
-    if (w->ended)
-        return begin_next(log, w->position - 1);
-    begun = was_begun(log, w);
-    error = clear_rest(log, w->position, &cleared);
+    error = write_again(log, w->proven, w->position);
+    begun = !w->ended && was_begun(log, w);
+    if (!error && !w->ended)
+        error = file_clear(segment_find(log, number)->file, offset_of(log, w->position), log->segment_bytes,
+                           &cleared);
+    if (!error)
+        error = sync_segment(log, number);
     if (begun) {
         report->cut_bytes = cleared;
         report->cut_position = w->position;
@@ -281,6 +287,16 @@ static int settle_end(struct log *log, const struct walk *w, struct log_report *
     log->written = log->end = log->durable = w->position;
     log->noted_durable = 0;
     log->chain = w->chain;
+    log->ended = log->begins_anew = w->ended;
+    if (error || !log->ended)
+        return error;
+    error = log_begin_next(log);
+    if (error == -ENOSPC) /* until the owner has released segments */
+        return 0;
+    if (!error)
+        error = storage_sync(log->segments[log->n_segments - 1].file);
+    if (!error)
+        log->durable = log->end;
     return error;
 }
 
@@ -296,13 +312,15 @@ static int replay(struct log *log, int (*each)(void *arg, const struct log_recor
         return -EBADMSG;
     }
     if (from > w.position) {
-        w.position = from;
+        w.position = w.proven = from;
         w.chain = log->checkpoint_chain;
     }
     if (!result)
         result = walk(&w, each, arg);
     if (!result)
         result = settle_end(log, &w, report);
+    if (!result)
+        result = checkpoint_clean(log);
     log_buffer_free(&w.buffer);
     return result;
 }

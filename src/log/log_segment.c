@@ -280,6 +280,9 @@ int segments_find(struct log *log, uint32_t wanted_bytes, struct log_report *rep
         error = storage_list(log->storage, find_leftover, &leftovers);
     for (size_t i = 0; !error && !f.error && i < leftovers.n; i++)
         error = storage_remove(log->storage, leftovers.names[i]);
+    while (!error && !f.error && log->bytes_max && log->n_spares &&
+           (log->n_segments + log->n_spares) * log->segment_bytes > log->bytes_max)
+        spare_remove(log);
     return error ? error : f.error;
 }
 
@@ -293,6 +296,36 @@ void segments_close(struct log *log)
     free(log->spares);
 }
 
+/* ---- clearing ---------------------------------------------------------------------------------------------------- */
+
+#define CLEAR_BYTES (1024u * 1024)
+
+int file_clear(struct storage_file *file, uint64_t offset, uint64_t behind, uint64_t *cleared)
+{
+    size_t room = behind - offset < CLEAR_BYTES ? behind - offset : CLEAR_BYTES;
+    char *bytes = malloc(room + 1);
+    int error = bytes ? 0 : -ENOMEM;
+    ssize_t n = 1;
+
+    *cleared = 0;
+    for (uint64_t at = offset; !error && at < behind && n > 0; at += (uint64_t)n) {
+        size_t used;
+
+        n = storage_read(file, bytes, behind - at < room ? behind - at : room, at);
+        if (n < 0)
+            error = (int)n;
+        for (used = n > 0 ? (size_t)n : 0; used && bytes[used - 1] == 0;)
+            used--;
+        if (!used)
+            continue;
+        memset(bytes, 0, used);
+        error = storage_write(file, &(struct iovec){bytes, used}, 1, at);
+        *cleared = at + used - offset;
+    }
+    free(bytes);
+    return error;
+}
+
 /* ---- beginning and releasing ------------------------------------------------------------------------------------- */
 
 int segment_begin(struct log *log, uint64_t number)
@@ -300,6 +333,7 @@ int segment_begin(struct log *log, uint64_t number)
     char header[SEGMENT_HEADER_BYTES] = MAGIC;
     struct iovec part = {header, sizeof header};
     struct segment segment;
+    uint64_t cleared;
     int error = reserve(&log->segments, log->n_segments, &log->segments_room);
 
     if (!error && log->n_spares == 0)
@@ -308,6 +342,10 @@ int segment_begin(struct log *log, uint64_t number)
         return error;
     segment = log->spares[log->n_spares - 1];
     segment.number = number;
+    if (log->begins_anew)
+        error = file_clear(segment.file, 0, log->segment_bytes, &cleared);
+    if (error)
+        return error;
     put_u32le(header + AT_VERSION, LOG_FORMAT_VERSION);
     put_u32le(header + AT_SEGMENT_BYTES, log->segment_bytes);
     put_u64le(header + AT_ID, log->id);
@@ -319,9 +357,10 @@ int segment_begin(struct log *log, uint64_t number)
         return error;
     log->n_spares--;
     add_segment(log, &segment);
-    log->written = log->end = log->durable = log_segment_begin(log, number);
-    log->noted_durable = log->durable;
+    log->written = log->end = log_segment_begin(log, number);
+    log->noted_durable = log->durable; /* which its header says */
     log->chain = header_crc(header);
+    log->ended = log->begins_anew = false;
     return 0;
 }
 
@@ -403,7 +442,9 @@ void log_spare_add(struct log *log, struct log_spare *spare, int error)
     char name[FILE_NAME_MAX];
 
     log->n_making--;
-    if (!error && add_spare(log, &segment) != 0) {
+    if (error && spare->file_number + 1 == log->next_file_number)
+        log->next_file_number--; /* the next try takes up what this one may have left */
+    if (spare->file && (error || add_spare(log, &segment) != 0)) {
         storage_close(spare->file);
         segment_file_name(spare->file_number, name);
         storage_remove(log->storage, name);
@@ -418,7 +459,6 @@ int spare_make_now(struct log *log)
 
     if (spare)
         log_spare_add(log, spare, error);
-    log->no_more_spares = error != 0;
     return error;
 }
 

@@ -218,6 +218,7 @@ static void write_segments(struct writing *w, const struct broker *broker)
     write_u32(w, (uint32_t)broker->n_segments);
     for (size_t i = 0; i < broker->n_segments; i++) {
         write_u64(w, broker->segments[i].number);
+        write_u64(w, broker->segments[i].live);
         write_u64(w, broker->segments[i].total);
     }
 }
@@ -305,9 +306,9 @@ struct broker_checkpoint *broker_checkpoint_begin(struct broker *broker)
     write_u32(&w, CHECKPOINT_VERSION);
     write_u64(&w, broker->next_number);
     write_u32(&w, broker->next_id);
+    write_segments(&w, broker);
     write_topology(&w, broker);
     write_held(&w, broker);
-    write_segments(&w, broker);
     write_memory(&w, broker);
     checkpoint->index = broker->index;
     checkpoint->state = w.bytes;

@@ -74,6 +74,19 @@ static bool take_slot(struct slice *list, struct ready_slot *slot)
     return take_u64le(list, &slot->first) && take_u32le(list, &slot->slot) && take_u32le(list, &slot->crc);
 }
 
+/* A segment as a checkpoint has it. */
+struct saved_segment {
+    uint64_t number, live, total;
+};
+
+#define SAVED_SEGMENT_BYTES 24
+
+static bool take_segment(struct slice *list, struct saved_segment *segment)
+{
+    return take_u64le(list, &segment->number) && take_u64le(list, &segment->live) &&
+           take_u64le(list, &segment->total);
+}
+
 /* ---- the index made anew ----------------------------------------------------------------------------------------- */
 
 /* An entry that belongs into a queue's slots. */
@@ -297,22 +310,28 @@ static int load_held(struct broker *broker, struct slice *s)
     return 0;
 }
 
-/* What there ever was in a segment, for telling how sparse it is. */
-static int load_segments(struct broker *broker, struct slice *s)
+/* What there ever was in a segment, for telling how sparse it is. What there is now was counted: it must be the same. */
+static int load_segments(struct broker *broker, struct slice list, struct log_report *report)
 {
-    uint32_t n;
-    uint64_t number, total;
+    struct saved_segment segment;
+    size_t n = 0;
 
-    if (!take_u32le(s, &n))
-        return -EBADMSG;
-    while (n--) {
-        if (!take_u64le(s, &number) || !take_u64le(s, &total))
+    while (take_segment(&list, &segment)) {
+        struct segment_refs *refs = n < broker->n_segments ? &broker->segments[n] : NULL;
+        bool same = refs && refs->number == segment.number;
+
+        if (segment.live == 0 && !same)
+            continue;
+        if (!same || refs->live != segment.live) {
+            snprintf(report->text, sizeof report->text,
+                     "the checkpoint contradicts itself about segment %llu; run `maitred log check`",
+                     (unsigned long long)segment.number);
             return -EBADMSG;
-        for (size_t i = 0; i < broker->n_segments; i++)
-            if (broker->segments[i].number == number && broker->segments[i].total < total)
-                broker->segments[i].total = total;
+        }
+        refs->total = segment.total;
+        n++;
     }
-    return 0;
+    return n == broker->n_segments ? 0 : -EBADMSG;
 }
 
 static int load_memory(struct broker *broker, struct slice *s)
@@ -387,18 +406,21 @@ static void clear_ready(struct broker *broker)
 }
 
 /* *s: the queues of a checkpoint, which are taken off it. */
-static int rebuild_index(struct broker *broker, struct slice *s, struct log_report *report)
+static int rebuild_index(struct broker *broker, struct slice *s, struct slice segments,
+                         struct log_report *report)
 {
     struct rebuilding rebuilding = {.broker = broker};
     struct slice queues = *s;
+    struct saved_segment segment;
     int error;
 
     log_line(LOG_WARNING,
              "queue: the index of waiting messages does not verify; making it anew from the log");
     clear_ready(broker);
     error = load_queues(broker, &queues, false, &rebuilding);
-    if (!error)
-        error = log_scan(broker->log, find_in_record, &rebuilding, report);
+    while (!error && take_segment(&segments, &segment))
+        if (segment.live)
+            error = log_scan(broker->log, segment.number, find_in_record, &rebuilding, report);
     if (!error && rebuilding.n)
         qsort(rebuilding.found, rebuilding.n, sizeof *rebuilding.found, compare_found);
     if (!error)
@@ -431,7 +453,7 @@ static int find_missing(const struct broker *broker, struct log_report *report)
 
 static int load_checkpoint(struct broker *broker, struct slice s, struct log_report *report)
 {
-    struct slice queues;
+    struct slice queues, segments;
     uint32_t version;
     int error;
 
@@ -440,7 +462,7 @@ static int load_checkpoint(struct broker *broker, struct slice s, struct log_rep
         return 0;
     }
     if (!take_u32le(&s, &version) || version != CHECKPOINT_VERSION || !take_u64le(&s, &broker->next_number) ||
-        !take_u32le(&s, &broker->next_id))
+        !take_u32le(&s, &broker->next_id) || !take_list(&s, SAVED_SEGMENT_BYTES, &segments))
         return -EBADMSG;
     queues = s;
     error = load_queues(broker, &s, true, NULL);
@@ -450,14 +472,14 @@ static int load_checkpoint(struct broker *broker, struct slice s, struct log_rep
     }
     if (error == -EBADMSG || error == -EIO) {
         s = queues;
-        error = rebuild_index(broker, &s, report);
+        error = rebuild_index(broker, &s, segments, report);
     }
     if (!error)
         error = load_exchanges(broker, &s);
     if (!error)
         error = load_held(broker, &s);
     if (!error)
-        error = load_segments(broker, &s);
+        error = load_segments(broker, segments, report);
     if (!error)
         error = load_memory(broker, &s);
     return error ? error : find_missing(broker, report);

@@ -101,6 +101,11 @@ void disk_power_off(struct disk *disk, uint64_t after)
     disk->off_after = after;
 }
 
+void disk_stop(struct disk *disk)
+{
+    disk->off = true;
+}
+
 void disk_heal(struct disk *disk)
 {
     memset(disk->faults, 0, sizeof disk->faults);
@@ -489,6 +494,15 @@ static void write_some(struct inode *inode, const struct iovec *parts, size_t of
     add_pending(inode, offset, end);
 }
 
+/* How much of a write of n bytes is done by one that fails: up to a sector's end, or nothing. */
+static size_t torn(struct disk *disk, size_t offset, size_t n)
+{
+    size_t end = offset + (size_t)rng_below(&disk->rng, n + DISK_SECTOR);
+
+    end -= end % DISK_SECTOR;
+    return end <= offset ? 0 : end - offset < n ? end - offset : n;
+}
+
 static int disk_write(struct storage_file *file, const struct iovec *parts, int n, uint64_t offset)
 {
     struct disk *disk = disk_of(file->storage);
@@ -499,7 +513,7 @@ static int disk_write(struct storage_file *file, const struct iovec *parts, int 
 
     for (int i = 0; i < n; i++)
         whole += parts[i].iov_len;
-    some = error == 0 ? whole : partly ? (size_t)rng_below(&disk->rng, whole + 1) : 0;
+    some = error == 0 ? whole : partly ? torn(disk, (size_t)offset, whole) : 0;
     end = allowed(disk, inode, (size_t)offset + some);
     if (end < offset + some) {
         some = end > offset ? end - (size_t)offset : 0;
@@ -613,7 +627,7 @@ void disk_crash(struct disk *disk)
 
 void disk_restart(struct disk *disk)
 {
-    assert(disk->handles == 0 && !disk->off);
+    assert(disk->handles == 0);
     for (struct list *node = disk->used.next; node != &disk->used; node = node->next) {
         struct inode *inode = container_of(node, struct inode, node);
 

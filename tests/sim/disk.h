@@ -42,7 +42,7 @@ void disk_restart(struct disk *disk);
 enum disk_op {
     DISK_OPEN,
     DISK_READ,
-    DISK_WRITE, /* a part of it, from its beginning, is written all the same */
+    DISK_WRITE, /* its first sectors, some or all, are written all the same */
     DISK_SYNC,
     DISK_FILL,
     DISK_NAMES, /* sync_names and remove */
@@ -55,6 +55,9 @@ void disk_fail(struct disk *disk, enum disk_op op, uint64_t after, int error, bo
 /* After that many more operations of any kind the power is off: all fail with -EIO, and what the one that it fails in has done
  * is as with any other fault. disk_crash is next. */
 void disk_power_off(struct disk *disk, uint64_t after);
+/* From now on every operation fails with -EIO and does nothing, until disk_crash or disk_restart: what a process that is killed
+ * would still do must not count. */
+void disk_stop(struct disk *disk);
 /* No fault waits or is sticky any more; the power is on. */
 void disk_heal(struct disk *disk);
 /* All files together: -ENOSPC beyond it. 0: no limit. */
