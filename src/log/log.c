@@ -78,9 +78,7 @@ static uint64_t capacity(const struct log *log)
     return (here > waste ? here - waste : 0) + log->n_spares * segment_room(log);
 }
 
-/* Whether bytes may be appended without touching what was promised, and a segment that is kept for the worst: a checkpoint that
- * finds no room takes its place. */
-static bool has_room(const struct log *log, uint64_t bytes)
+bool log_has_room(const struct log *log, uint64_t bytes)
 {
     return capacity(log) >= log->promised + bytes + segment_room(log);
 }
@@ -243,7 +241,7 @@ static int make_room(struct log *log, enum log_claim claim, uint64_t bytes, uint
                     : rest(log) > promised_most(log) + batch ? rest(log) - promised_most(log) - batch
                                                              : 0;
 
-    while (claim == LOG_MORE && !has_room(log, bytes + batch + promise + lost))
+    while (claim == LOG_MORE && !log_has_room(log, bytes + batch + promise + lost))
         if (spare_make_now(log))
             return -ENOSPC;
     if (here)

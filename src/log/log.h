@@ -144,7 +144,8 @@ bool log_kind_ends_segment(uint8_t kind);
 /* The number of the oldest segment that is there, and of the next after number; UINT64_MAX: there is none. */
 uint64_t log_segment_first(const struct log *log);
 uint64_t log_segment_next(const struct log *log, uint64_t number);
-/* Its file is used again, or removed when there are spares enough. The segment lies before the newest durable
+/* After log_replay, before anything is appended: of all that is not needed, as what was promised may need their room.
+ * Its file is used again, or removed when there are spares enough. The segment lies before the newest durable
  * checkpoint, and neither that nor the owner needs it. */
 void log_release(struct log *log, uint64_t number);
 

@@ -222,8 +222,8 @@ int log_checkpoint_make(struct log_checkpointing *c)
 
 void log_checkpoint_end(struct log *log, struct log_checkpointing *c, int error)
 {
-    if (error == -ENOSPC) {
-        spare_remove(log); /* its room is for this */
+    if (error == -ENOSPC && log_has_room(log, 0)) {
+        spare_remove(log); /* the one that is kept for this */
     } else if (!error) {
         log->checkpoint_sequence = c->sequence;
         log->checkpoint_position = c->position;

@@ -148,16 +148,16 @@ static void append_list(struct broker *broker, enum log_claim claim, uint8_t kin
     *len = 0;
 }
 
-/* Room for one more, or it is appended at once. False: no memory at all. */
-static char *gather(struct broker *broker, enum log_claim claim, uint8_t kind, char **list, size_t *len,
-                    size_t *room, size_t bytes)
+/* Room for one more; where the list is full, all lists are appended, in their order: a message's RETRY stands before its DONE.
+ * NULL: no memory at all. */
+static char *gather(struct broker *broker, char **list, size_t *len, size_t *room, size_t bytes)
 {
     size_t most = log_promised_payload_max(broker->log) < GATHER_MOST ? log_promised_payload_max(broker->log)
                                                                       : GATHER_MOST;
     char *grown;
 
     if (*len + bytes > most)
-        append_list(broker, claim, kind, *list, len);
+        broker_flush(broker);
     if (*len + bytes > *room) {
         grown = realloc(*list, *room ? *room * 2 : 1024);
         if (!grown)
@@ -171,8 +171,7 @@ static char *gather(struct broker *broker, enum log_claim claim, uint8_t kind, c
 
 void broker_gather_done(struct broker *broker, const struct done_entry *entry)
 {
-    char *at = gather(broker, LOG_PROMISED, RECORD_DONE, &broker->done, &broker->done_len, &broker->done_room,
-                      DONE_BYTES);
+    char *at = gather(broker, &broker->done, &broker->done_len, &broker->done_room, DONE_BYTES);
 
     if (at)
         done_entry_put(at, entry);
@@ -180,8 +179,7 @@ void broker_gather_done(struct broker *broker, const struct done_entry *entry)
 
 void broker_gather_retry(struct broker *broker, const struct retry_entry *entry)
 {
-    char *at = gather(broker, LOG_MORE, RECORD_RETRY, &broker->retries, &broker->retries_len,
-                      &broker->retries_room, RETRY_BYTES);
+    char *at = gather(broker, &broker->retries, &broker->retries_len, &broker->retries_room, RETRY_BYTES);
 
     if (at)
         retry_entry_put(at, entry);

@@ -219,6 +219,8 @@ struct broker_queue_view {
     struct broker_queue_numbers numbers;
 };
 
+/* The number that the next message will have. */
+uint64_t broker_next_number(const struct broker *broker);
 /* Calls each for every queue, in the order they were declared. The view is good until it returns. */
 void broker_each_queue(const struct broker *broker,
                        void (*each)(void *arg, const struct broker_queue_view *view), void *arg);

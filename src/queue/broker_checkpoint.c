@@ -30,6 +30,13 @@ static struct segment_refs *find_segment(const struct broker *broker, uint64_t n
     return low < broker->n_segments && broker->segments[low].number == number ? &broker->segments[low] : NULL;
 }
 
+bool segments_has(const struct broker *broker, uint64_t number)
+{
+    const struct segment_refs *segment = find_segment(broker, number);
+
+    return segment && segment->live;
+}
+
 int segments_reserve(struct broker *broker)
 {
     size_t room = broker->segments_room ? broker->segments_room * 2 : 16;
@@ -280,9 +287,7 @@ static bool list_freed(struct broker *broker, struct broker_checkpoint *checkpoi
         return false;
     for (uint64_t i = log_segment_first(broker->log); i < checkpoint->before;
          i = log_segment_next(broker->log, i)) {
-        const struct segment_refs *segment = find_segment(broker, i);
-
-        if (!segment || segment->live == 0)
+        if (!segments_has(broker, i))
             checkpoint->freed[checkpoint->n_freed++] = i;
     }
     return true;

@@ -279,7 +279,7 @@ static uint64_t oldest_expires_us(struct queue *queue)
 
     if (!queue->options.max_age_us || !queue_oldest(queue, &held, &entry, &error))
         return UINT64_MAX;
-    return entry.queued_ms * US_PER_MS + queue->options.max_age_us;
+    return ready_queued_us(&entry) + queue->options.max_age_us;
 }
 
 void queue_expire(struct queue *queue)

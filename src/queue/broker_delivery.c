@@ -120,7 +120,11 @@ void held_set_state(struct held *held, enum held_state state, uint64_t when_us)
     held->state = (uint8_t)state;
     held->when_us = when_us;
     if (state == HELD_AGAIN) {
+#ifdef MAITRED_PLANT_REQUEUE /* a fault for the simulator to find: it comes back behind the younger ones */
+        timer_arm(&queue->again, &held->turn, UINT64_MAX - held->entry.number);
+#else
         timer_arm(&queue->again, &held->turn, held->entry.number);
+#endif
         queue_kick(queue);
     } else if (state != HELD_BLOCKED) {
         timer_arm(&broker->deadlines, &held->timer, when_us);

@@ -254,6 +254,8 @@ int segments_reserve(struct broker *broker);
 void segments_drop(struct broker *broker, uint64_t position);
 /* A message of the queue stands at another position now. 0 or an error; -ENOENT: the queue does not have it. */
 int broker_move_entry(struct queue *queue, uint64_t number, uint64_t position);
+/* Whether something points into it. */
+bool segments_has(const struct broker *broker, uint64_t number);
 /* A segment that nothing points into, if that is so, is used again. */
 void segments_release(struct broker *broker, uint64_t number);
 

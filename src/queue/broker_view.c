@@ -14,7 +14,7 @@ static uint64_t oldest_us(struct queue *queue)
     struct held *held;
     int error;
 
-    return queue_oldest(queue, &held, &entry, &error) ? entry.queued_ms * US_PER_MS : 0;
+    return queue_oldest(queue, &held, &entry, &error) ? ready_queued_us(&entry) : 0;
 }
 
 static void view_queue(struct queue *queue, struct broker_queue_view *view)
@@ -57,6 +57,11 @@ void broker_each_queue(const struct broker *broker,
     }
 }
 
+uint64_t broker_next_number(const struct broker *broker)
+{
+    return broker->next_number;
+}
+
 bool broker_find_queue(const struct broker *broker, struct slice name, struct broker_queue_view *view)
 {
     struct queue *queue = broker_queue(broker, name);
@@ -91,12 +96,12 @@ static bool status_in_queue(struct queue *queue, uint64_t number, struct broker_
                         : held->state == HELD_DELAYED ? MESSAGE_DELAYED
                                                       : MESSAGE_QUEUED;
         status->attempts = held->attempts;
-        status->queued_us = held->entry.queued_ms * US_PER_MS;
+        status->queued_us = ready_queued_us(&held->entry);
         status->time_us = held->when_us;
         return true;
     }
     if (ready_find(&queue->ready, number, &entry) == 1) {
-        status->queued_us = entry.queued_ms * US_PER_MS;
+        status->queued_us = ready_queued_us(&entry);
         return true;
     }
     finished = (const struct finished *)recent_find(&broker->finished, number, is_end_of, &ref);

@@ -28,6 +28,12 @@ struct ready_entry {
 
 _Static_assert(sizeof(struct ready_entry) == 32, "an entry is 32 bytes in memory and in the file");
 
+/* When it came into the queue; the field is widened before it is multiplied. */
+static inline uint64_t ready_queued_us(const struct ready_entry *entry)
+{
+    return (uint64_t)entry->queued_ms * 1000;
+}
+
 #define READY_SLOT_ENTRIES 512u
 #define READY_SLOT_BYTES (READY_SLOT_ENTRIES * sizeof(struct ready_entry))
 

@@ -56,7 +56,7 @@ struct disk {
     unsigned handles;
     uint64_t limit;
     struct fault faults[DISK_OPS];
-    bool off, off_armed;
+    bool off, off_armed, lies;
     uint64_t off_after;
     uint64_t counts[DISK_OPS];
 };
@@ -531,7 +531,8 @@ static int disk_sync(struct storage_file *file)
     int error = begin(disk, DISK_SYNC, &partly);
 
     if (error == 0) {
-        inode_sync(inode);
+        if (!disk->lies)
+            inode_sync(inode);
     } else if (partly && !disk->off) {
         inode_lose(disk, inode);
         inode->lossy = true;
@@ -704,6 +705,11 @@ struct disk *disk_new(uint64_t seed)
     return disk;
 }
 
+void disk_lie(struct disk *disk)
+{
+    disk->lies = true;
+}
+
 void disk_reset(struct disk *disk, uint64_t seed)
 {
     assert(disk->handles == 0);
@@ -712,6 +718,7 @@ void disk_reset(struct disk *disk, uint64_t seed)
     assert(list_empty(&disk->used));
     disk->n_names = 0;
     disk->limit = 0;
+    disk->lies = false;
     memset(disk->counts, 0, sizeof disk->counts);
     disk_heal(disk);
     disk->rng.state = seed;

@@ -58,6 +58,8 @@ void disk_power_off(struct disk *disk, uint64_t after);
 /* From now on every operation fails with -EIO and does nothing, until disk_crash or disk_restart: what a process that is killed
  * would still do must not count. */
 void disk_stop(struct disk *disk);
+/* Until disk_reset syncs of files say yes and do nothing. */
+void disk_lie(struct disk *disk);
 /* No fault waits or is sticky any more; the power is on. */
 void disk_heal(struct disk *disk);
 /* All files together: -ENOSPC beyond it. 0: no limit. */

@@ -748,6 +748,7 @@ static void open_again(const struct sim_step *step, struct opening opening)
     disk_heal(world.disk);
     take_up(opening.flipped);
     world.failing = false;
+    do_release(step);
 }
 
 /* Without doing anything that counts. */

@@ -1,0 +1,94 @@
+/* broker_model.c - see broker_model.h. */
+#include "sim/broker_model.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+const char *queue_name(int queue)
+{
+    static const char *const names[QUEUES_MAX] = {"a", "b", "c", "d", "e", "f"};
+
+    return names[queue];
+}
+
+int queue_by_id(const struct model *m, uint32_t id)
+{
+    for (int i = 0; i < QUEUES_MAX; i++)
+        if (m->queues[i].there && m->queues[i].id == id)
+            return i;
+    return -1;
+}
+
+struct entry *entry_add(struct model *m)
+{
+    if (m->n == m->room) {
+        m->room = m->room ? m->room * 2 : 256;
+        m->entries = realloc(m->entries, m->room * sizeof *m->entries);
+        if (!m->entries)
+            abort();
+    }
+    m->entries[m->n] = (struct entry){0};
+    return &m->entries[m->n++];
+}
+
+/* Numbers grow from entry to entry. */
+struct entry *entry_find(const struct model *m, int queue, uint32_t queue_id, uint64_t number)
+{
+    size_t low = 0, high = m->n;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (m->entries[middle].number < number)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    for (; low < m->n && m->entries[low].number == number; low++)
+        if (m->entries[low].queue == queue && m->entries[low].queue_id == queue_id)
+            return &m->entries[low];
+    return NULL;
+}
+
+uint64_t queue_waiting(const struct model *m, int queue, uint64_t *bytes)
+{
+    uint64_t n = 0;
+
+    *bytes = 0;
+    for (size_t i = 0; i < m->n; i++) {
+        const struct entry *e = &m->entries[i];
+
+        if (e->queue != queue || e->queue_id != m->queues[queue].id || e->state == GONE || e->state == FLIES)
+            continue;
+        n++;
+        *bytes += e->bytes;
+    }
+    return n;
+}
+
+struct model_key *key_find(const struct model *m, uint32_t address, uint64_t key, uint64_t now_us)
+{
+    for (size_t i = m->n_keys; i-- > 0;)
+        if (m->keys[i].key == key && m->keys[i].address == address && m->keys[i].until_us > now_us)
+            return &m->keys[i];
+    return NULL;
+}
+
+void key_add(struct model *m, const struct model_key *key)
+{
+    if (m->n_keys == m->keys_room) {
+        m->keys_room = m->keys_room ? m->keys_room * 2 : 32;
+        m->keys = realloc(m->keys, m->keys_room * sizeof *m->keys);
+        if (!m->keys)
+            abort();
+    }
+    m->keys[m->n_keys++] = *key;
+}
+
+void model_clear(struct model *m)
+{
+    struct model empty = {.entries = m->entries, .room = m->room, .keys = m->keys, .keys_room = m->keys_room};
+
+    *m = empty;
+    m->next_number = 1;
+}
