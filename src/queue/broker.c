@@ -37,6 +37,7 @@ int broker_open(struct broker **result, const struct broker_options *options, st
     list_init(&broker->to_run);
     list_init(&broker->to_mark);
     list_init(&broker->fresh);
+    list_init(&broker->ended);
     recent_init(&broker->finished, sizeof(struct finished), FINISHED_KEPT);
     recent_init(&broker->idempotency, sizeof(struct same_key), IDEMPOTENCY_KEPT);
     error = broker_recover(broker, options->storage, report);
@@ -69,11 +70,11 @@ static void free_keys(struct queue *queue)
 }
 
 /* Consumers that were not unsubscribed go with it. */
-static void free_consumers(struct queue *queue)
+static void free_consumers(struct list *consumers)
 {
     struct list *at;
 
-    while ((at = list_pop_front(&queue->consumers)))
+    while ((at = list_pop_front(consumers)))
         free(container_of(at, struct broker_consumer, link));
 }
 
@@ -84,9 +85,10 @@ void broker_close(struct broker *broker)
         struct queue *queue = container_of(broker->queues.next, struct queue, link);
 
         free_keys(queue);
-        free_consumers(queue);
+        free_consumers(&queue->consumers);
         queue_free(queue);
     }
+    free_consumers(&broker->ended);
     while (!list_empty(&broker->exchanges))
         broker_free_exchange(container_of(broker->exchanges.next, struct exchange, link));
     timer_heap_free(&broker->deadlines);

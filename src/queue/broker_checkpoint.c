@@ -156,8 +156,11 @@ static void write_text(struct writing *w, struct slice text)
 /* As it stands in memory, and in the index: little-endian machines are what there is. */
 static void write_entries(struct writing *w, const struct ready_block *block)
 {
-    write_u32(w, block->end - block->start);
-    write_bytes(w, block->entries + block->start, (block->end - block->start) * sizeof *block->entries);
+    uint32_t n = block->end - block->start;
+
+    write_u32(w, n);
+    if (n)
+        write_bytes(w, block->entries + block->start, n * sizeof *block->entries);
 }
 
 static void write_queue(struct writing *w, const struct queue *queue)

@@ -570,6 +570,7 @@ void consumer_end(struct broker_consumer *consumer)
         held_set_state(container_of(consumer->held.next, struct held, link), HELD_AGAIN, 0);
     timer_disarm(&queue->broker->wakes, &consumer->timer);
     list_remove(&consumer->link);
+    list_push_back(&queue->broker->ended, &consumer->link);
     queue->n_consumers--;
     consumer->queue = NULL;
 }
@@ -579,6 +580,7 @@ void broker_unsubscribe(struct broker *broker, struct broker_consumer *consumer,
     broker->now_us = now_us;
     if (consumer->queue)
         consumer_end(consumer);
+    list_remove(&consumer->link);
     broker->n_consumers--;
     free(consumer);
 }

@@ -89,7 +89,7 @@ struct queue {
 
 struct broker_consumer {
     struct queue *queue; /* NULL: it was deleted */
-    struct list link;    /* of queue->consumers */
+    struct list link;    /* of queue->consumers, or of broker->ended */
     struct list held;    /* what it has in flight */
     struct broker_consumer_options options;
     unsigned in_flight;
@@ -134,6 +134,7 @@ struct broker {
     struct queue **by_id; /* by id, NULL: none; owned */
     uint32_t by_id_room;
     struct list to_run, to_mark, fresh;
+    struct list ended;  /* consumers whose queue was deleted */
     struct held **held; /* buckets */
     uint64_t n_held, n_held_buckets;
     uint32_t n_consumers, n_queues;

@@ -269,8 +269,11 @@ static uint32_t find_number(const struct ready_entry *entries, uint32_t n, uint6
 
 static struct ready_entry *block_find(const struct ready_block *block, uint64_t number)
 {
-    uint32_t at = block->start + find_number(block->entries + block->start, block_count(block), number);
+    uint32_t at;
 
+    if (block_count(block) == 0)
+        return NULL;
+    at = block->start + find_number(block->entries + block->start, block_count(block), number);
     return at < block->end && block->entries[at].number == number ? &block->entries[at] : NULL;
 }
 

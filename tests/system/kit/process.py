@@ -133,6 +133,9 @@ class Maitred:
         self.config.write_text(text)
         self.log, self.output = [], []
         self._news = threading.Condition()
+        self._spawn(wrapper, environment)
+
+    def _spawn(self, wrapper=(), environment=None):
         self.process = subprocess.Popen(
             [*wrapper, str(BINARY), "run", str(self.config)], cwd=self.directory, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **(environment or {})})
@@ -197,6 +200,17 @@ class Maitred:
             if not self._news.wait_for(look, seconds):
                 raise TimedOut(f"no line with {pattern!r} in:\n" + "\n".join(lines))
         return found[0]
+
+    def kill(self):
+        """As a crash does it: at once, and nothing is put in order."""
+        self.process.kill()
+        self.process.wait(DEADLINE)
+        self._join_pumps()
+
+    def start_again(self):
+        """After kill(), or an end: the same file, ports and directory."""
+        self._spawn()
+        assert self._listens(), self.errors
 
     # --- clients
 

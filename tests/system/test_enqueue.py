@@ -1,0 +1,246 @@
+"""Routes that store requests: what is answered, what travels with the message, what becomes of it."""
+import json
+import threading
+
+import pytest
+
+from kit.config import pool, servers
+from kit.queue import Worker, accepted, post, pushed, queue, state_of, status, stored, wait_state
+from kit.wire import request
+
+ORDERS = 'route "/orders" { queue = orders }'
+
+
+@pytest.fixture
+def worker(stage):
+    return stage.add(Worker())
+
+
+@pytest.fixture
+def house(maitred, worker):
+    """A queue that is pushed to the worker."""
+    return maitred(stored(ORDERS, pushed("orders", worker)))
+
+
+def test_a_request_is_answered_202_and_its_life_can_be_followed(maitred, worker):
+    worker.hold()
+    proxy = maitred(stored(ORDERS, pushed("orders", worker)))
+    location = accepted(post(proxy, body=b"soup"))
+    worker.wait_requests(1)
+    told = wait_state(proxy, location, "in flight")
+    assert told["state"] == "going" and told["queues"][0]["queue"] == "orders"
+    worker.release()
+    told = wait_state(proxy, location, "done")
+    assert told["state"] == "done" and told["queues"][0]["attempts"] == 1
+    assert told["queues"][0]["queued"] <= told["queues"][0]["ended"]
+
+
+def test_method_target_fields_and_body_travel_with_the_message(house, worker):
+    response = house.ask(request("PUT", "/orders/7?a=b&c", "Content-Length: 5", "X-Customer: 7", "X-Customer: 8",
+                                 "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+                                 "Connection: X-Hop", "X-Hop: gone", "X-Forwarded-For: 6.6.6.6", host="shop.test",
+                                 body=b"he\0lo"))
+    accepted(response)
+    worker.wait_requests(1)
+    got = worker.requests[0]
+    assert (got.method, got.target, got.body) == ("PUT", "/orders/7?a=b&c", b"he\0lo")
+    assert got.all("X-Customer") == ["7", "8"]
+    assert got.get("traceparent") == "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    assert got.get("Host") == "shop.test" and "X-Hop" not in got
+    assert got.get("X-Forwarded-For") == "127.0.0.1"
+    assert len(got.get("X-Request-Id")) == 32
+    assert got.get("Maitred-Queue") == "orders" and got.get("Maitred-Attempt") == "1"
+    assert got.get("Maitred-Message-Id") == json.loads(response.body)["id"]
+    assert got.get("Maitred-Enqueued").endswith("Z") and got.get("Maitred-Redelivered") == "false"
+
+
+@pytest.mark.parametrize("body", [b"", b"1", bytes(range(256)) * 2048], ids=["empty", "one", "large"])
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
+def test_bodies_come_whole(house, worker, body, chunked):
+    if chunked:
+        pieces = b"".join(b"%x\r\n%s\r\n" % (len(body[at:at + 5000]), body[at:at + 5000])
+                          for at in range(0, len(body), 5000)) + b"0\r\n\r\n"
+        accepted(house.ask(request("POST", "/orders", "Transfer-Encoding: chunked", body=pieces)))
+    else:
+        accepted(post(house, body=body))
+    worker.wait_requests(1)
+    assert worker.requests[0].body == body
+
+
+def test_a_body_over_max_message_is_refused(maitred):
+    proxy = maitred(stored(ORDERS, queue("orders", "max-message = 1k")))
+    assert post(proxy, body=b"x" * 1025).status == 413
+    pieces = b"400\r\n%s\r\n1\r\nx\r\n0\r\n\r\n" % (b"x" * 1024)
+    assert proxy.ask(request("POST", "/orders", "Transfer-Encoding: chunked", body=pieces)).status == 413
+    accepted(post(proxy, body=b"x" * 1024))
+
+
+def test_the_status_of_what_never_was_is_404(house):
+    assert house.get("/.maitred/messages/" + "a" * 26).status == 404
+    assert house.get("/.maitred/messages/short").status == 404
+    assert house.ask(request("DELETE", "/.maitred/messages/" + "a" * 26)).status == 405
+
+
+def test_a_client_that_waits_gets_the_workers_answer(house, worker):
+    worker.say = [status(201, "X-Dish: soup", "Content-Type: text/x-dish", body=b"hot")]
+    response = post(house, "/orders", b"soup", "Prefer: wait=5")
+    assert response.status == 200 and response.body == b"hot"
+    assert response.get("X-Dish") == "soup" and response.get("Content-Type") == "text/x-dish"
+    assert response.get("Preference-Applied") == "wait"
+
+
+def test_a_client_that_waits_too_long_gets_202(house, worker):
+    worker.hold()
+    location = accepted(post(house, "/orders", b"soup", "Prefer: wait=1"))
+    worker.release()
+    wait_state(house, location, "done")
+
+
+def test_nobody_waits_longer_than_max_wait(maitred, worker):
+    worker.hold()
+    proxy = maitred(stored('route "/orders" { queue = orders  max-wait = 10ms }', pushed("orders", worker)))
+    accepted(post(proxy, "/orders", b"soup", "Prefer: wait=600"))
+
+
+def test_a_client_that_waits_and_leaves_does_no_harm(house, worker):
+    worker.hold()
+    peer = house.client().send(request("POST", "/orders", "Content-Length: 4", "Prefer: wait=60", body=b"soup"))
+    worker.wait_requests(1)
+    peer.close()
+    worker.release()
+    wait_state(house, accepted(post(house)), "done")
+    assert worker.bodies == [b"soup", b"x"]
+
+
+def test_the_same_key_is_stored_once(house, worker):
+    first = post(house, "/orders", b"one", "Idempotency-Key: k1")
+    again = post(house, "/orders", b"two", "Idempotency-Key: k1")
+    other = post(house, "/orders", b"three", "Idempotency-Key: k2")
+    assert accepted(first) == accepted(again) != accepted(other)
+    worker.wait_bodies(b"one", b"three")
+    assert b"two" not in worker.bodies
+
+
+def test_twins_with_a_key_are_stored_once(maitred):
+    proxy = maitred(stored(ORDERS, queue("orders"), threads=2))
+    answers = []
+    twins = [threading.Thread(target=lambda: answers.append(post(proxy, "/orders", b"x", "Idempotency-Key: twin")))
+             for _ in range(16)]
+    for twin in twins:
+        twin.start()
+    for twin in twins:
+        twin.join()
+    assert len({accepted(each) for each in answers}) == 1
+
+
+def test_a_key_is_remembered_over_a_crash(maitred):
+    proxy = maitred(stored(ORDERS, queue("orders")))
+    location = accepted(post(proxy, "/orders", b"x", "Idempotency-Key: k"))
+    proxy.kill()
+    proxy.start_again()
+    assert accepted(post(proxy, "/orders", b"x", "Idempotency-Key: k")) == location
+
+
+def test_a_full_queue_refuses_with_503(maitred):
+    proxy = maitred(stored(ORDERS, queue("orders", "max-length = 2")))
+    accepted(post(proxy))
+    accepted(post(proxy))
+    response = post(proxy)
+    assert response.status == 503 and response.get("Retry-After") == "1"
+
+
+def test_a_full_queue_drops_its_oldest(maitred):
+    proxy = maitred(stored(ORDERS, queue("orders", "max-length = 2", "overflow = drop-oldest")))
+    locations = [accepted(post(proxy)) for _ in range(3)]
+    told = state_of(proxy, locations[0])
+    assert told["state"] == "dead" and told["queues"][0]["reason"] == "maxlen"
+    assert [state_of(proxy, each)["state"] for each in locations[1:]] == ["going", "going"]
+
+
+def test_a_full_queue_buries_its_oldest(maitred, worker):
+    proxy = maitred(stored(ORDERS, queue("orders", "max-length = 1", "overflow = dead-letter", "dead-letter = dead"),
+                           pushed("dead", worker)))
+    accepted(post(proxy, body=b"old"))
+    accepted(post(proxy, body=b"new"))
+    worker.wait_bodies(b"old")
+    death = json.loads(worker.requests[0].get("X-Death"))
+    assert [(each["queue"], each["reason"], each["count"]) for each in death] == [("orders", "maxlen", 1)]
+
+
+def test_a_delayed_message_comes_later(maitred, worker):
+    proxy = maitred(stored('route "/orders" { queue = orders }  route "/later" { queue = orders  delay = 300ms }',
+                           pushed("orders", worker)))
+    location = accepted(post(proxy, "/later", b"later"))
+    assert state_of(proxy, location)["queues"][0]["state"] == "delayed"
+    accepted(post(proxy, "/orders", b"now"))
+    worker.wait_requests(2)
+    assert worker.bodies == [b"now", b"later"]
+
+
+def test_one_event_reaches_every_reader_and_readers_come_and_go(maitred, stage):
+    first, second = stage.add(Worker("first")), stage.add(Worker("second"))
+    route = 'route "/signup" { topic = signup }'
+    both = pushed("a", first) + pushed("b", second)
+    proxy = maitred(stored(route, both, "topic signup { queues = { a } }"))
+    location = accepted(post(proxy, "/signup", b"1"))
+    first.wait_bodies(b"1")
+    proxy.reload(stored(route, both, "topic signup { queues = { a, b } }"))
+    location = accepted(post(proxy, "/signup", b"2"))
+    first.wait_bodies(b"2")
+    second.wait_bodies(b"2")
+    assert [each["queue"] for each in state_of(proxy, location)["queues"]] == ["a", "b"]
+    proxy.reload(stored(route, both, "topic signup { queues = { b } }"))
+    accepted(post(proxy, "/signup", b"3"))
+    second.wait_bodies(b"3")
+    assert b"1" not in second.bodies and b"3" not in first.bodies
+
+
+def test_a_queue_that_left_the_file_keeps_its_messages(maitred, worker):
+    proxy = maitred(stored(ORDERS, queue("orders"), queue("other")))
+    accepted(post(proxy, body=b"kept"))
+    proxy.reload(stored('route "/" { respond = 200 }', queue("other")))
+    proxy.reload(stored(ORDERS, pushed("orders", worker), queue("other")))
+    worker.wait_bodies(b"kept")
+
+
+SPILLING = 'route "/orders" {{ pool = web  queue = orders  spill = {} }}'
+
+
+@pytest.mark.parametrize("body", [b"small", b"x" * 200_000], ids=["small", "large"])
+@pytest.mark.parametrize("rule", ["down", "saturated"])
+def test_what_a_pool_that_is_down_cannot_take_is_stored(maitred, scripted, worker, rule, body):
+    from kit.origin import Closed
+    closed = Closed()
+    proxy = maitred(stored(SPILLING.format(rule), pool("web", closed, options="queue-timeout = 100ms"),
+                           pushed("orders", worker)))
+    accepted(post(proxy, body=body))
+    worker.wait_bodies(body)
+    closed.stop()
+
+
+def test_what_a_full_pool_cannot_take_is_stored_by_saturated_alone(maitred, echo, worker):
+    origin = echo()
+    origin.hold()
+    web = f"pool web {{\n{servers(origin)}\n max-connections = 1  max-queue = 0 }}\n"
+    routes = (SPILLING.format("saturated") +
+              '  route "/strict" { pool = web  queue = orders  spill = down }')
+    proxy = maitred(stored(routes, web, pushed("orders", worker)))
+    held = proxy.client().send(request("POST", "/orders", "Content-Length: 1", body=b"h"))
+    origin.wait_requests(1)
+    accepted(post(proxy, body=b"spilled"))
+    assert post(proxy, "/strict").status == 503
+    worker.wait_bodies(b"spilled")
+    origin.release()
+    assert held.read_response().status == 200
+
+
+def test_a_client_may_choose_the_queue(maitred, echo, worker):
+    origin = echo()
+    proxy = maitred(stored('route "/orders" { pool = web  queue = orders }', pool("web", origin),
+                           pushed("orders", worker)))
+    assert post(proxy).status == 200
+    response = post(proxy, "/orders", b"x", "Prefer: respond-async")
+    accepted(response)
+    assert response.get("Preference-Applied") == "respond-async"
+    worker.wait_requests(1)
+    assert len(origin.requests) == 1
