@@ -351,13 +351,14 @@ static void remove_binding(struct exchange *exchange, size_t at)
             (exchange->n_bindings - at) * sizeof *exchange->bindings);
 }
 
-/* With all that is in it. */
-static void destroy_queue(struct queue *queue)
+/* With all that is in it. An error: the index could not be read, and what its messages held in the log is not known; then no
+ * checkpoint may be made of it. */
+static int destroy_queue(struct queue *queue)
 {
     struct broker *broker = queue->broker;
     struct ready_entry entry;
     struct held *held;
-    int error;
+    int error = 0;
 
     queue->deleted = true;
     while (!list_empty(&queue->consumers))
@@ -384,6 +385,7 @@ static void destroy_queue(struct queue *queue)
                 remove_binding(exchange, i);
     }
     queue_free(queue);
+    return error;
 }
 
 /* ---- commands ---------------------------------------------------------------------------------------------------- */
@@ -496,8 +498,8 @@ int broker_delete_queue(struct broker *broker, struct slice name, bool if_empty,
     broker_flush(broker);
     put_u32le(block, queue->id);
     error = append_block(broker, LOG_PROMISED, RECORD_QUEUE_DELETE, block, sizeof block);
-    if (!error)
-        destroy_queue(queue);
+    if (!error && destroy_queue(queue) != 0)
+        broker_fail(broker, "the index of what waits cannot be read; a restart makes it anew");
     return error;
 }
 
@@ -670,10 +672,8 @@ int topology_replay(struct broker *broker, const struct log_record *record)
     }
     if (!queue)
         return -EBADMSG;
-    if (record->kind == RECORD_QUEUE_DELETE) {
-        destroy_queue(queue);
-        return 0;
-    }
+    if (record->kind == RECORD_QUEUE_DELETE)
+        return destroy_queue(queue);
     if (!take_u8(&s, &pause))
         return -EBADMSG;
     queue->paused = pause != 0;
