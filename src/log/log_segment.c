@@ -283,7 +283,8 @@ int segments_find(struct log *log, uint32_t wanted_bytes, struct log_report *rep
     while (!error && !f.error && log->bytes_max && log->n_spares &&
            (log->n_segments + log->n_spares) * log->segment_bytes > log->bytes_max)
         spare_remove(log);
-    if (!error && !f.error) /* a spare whose name is in the system's cache only would take a segment with it */
+    if (!error &&
+        !f.error) /* a spare whose name is in the system's cache only would take a segment with it */
         error = storage_sync_names(log->storage);
     return error ? error : f.error;
 }
