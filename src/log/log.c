@@ -80,7 +80,7 @@ static uint64_t capacity(const struct log *log)
 
 bool log_has_room(const struct log *log, uint64_t bytes)
 {
-    return capacity(log) >= log->promised + bytes + segment_room(log);
+    return capacity(log) >= log->promised + bytes;
 }
 
 void log_promise(struct log *log, uint64_t bytes)
@@ -241,7 +241,8 @@ static int make_room(struct log *log, enum log_claim claim, uint64_t bytes, uint
                     : rest(log) > promised_most(log) + batch ? rest(log) - promised_most(log) - batch
                                                              : 0;
 
-    while (claim == LOG_MORE && !log_has_room(log, bytes + batch + promise + lost))
+    while (claim != LOG_PROMISED &&
+           !log_has_room(log, bytes + batch + promise + lost + (claim == LOG_MORE ? segment_room(log) : 0)))
         if (spare_make_now(log))
             return -ENOSPC;
     if (here)

@@ -87,7 +87,8 @@ int log_scan(struct log *log, uint64_t number, int (*each)(void *arg, const stru
              void *arg, struct log_report *report);
 
 enum log_claim {
-    LOG_MORE,     /* something new: refused with -ENOSPC where it would eat into what was promised */
+    LOG_MORE,     /* something new: leaves what was promised, and a segment for what makes room */
+    LOG_RELIEF,   /* makes room, sooner or later: leaves what was promised */
     LOG_PROMISED, /* what room was promised for */
 };
 

@@ -222,7 +222,7 @@ int log_checkpoint_make(struct log_checkpointing *c)
 
 void log_checkpoint_end(struct log *log, struct log_checkpointing *c, int error)
 {
-    if (error == -ENOSPC && log_has_room(log, 0)) {
+    if (error == -ENOSPC && log_has_room(log, segment_room(log))) {
         spare_remove(log); /* the one that is kept for this */
     } else if (!error) {
         log->checkpoint_sequence = c->sequence;

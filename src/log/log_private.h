@@ -73,8 +73,7 @@ struct log {
 /* ---- log.c ---- */
 /* Closes the log for good. Returns error. */
 int log_fail(struct log *log, int error, const char *what);
-/* Whether bytes may be appended without touching what was promised, and a segment that is kept for the worst: a checkpoint that
- * finds no room takes its place. */
+/* Whether bytes may be appended without touching what was promised. */
 bool log_has_room(const struct log *log, uint64_t bytes);
 /* Begins the next segment, where the last one has ended already. 0 or an error: there is no room for one. */
 int log_begin_next(struct log *log);

@@ -425,7 +425,7 @@ static int copy_message(struct broker *broker, struct message *message, uint64_t
     message->targets = slice_of(broker->target_ids, n * sizeof(uint32_t));
     message->removes = (struct message_ref){0};
     message_parts(message, block, parts);
-    error = log_append(broker->log, LOG_PROMISED, 0, RECORD_COPY, parts, MESSAGE_PARTS, &copied);
+    error = log_append(broker->log, LOG_RELIEF, 0, RECORD_COPY, parts, MESSAGE_PARTS, &copied);
     for (size_t i = 0; !error && i < n; i++)
         error = broker_move_entry(broker_queue_by_id(broker, message_target(message, (unsigned)i)),
                                   message->number, copied);

@@ -497,7 +497,7 @@ int broker_delete_queue(struct broker *broker, struct slice name, bool if_empty,
         return -ENOTEMPTY;
     broker_flush(broker);
     put_u32le(block, queue->id);
-    error = append_block(broker, LOG_PROMISED, RECORD_QUEUE_DELETE, block, sizeof block);
+    error = append_block(broker, LOG_RELIEF, RECORD_QUEUE_DELETE, block, sizeof block);
     if (!error && destroy_queue(queue) != 0)
         broker_fail(broker, "the index of what waits cannot be read; a restart makes it anew");
     return error;
@@ -512,7 +512,7 @@ int broker_delete_exchange(struct broker *broker, struct slice name)
     if (!exchange)
         return -ENOENT;
     put_u32le(block, exchange->id);
-    error = append_block(broker, LOG_PROMISED, RECORD_EXCHANGE_DELETE, block, sizeof block);
+    error = append_block(broker, LOG_RELIEF, RECORD_EXCHANGE_DELETE, block, sizeof block);
     if (!error)
         broker_free_exchange(exchange);
     return error;
@@ -525,7 +525,7 @@ static int log_binding(struct broker *broker, uint8_t kind, const struct exchang
 
     put_u32le(block, exchange->id);
     put_u32le(block + 4, queue);
-    return append_block(broker, kind == RECORD_BIND ? LOG_MORE : LOG_PROMISED, kind, block,
+    return append_block(broker, kind == RECORD_BIND ? LOG_MORE : LOG_RELIEF, kind, block,
                         (size_t)(put_text(block + 8, key) - block));
 }
 
@@ -583,7 +583,7 @@ int broker_pause(struct broker *broker, struct slice name, bool pause)
         return 0;
     put_u32le(block, queue->id);
     block[4] = pause;
-    error = append_block(broker, LOG_PROMISED, RECORD_PAUSE, block, sizeof block);
+    error = append_block(broker, LOG_RELIEF, RECORD_PAUSE, block, sizeof block);
     if (error)
         return error;
     queue->paused = pause;
