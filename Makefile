@@ -79,7 +79,8 @@ build/tsan/build.ninja:
 	@CC=clang meson setup build/tsan -Db_sanitize=thread -Db_lundef=false -Doptimization=1 -Dtests=enabled
 
 build/aarch64/build.ninja:
-	@meson setup build/aarch64 --cross-file tools/aarch64.ini -Dtests=disabled
+	@meson setup build/aarch64 --cross-file tools/aarch64.ini -Dtests=disabled \
+		-Dc_args="-idirafter /usr/include/$$(gcc -print-multiarch)"
 
 # --- the steps of `make test`, each also by its own name -----------------------------------------
 

@@ -49,6 +49,18 @@ static const struct command {
      "enable: undoes drain, also one that the file asks for.\n"
      "weight: its share from now on, 1 to 256.\n"
      "reset: back to what the file says.\n" ADMIN_MORE},
+    {"queue", command_queue, "list|show|peek|publish|purge|pause|resume|move [QUEUE] ... " ADMIN_ARGUMENTS,
+     "look at the queues of the running maitred, and change them by hand",
+     "list [--json]: every queue in a line.\n"
+     "show QUEUE [--json]: all there is to know of one.\n"
+     "peek QUEUE [--max N] [--from NUMBER] [--json]: what waits in it, oldest first (10, at most 100).\n"
+     "publish QUEUE [--body TEXT | --file FILE] [--target PATH] [--method METHOD] [--field \"Name: "
+     "value\"]...\n"
+     "        [--delay SECONDS]: puts a message in, as if it had come as that request.\n"
+     "purge QUEUE: drops what waits; what is in flight stays.\n"
+     "pause QUEUE, resume QUEUE: no message is delivered in between; also over a restart.\n"
+     "move FROM TO [--max N]: moves what waits to another queue, oldest first.\n" ADMIN_MORE
+     "Example: maitred queue move dead orders --max 100\n"},
     {"reload", command_reload, ADMIN_ARGUMENTS, "make the running maitred read its file again",
      "Prints what has changed. A file with an error changes nothing.\n" ADMIN_MORE},
     {"upgrade", command_upgrade, ADMIN_ARGUMENTS,
@@ -70,7 +82,7 @@ static const struct command {
 
 static void print_help(FILE *out)
 {
-    fputs("maitred - the front of house: a load balancer in one binary\n\nusage: maitred COMMAND ...\n\n",
+    fputs("maitred - the front of house: a load balancer and a queue in one binary\n\nusage: maitred COMMAND ...\n\n",
           out);
     for (size_t i = 0; i < N_COMMANDS; i++)
         fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].what);

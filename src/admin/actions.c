@@ -6,7 +6,7 @@
 #include "admin/reply.h"
 #include "config/nearest.h"
 
-static void reply_said(struct exchange *x, const char *text)
+void actions_said(struct exchange *x, const char *text)
 {
     struct reply reply;
 
@@ -21,8 +21,7 @@ static void reply_said(struct exchange *x, const char *text)
 
 /* ---- servers ----------------------------------------------------------------------------------------------- */
 
-/* The name ends in a NUL behind it. */
-static const char *text_of(struct exchange *x, struct slice name)
+const char *actions_text(struct exchange *x, struct slice name)
 {
     char *text = arena_alloc(&x->arena, name.len + 1);
 
@@ -37,7 +36,7 @@ static const char *text_of(struct exchange *x, struct slice name)
 static void refuse_pool(struct admin_call *call)
 {
     const struct list *pools = &call->admin->system->control->pools;
-    const char *name = text_of(call->x, call->args[0]);
+    const char *name = actions_text(call->x, call->args[0]);
     struct config_nearest nearest;
 
     config_nearest_init(&nearest, name);
@@ -50,7 +49,7 @@ static void refuse_pool(struct admin_call *call)
 
 static void refuse_server(struct admin_call *call, const struct control_pool *cp)
 {
-    const char *name = text_of(call->x, call->args[1]);
+    const char *name = actions_text(call->x, call->args[1]);
     struct config_nearest nearest;
 
     config_nearest_init(&nearest, name);
@@ -104,7 +103,7 @@ static void say_done(struct exchange *x, const struct control_server *cs, enum c
     }
     snprintf(text, sizeof text, "pool %.100s: server %.*s %s", cs->pool->pool->name, SLICE_ARG(server->name),
              what);
-    reply_said(x, text);
+    actions_said(x, text);
 }
 
 static void change_server(struct admin_call *call, enum control_action action, unsigned weight)
@@ -220,7 +219,7 @@ void actions_upgrade(struct admin_call *call)
 
     call->admin->system->upgrade(call->admin->system, &result);
     if (result.status == 200)
-        reply_said(call->x, text_or(result.text, "another process has taken over; this one drains"));
+        actions_said(call->x, text_or(result.text, "another process has taken over; this one drains"));
     else
         reply_refused(call->x, &result);
     system_result_free(&result);

@@ -20,7 +20,7 @@ static void serve_healthz(struct admin_call *call)
     reply_text(call->x, 200, "ok\n");
 }
 
-/* A line for each pool that is in the way. */
+/* A line for each pool that is in the way, and for the queue's log. */
 static void serve_down(struct exchange *x, const struct survey *survey)
 {
     struct reply reply;
@@ -37,6 +37,11 @@ static void serve_down(struct exchange *x, const struct survey *survey)
         standing_pool_reason(pool->pool->pool->name, &pool->tally, text);
         json_put(&reply.json, SLICE("down: "));
         json_put(&reply.json, slice_from_text(text));
+        json_put(&reply.json, SLICE("\n"));
+    }
+    if (survey->log_failure && !reply.started) {
+        json_put(&reply.json, SLICE("down: queue log: "));
+        json_put(&reply.json, slice_from_text(survey->log_failure));
         json_put(&reply.json, SLICE("\n"));
     }
     reply_end(&reply);
@@ -148,6 +153,14 @@ static const struct row rows[] = {
     {METHOD_GET, "/api/state", state_serve, false},
     {METHOD_GET, "/api/events", events_serve, false},
     {METHOD_GET, "/api/explain", explain_serve, false},
+    {METHOD_GET, "/api/queues", queues_serve, false},
+    {METHOD_GET, "/api/queues/*", queues_serve_one, false},
+    {METHOD_GET, "/api/queues/*/messages", queues_peek, false},
+    {METHOD_POST, "/api/queues/*/publish", queues_publish, false},
+    {METHOD_POST, "/api/queues/*/purge", queues_purge, false},
+    {METHOD_POST, "/api/queues/*/pause", queues_pause, false},
+    {METHOD_POST, "/api/queues/*/resume", queues_resume, false},
+    {METHOD_POST, "/api/queues/*/move", queues_move, false},
     {METHOD_POST, "/api/pools/*/servers/*/drain", actions_drain, false},
     {METHOD_POST, "/api/pools/*/servers/*/enable", actions_enable, false},
     {METHOD_POST, "/api/pools/*/servers/*/reset", actions_reset, false},
@@ -243,10 +256,20 @@ void admin_serve(struct exchange *x, void *owner)
 static void take_sample(struct admin *admin)
 {
     struct model *model = model_create(admin->system);
+    struct queue_look *look;
 
     if (model)
         model_sample(model, &admin->sample);
     model_free(model);
+    if (queue_history_wants(&admin->queues, clock_monotonic_us()) &&
+        queue_look(admin->system->port, NULL, &look) == 0)
+        queue_history_add(&admin->queues, look);
+}
+
+static void forget_samples(struct admin *admin)
+{
+    sample_forget(&admin->sample);
+    queue_history_forget(&admin->queues);
 }
 
 /* Once a second, while there is somebody to tell. */
@@ -259,7 +282,7 @@ static void sample_main(void *arg)
         if (admin->system->config->admin)
             take_sample(admin);
         else
-            sample_forget(&admin->sample);
+            forget_samples(admin);
         next_us = next_us + US_PER_S > loop_now_us() ? next_us + US_PER_S : loop_now_us() + US_PER_S;
     } while (fiber_sleep_until(next_us) == 0);
 }
@@ -287,5 +310,6 @@ void admin_free(struct admin *admin)
     fiber_cancel_and_join(admin->sampler);
     bell_free(admin->bell);
     sample_free(&admin->sample);
+    queue_history_forget(&admin->queues);
     free(admin);
 }

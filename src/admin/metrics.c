@@ -1,5 +1,4 @@
 /* metrics.c - GET /metrics: the model in Prometheus' text format 0.0.4. A family of metrics is a row of one table. */
-#include <assert.h>
 #include <stdio.h>
 
 #include "admin/model.h"
@@ -15,19 +14,19 @@ struct thing {
     const struct model_route *route;
     const struct model_pool *pool;
     const struct model_server *server;
+    const struct queue_seen *queue;
 };
 
 enum type { COUNTER, GAUGE, HISTOGRAM };
-enum per { PER_PROCESS, PER_LISTENER, PER_ROUTE, PER_POOL, PER_SERVER };
+enum per { PER_PROCESS, PER_LISTENER, PER_ROUTE, PER_POOL, PER_SERVER, PER_QUEUE, PER_LOG };
 
 struct family {
     const char *name;
     enum type type;
     enum per per;
     const char *help;
-    uint64_t (*value)(const struct thing *thing,
-                      size_t i); /* i: of names; NULL: a histogram of the thing's figures */
-    const char *label;           /* one more, which takes each of names; NULL: there is none */
+    uint64_t (*value)(const struct thing *thing, size_t i); /* i: of names; NULL: a histogram */
+    const char *label; /* one more, which takes each of names; NULL: there is none */
     const char *const *names;
     size_t n_names;
     bool is_time; /* value is in microseconds, and shown in seconds */
@@ -72,6 +71,34 @@ VALUE(server_ejections, thing->server->ejections)
 VALUE(server_checks, i ? thing->server->checks_failed : thing->server->checks_ok)
 VALUE(server_sent, thing->server->sent_bytes)
 VALUE(server_received, thing->server->received_bytes)
+VALUE(queue_ready, thing->queue->numbers.ready)
+VALUE(queue_delayed, thing->queue->numbers.delayed)
+VALUE(queue_blocked, thing->queue->numbers.blocked)
+VALUE(queue_in_flight, thing->queue->numbers.in_flight)
+VALUE(queue_bytes, thing->queue->numbers.bytes)
+VALUE(queue_consumers, thing->queue->numbers.consumers)
+VALUE(queue_paused, thing->queue->numbers.paused)
+VALUE(queue_published, thing->queue->numbers.published)
+VALUE(queue_refused, thing->queue->numbers.refused)
+VALUE(queue_delivered, thing->queue->numbers.delivered)
+VALUE(queue_redelivered, thing->queue->numbers.redelivered)
+VALUE(queue_retried, thing->queue->numbers.retried)
+VALUE(queue_ended, thing->queue->numbers.ended[i])
+VALUE(log_up, !thing->model->log.failure[0] && thing->model->look)
+VALUE(log_bytes, thing->model->log.bytes)
+VALUE(log_segments, thing->model->log.segments)
+VALUE(log_appended, thing->model->log.appended_bytes)
+VALUE(log_syncs, thing->model->log.syncs)
+VALUE(log_checkpoints, thing->model->log.checkpoints)
+VALUE(log_confirmed, thing->model->log.confirmed)
+
+static uint64_t queue_oldest_age(const struct thing *thing, size_t i)
+{
+    uint64_t now_us = clock_wall_us(), oldest_us = thing->queue->numbers.oldest_us;
+
+    (void)i;
+    return oldest_us && oldest_us < now_us ? now_us - oldest_us : 0;
+}
 
 /* ---- the table --------------------------------------------------------------------------------------------- */
 
@@ -147,8 +174,48 @@ static const struct family families[] = {
     {"maitred_server_received_bytes_total", COUNTER, PER_SERVER, "Bytes from it.", server_received, ALONE},
     {"maitred_server_response_duration_seconds", HISTOGRAM, PER_SERVER,
      "From a request's last byte to its answer's head; of a tcp listener, to the connection.", NULL, ALONE},
+
+    {"maitred_queue_ready_messages", GAUGE, PER_QUEUE, "Messages that wait to be delivered.", queue_ready,
+     ALONE},
+    {"maitred_queue_delayed_messages", GAUGE, PER_QUEUE,
+     "Messages that wait for their time: a delay, or the next attempt.", queue_delayed, ALONE},
+    {"maitred_queue_blocked_messages", GAUGE, PER_QUEUE,
+     "Messages that wait for an older one of their key (order-by).", queue_blocked, ALONE},
+    {"maitred_queue_in_flight_messages", GAUGE, PER_QUEUE, "Messages that a worker has and has not answered.",
+     queue_in_flight, ALONE},
+    {"maitred_queue_bytes", GAUGE, PER_QUEUE, "Heads and bodies of all its messages.", queue_bytes, ALONE},
+    {"maitred_queue_oldest_age_seconds", GAUGE, PER_QUEUE,
+     "How long the oldest message that is ready has been in the queue; 0 when none is.", queue_oldest_age,
+     ALONE_IN_SECONDS},
+    {"maitred_queue_consumers", GAUGE, PER_QUEUE, "Who takes its messages: pushes and clients.",
+     queue_consumers, ALONE},
+    {"maitred_queue_paused", GAUGE, PER_QUEUE, "1 while it was paused by hand.", queue_paused, ALONE},
+    {"maitred_queue_published_total", COUNTER, PER_QUEUE, "Messages that came in.", queue_published, ALONE},
+    {"maitred_queue_refused_total", COUNTER, PER_QUEUE, "Messages that were refused: the queue was full.",
+     queue_refused, ALONE},
+    {"maitred_queue_delivered_total", COUNTER, PER_QUEUE, "Deliveries to workers.", queue_delivered, ALONE},
+    {"maitred_queue_redelivered_total", COUNTER, PER_QUEUE,
+     "Of them, those of messages that may have been delivered before.", queue_redelivered, ALONE},
+    {"maitred_queue_retried_total", COUNTER, PER_QUEUE, "Attempts that failed.", queue_retried, ALONE},
+    {"maitred_queue_ended_total", COUNTER, PER_QUEUE, "Messages that left, by why.", queue_ended,
+     EACH_OF("reason", message_end_names)},
+
+    {"maitred_log_up", GAUGE, PER_LOG, "1 while messages can be stored, 0 once the queue's log has failed.",
+     log_up, ALONE},
+    {"maitred_log_bytes", GAUGE, PER_LOG, "Size of the log's files.", log_bytes, ALONE},
+    {"maitred_log_segments", GAUGE, PER_LOG, "Segments with records that are needed, or may be.",
+     log_segments, ALONE},
+    {"maitred_log_appended_bytes_total", COUNTER, PER_LOG, "Bytes of records.", log_appended, ALONE},
+    {"maitred_log_syncs_total", COUNTER, PER_LOG, "How often it was synced.", log_syncs, ALONE},
+    {"maitred_log_checkpoints_total", COUNTER, PER_LOG, "Checkpoints that were written.", log_checkpoints,
+     ALONE},
+    {"maitred_log_confirmed_total", COUNTER, PER_LOG, "Publishes whose client was told yes.", log_confirmed,
+     ALONE},
+    {"maitred_log_commit_duration_seconds", HISTOGRAM, PER_LOG, "A write and its sync.", NULL, ALONE},
 };
 
+/* Of a histogram. */
+#define BOUNDS HISTOGRAM_OTEL_BOUNDS
 /* Of a thing, written once for all its lines. */
 #define LABELS_KEPT_MAX 1024
 
@@ -197,13 +264,15 @@ static void put_own_labels(struct json *out, const struct thing *thing)
         put_label(out, "{pool=", slice_from_text(thing->pool->config->name));
     if (thing->server)
         put_label(out, ",server=", thing->server->server->name);
+    if (thing->queue)
+        put_label(out, "{queue=", slice_from_text(thing->queue->name));
 }
 
 /* And that one, where there is one. own: what put_own_labels wrote, or NULL where it was too long to be kept. */
 static void put_labels(struct json *out, const struct thing *thing, struct slice own, const char *label,
                        const char *name)
 {
-    bool is_about = thing->listener || thing->pool;
+    bool is_about = thing->listener || thing->pool || thing->queue;
 
     if (own.ptr)
         json_put(out, own);
@@ -246,23 +315,43 @@ static void put_line(struct json *out, const struct family *family, const char *
     put_value(out, value, is_time);
 }
 
+/* counts: as histogram_counts gives them for the bounds, which are written in seconds. */
+static void put_buckets(struct json *out, const struct family *family, const struct thing *thing,
+                        struct slice own, const char *const bounds[BOUNDS], const uint64_t counts[BOUNDS + 1],
+                        uint64_t sum_us)
+{
+    for (size_t i = 0; i <= BOUNDS; i++)
+        put_line(out, family, "_bucket", thing, own, "le", i < BOUNDS ? bounds[i] : "+Inf", counts[i], false);
+    put_line(out, family, "_sum", thing, own, NULL, NULL, sum_us, true);
+    put_line(out, family, "_count", thing, own, NULL, NULL, counts[BOUNDS], false);
+}
+
+/* A commit takes a tenth of a millisecond where a request takes ten. */
+static void put_commits(struct json *out, const struct family *family, const struct thing *thing,
+                        struct slice own)
+{
+    static const char *const bounds[BOUNDS] = {"0.0001", "0.00025", "0.0005", "0.001", "0.0025",
+                                               "0.005",  "0.01",    "0.025",  "0.05",  "0.1",
+                                               "0.25",   "0.5",     "1",      "2.5"};
+    static const uint32_t bounds_us[BOUNDS] = {100,   250,   500,    1000,   2500,   5000,    10000,
+                                               25000, 50000, 100000, 250000, 500000, 1000000, 2500000};
+    uint64_t counts[BOUNDS + 1];
+
+    histogram_counts(&thing->model->log.commits, bounds_us, BOUNDS, counts);
+    put_buckets(out, family, thing, own, bounds, counts, thing->model->log.commits.sum_us);
+}
+
 static void put_histogram(struct json *out, const struct family *family, const struct thing *thing,
                           struct slice own)
 {
-    static const char *const bounds[HISTOGRAM_OTEL_BOUNDS + 1] = {"0.005", "0.01", "0.025", "0.05", "0.075",
-                                                                  "0.1",   "0.25", "0.5",   "0.75", "1",
-                                                                  "2.5",   "5",    "7.5",   "10",   "+Inf"};
-    const struct model_figures *figures = NULL;
+    static const char *const bounds[BOUNDS] = {"0.005", "0.01", "0.025", "0.05", "0.075", "0.1", "0.25",
+                                               "0.5",   "0.75", "1",     "2.5",  "5",     "7.5", "10"};
+    const struct model_figures *figures = thing->route ? &thing->route->figures : &thing->server->figures;
 
-    if (thing->route)
-        figures = &thing->route->figures;
-    else if (thing->server)
-        figures = &thing->server->figures;
-    assert(figures);
-    for (size_t i = 0; i <= HISTOGRAM_OTEL_BOUNDS; i++)
-        put_line(out, family, "_bucket", thing, own, "le", bounds[i], figures->latency[i], false);
-    put_line(out, family, "_sum", thing, own, NULL, NULL, figures->latency_sum_us, true);
-    put_line(out, family, "_count", thing, own, NULL, NULL, figures->latency[HISTOGRAM_OTEL_BOUNDS], false);
+    if (family->per == PER_LOG)
+        put_commits(out, family, thing, own);
+    else
+        put_buckets(out, family, thing, own, bounds, figures->latency, figures->latency_sum_us);
 }
 
 static void put_thing(struct json *out, const struct family *family, const struct thing *thing)
@@ -311,11 +400,26 @@ static void put_pools(struct json *out, const struct family *family, struct thin
     }
 }
 
+static void put_queues(struct json *out, const struct family *family, struct thing thing)
+{
+    for (size_t i = 0; thing.model->look && i < thing.model->look->n; i++) {
+        thing.queue = &thing.model->look->queues[i];
+        put_thing(out, family, &thing);
+    }
+}
+
+static bool is_of_queues(const struct family *family)
+{
+    return family->per == PER_QUEUE || family->per == PER_LOG;
+}
+
 static void put_family(struct json *out, const struct family *family, const struct thing *thing)
 {
     static const char *const types[] = {
         [COUNTER] = " counter\n", [GAUGE] = " gauge\n", [HISTOGRAM] = " histogram\n"};
 
+    if (is_of_queues(family) && !thing->model->log.folder)
+        return;
     put_text(out, "# HELP ");
     put_text(out, family->name);
     json_put(out, SLICE(" "));
@@ -323,8 +427,10 @@ static void put_family(struct json *out, const struct family *family, const stru
     put_text(out, "\n# TYPE ");
     put_text(out, family->name);
     put_text(out, types[family->type]);
-    if (family->per == PER_PROCESS)
+    if (family->per == PER_PROCESS || family->per == PER_LOG)
         put_thing(out, family, thing);
+    else if (family->per == PER_QUEUE)
+        put_queues(out, family, *thing);
     else if (family->per == PER_LISTENER || family->per == PER_ROUTE)
         put_listeners(out, family, *thing);
     else
@@ -342,6 +448,7 @@ void metrics_serve(struct admin_call *call)
         reply_no_memory(call->x);
         return;
     }
+    model_look(model, call->admin->system);
     model_count(model, &call->admin->sample);
     if (reply_begin(&reply, call->x, 200, SLICE("text/plain; version=0.0.4; charset=utf-8"))) {
         for (size_t i = 0; i < sizeof families / sizeof families[0]; i++)

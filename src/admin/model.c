@@ -219,6 +219,7 @@ struct model *model_create(const struct system *system)
             .reload_failed = system->reload_failed,
             .level = survey->level,
         };
+        log_see(system->port, &model->log);
         ok = take_all(model, system, survey);
     }
     free(survey);
@@ -241,6 +242,8 @@ void model_free(struct model *model)
             http_shared_unref(model->listeners[i].shared);
         free(model->listeners[i].name);
     }
+    queue_look_free(model->look);
+    free(model->log.folder);
     config_unref(model->config);
     free(model->generations);
     free(model->listeners);
@@ -248,6 +251,12 @@ void model_free(struct model *model)
     free(model->pools);
     free(model->servers);
     free(model);
+}
+
+void model_look(struct model *model, const struct system *system)
+{
+    if (model->log.folder)
+        model->look_error = queue_look(system->port, NULL, &model->look);
 }
 
 /* ---- what is counted --------------------------------------------------------------------------------------- */
@@ -309,7 +318,7 @@ static void fill_figures(struct model_figures *figures, const struct series_tota
         .p99_us = histogram_percentile(&window->latency, 0.99),
         .latency_sum_us = totals->latency.sum_us,
     };
-    histogram_otel_counts(&totals->latency, figures->latency);
+    histogram_counts(&totals->latency, histogram_otel_bounds_us, HISTOGRAM_OTEL_BOUNDS, figures->latency);
 }
 
 static void take_turn(size_t i)

@@ -6,6 +6,7 @@
 #ifndef ADMIN_MODEL_H
 #define ADMIN_MODEL_H
 
+#include "admin/queue_look.h"
 #include "admin/sample.h"
 #include "admin/standing.h"
 
@@ -16,7 +17,7 @@ struct model_figures {
     uint64_t requests, errors;
     double rate, error_rate;                     /* per second */
     double p50_us, p90_us, p99_us;               /* NAN: nothing was counted */
-    uint64_t latency[HISTOGRAM_OTEL_BOUNDS + 1]; /* see histogram_otel_counts */
+    uint64_t latency[HISTOGRAM_OTEL_BOUNDS + 1]; /* see histogram_counts */
     uint64_t latency_sum_us;
 };
 
@@ -90,6 +91,9 @@ struct model {
     size_t n_pools;
     struct model_server *servers;
     size_t n_servers;
+    struct log_seen log;
+    struct queue_look *look; /* owned; NULL: there is no queue, or its thread has not answered (look_error) */
+    int look_error;
 };
 
 /* A listener's routes, where it has them, are part of the configuration in force; while a reload takes effect they may not
@@ -100,6 +104,8 @@ bool model_has_routes(const struct http_shared *shared, const struct config *con
 struct model *model_create(const struct system *system);
 void model_free(struct model *model);
 
+/* Looks at the queues, too. Waits by fiber for their thread. */
+void model_look(struct model *model, const struct system *system);
 /* Sums up what is counted. Waits by fiber, in between. */
 void model_count(struct model *model, const struct sample *sample);
 /* Adds a round to sample. Waits by fiber, in between. */

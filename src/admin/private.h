@@ -5,6 +5,7 @@
 #define ADMIN_PRIVATE_H
 
 #include "admin/admin.h"
+#include "admin/queue_look.h"
 #include "admin/sample.h"
 #include "base/json.h"
 
@@ -15,6 +16,7 @@ struct bell; /* private to events.c */
 struct admin {
     struct system *system;
     struct sample sample;
+    struct queue_history queues;
     struct fiber *sampler;
     struct bell *bell;
 };
@@ -29,6 +31,23 @@ void state_serve(struct admin_call *call);
 void metrics_serve(struct admin_call *call);
 void events_serve(struct admin_call *call);
 void explain_serve(struct admin_call *call);
+/* A name as text, in the exchange's arena; "" without memory. */
+const char *actions_text(struct exchange *x, struct slice name);
+/* 200, {"text": what was done}. */
+void actions_said(struct exchange *x, const char *text);
+
+/* What keeps a call from the queues: an error of queue_look or queue_job_run, or a name that no queue has. */
+void queues_refuse(struct exchange *x, int error);
+void queues_refuse_name(struct admin_call *call, const char *name);
+
+void queues_serve(struct admin_call *call);
+void queues_serve_one(struct admin_call *call);
+void queues_peek(struct admin_call *call);
+void queues_publish(struct admin_call *call);
+void queues_purge(struct admin_call *call);
+void queues_pause(struct admin_call *call);
+void queues_resume(struct admin_call *call);
+void queues_move(struct admin_call *call);
 void actions_drain(struct admin_call *call);
 void actions_enable(struct admin_call *call);
 void actions_reset(struct admin_call *call);
@@ -39,6 +58,11 @@ void actions_upgrade(struct admin_call *call);
 /* Tells those who follow the events of new ones, from whatever thread says them. NULL: no memory. */
 struct bell *bell_create(struct admin *admin);
 void bell_free(struct bell *bell);
+
+struct model;
+
+/* Queues, topics and the log, as members of the open object. */
+void queues_put(struct json *json, const struct model *model, const struct queue_history *history);
 
 struct event;
 

@@ -2,6 +2,7 @@
 #include "admin/reply.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -136,4 +137,12 @@ int reply_stream(struct exchange *x, struct slice type)
         return -1;
     }
     return exchange_flush(x);
+}
+
+void reply_put_ms(struct json *json, double us)
+{
+    if (isnan(us))
+        json_put_null(json);
+    else
+        json_put_ms(json, (uint64_t)us);
 }

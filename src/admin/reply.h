@@ -38,6 +38,14 @@ bool reply_begin(struct reply *reply, struct exchange *x, unsigned status, struc
 void reply_end(struct reply *reply);
 
 /* "maitred.conf:12" */
+#define PUT_U64(json, name, value) (json_key(json, name), json_put_u64(json, (value)))
+#define PUT_TEXT(json, name, text) (json_key(json, name), json_put_string(json, slice_from_text(text)))
+#define PUT_BOOL(json, name, value) (json_key(json, name), json_put_bool(json, (value)))
+#define PUT_TIME(json, name, us) (json_key(json, name), json_put_time(json, (us)))
+#define PUT_DOUBLE(json, name, value) (json_key(json, name), json_put_double(json, (value)))
+
+/* In milliseconds; null where there is none (NAN). */
+void reply_put_ms(struct json *json, double us);
 void reply_put_place(struct json *json, const struct config_place *place);
 
 /* The head of an answer without end: exchange_write and exchange_flush follow. */

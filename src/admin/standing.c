@@ -1,6 +1,8 @@
 /* standing.c - see standing.h. */
 #include "admin/standing.h"
 
+#include "admin/queue_look.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -144,7 +146,7 @@ static void mark_used(struct survey *survey, const struct config *config)
 /* A pool that does not work matters where something uses it. */
 static enum level level_of_all(const struct survey *survey, bool reload_failed)
 {
-    enum level worst = reload_failed ? LEVEL_DEGRADED : LEVEL_UP;
+    enum level worst = survey->log_failure ? LEVEL_DOWN : reload_failed ? LEVEL_DEGRADED : LEVEL_UP;
 
     for (size_t i = 0; i < survey->n; i++) {
         const struct survey_pool *pool = &survey->pools[i];
@@ -177,6 +179,7 @@ struct survey *survey_create(const struct system *system, uint64_t now_us)
     if (!survey)
         return NULL;
     survey->n = n;
+    survey->log_failure = log_failure_seen(system->port);
     mark_used(survey, config);
     for (struct list *node = pools->next; node != pools; node = node->next) {
         struct control_pool *cp = container_of(node, struct control_pool, list);

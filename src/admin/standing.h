@@ -43,6 +43,7 @@ struct survey_pool {
 /* Every pool at one moment, in the order of the file. Good until the next wait. */
 struct survey {
     enum level level;
+    const char *log_failure; /* why nothing can be queued; NULL: all is well, or there is no queue */
     size_t n;
     struct survey_pool pools[];
 };

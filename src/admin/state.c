@@ -12,30 +12,16 @@
 
 #define EVENTS_SHOWN 50
 
-#define PUT_U64(json, name, value) (json_key(json, name), json_put_u64(json, (value)))
-#define PUT_TEXT(json, name, text) (json_key(json, name), json_put_string(json, slice_from_text(text)))
-#define PUT_BOOL(json, name, value) (json_key(json, name), json_put_bool(json, (value)))
-#define PUT_TIME(json, name, us) (json_key(json, name), json_put_time(json, (us)))
-#define PUT_DOUBLE(json, name, value) (json_key(json, name), json_put_double(json, (value)))
-
-static void put_ms(struct json *json, double us)
-{
-    if (isnan(us))
-        json_put_null(json);
-    else
-        json_put_ms(json, (uint64_t)us);
-}
-
 static void put_latency(struct json *json, const struct model_figures *figures)
 {
     json_key(json, "latency");
     json_put_object(json);
     json_key(json, "p50_ms");
-    put_ms(json, figures->p50_us);
+    reply_put_ms(json, figures->p50_us);
     json_key(json, "p90_ms");
-    put_ms(json, figures->p90_us);
+    reply_put_ms(json, figures->p90_us);
     json_key(json, "p99_ms");
-    put_ms(json, figures->p99_us);
+    reply_put_ms(json, figures->p99_us);
     json_put_end(json);
 }
 
@@ -218,6 +204,10 @@ static void put_reasons(struct json *json, const struct model *model)
     for (size_t i = 0; i < model->n_pools; i++)
         if (standing_pool_reason(model->pools[i].config->name, &model->pools[i].tally, text))
             json_put_string(json, slice_from_text(text));
+    if (model->log.failure[0]) {
+        snprintf(text, sizeof text, "queue log: %.170s", model->log.failure);
+        json_put_string(json, slice_from_text(text));
+    }
     if (model->reload_failed)
         json_put_string(json, SLICE("the last reload failed: the file in force is an older one"));
     json_put_end(json);
@@ -291,7 +281,8 @@ static void put_events(struct json *json)
     free(events);
 }
 
-static void put_state(struct json *json, const struct model *model, const struct process_usage *usage)
+static void put_state(struct json *json, const struct model *model, const struct process_usage *usage,
+                      const struct queue_history *history)
 {
     json_put_object(json);
     put_process(json, model, usage);
@@ -305,6 +296,7 @@ static void put_state(struct json *json, const struct model *model, const struct
     for (size_t i = 0; i < model->n_pools; i++)
         put_pool(json, &model->pools[i]);
     json_put_end(json);
+    queues_put(json, model, history);
     put_events(json);
     json_put_end(json);
 }
@@ -319,9 +311,10 @@ void state_serve(struct admin_call *call)
         reply_no_memory(call->x);
         return;
     }
+    model_look(model, call->admin->system);
     model_count(model, &call->admin->sample);
     if (reply_begin(&reply, call->x, 200, REPLY_JSON)) {
-        put_state(&reply.json, model, &usage);
+        put_state(&reply.json, model, &usage, &call->admin->queues);
         reply_end(&reply);
     }
     model_free(model);

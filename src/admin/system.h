@@ -8,6 +8,7 @@
 #include "balance/control.h"
 #include "front/http.h"
 #include "front/scene.h"
+#include "queue/port.h"
 
 /* A listener of the configuration in force, or one that drains. */
 struct system_listener {
@@ -41,6 +42,7 @@ struct system {
     struct list generations; /* struct generation, the newest last */
     struct list listeners, draining;
     struct control *control;
+    struct queue_port *port; /* the control thread's; without a thread there is no queue */
     struct seats *seats;
     unsigned n_threads;
     bool drains; /* the process is on its way out */

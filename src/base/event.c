@@ -35,6 +35,10 @@ static const struct {
     [EVENT_START] = {"start", LOG_INFO},
     [EVENT_LIMIT] = {"limit", LOG_WARNING},
     [EVENT_LOG_FAILED] = {"log-failed", LOG_ERROR},
+    [EVENT_QUEUE_PAUSED] = {"queue-paused", LOG_WARNING},
+    [EVENT_QUEUE_RESUMED] = {"queue-resumed", LOG_INFO},
+    [EVENT_QUEUE_PURGED] = {"queue-purged", LOG_WARNING},
+    [EVENT_QUEUE_MOVED] = {"queue-moved", LOG_INFO},
 };
 
 /* All but mutex and quiet are the mutex's. */

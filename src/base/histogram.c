@@ -99,16 +99,16 @@ double histogram_percentile(const struct histogram_sum *sum, double q)
     return lower;
 }
 
-void histogram_otel_counts(const struct histogram_sum *sum, uint64_t counts[HISTOGRAM_OTEL_BOUNDS + 1])
+void histogram_counts(const struct histogram_sum *sum, const uint32_t *bounds_us, size_t n, uint64_t *counts)
 {
     uint64_t count = 0;
-    unsigned next = 0;
+    size_t next = 0;
 
     for (unsigned i = 0; i < HISTOGRAM_BOUNDS; i++) {
         count += sum->buckets[i];
-        if (next < HISTOGRAM_OTEL_BOUNDS && histogram_bounds_us[i] == histogram_otel_bounds_us[next])
+        if (next < n && histogram_bounds_us[i] == bounds_us[next])
             counts[next++] = count;
     }
-    assert(next == HISTOGRAM_OTEL_BOUNDS);
+    assert(next == n);
     counts[next] = count + sum->buckets[HISTOGRAM_BOUNDS];
 }

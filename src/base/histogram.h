@@ -8,6 +8,8 @@
 #ifndef BASE_HISTOGRAM_H
 #define BASE_HISTOGRAM_H
 
+#include <stddef.h>
+
 #include "base/counter.h"
 
 #define HISTOGRAM_BOUNDS 56
@@ -42,7 +44,8 @@ uint64_t histogram_count(const struct histogram_sum *sum);
 /* In microseconds, q from 0 to 1, the bucket taken as evenly filled. Over the last bound it is the last bound.
  * NAN: nothing was counted. */
 double histogram_percentile(const struct histogram_sum *sum, double q);
-/* How many took at most as long as each of OpenTelemetry's bounds; the last one is all (Prometheus' "+Inf"). */
-void histogram_otel_counts(const struct histogram_sum *sum, uint64_t counts[HISTOGRAM_OTEL_BOUNDS + 1]);
+/* How many took at most as long as each of n bounds, which are some of histogram_bounds_us; counts[n] is all (Prometheus'
+ * "+Inf"). */
+void histogram_counts(const struct histogram_sum *sum, const uint32_t *bounds_us, size_t n, uint64_t *counts);
 
 #endif

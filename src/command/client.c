@@ -40,8 +40,7 @@ static void say_why(struct client *client, const char *format, ...)
 
 /* --- opening */
 
-/* Takes "OPTION VALUE" out of the arguments; the last one counts. False: its value is missing. */
-static bool take_option(const char *option, int *argc, char **argv, const char **value)
+bool client_take_option(const char *option, int *argc, char **argv, const char **value)
 {
     int n = 1;
 
@@ -169,9 +168,9 @@ int client_open(struct client *client, const char *command, int *argc, char **ar
     int code;
 
     *client = (struct client){.command = command, .at = at ? at : DEFAULT_ADMIN, .wake_fd = -1};
-    if (!take_option("--admin", argc, argv, &client->at))
+    if (!client_take_option("--admin", argc, argv, &client->at))
         return command_misused(command, "--admin which address?");
-    if (!take_option("--token-file", argc, argv, &token_file))
+    if (!client_take_option("--token-file", argc, argv, &token_file))
         return command_misused(command, "--token-file which file?");
     code = find_token(client, token_file);
     return code ? code : find_endpoints(client);
@@ -292,20 +291,22 @@ static int send_request(const struct talk *talk, const char *method, const char 
 {
     const struct client *client = talk->client;
     bool post = strcmp(method, "POST") == 0;
-    char *text;
-    int n = asprintf(&text,
-                     "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: maitred/" MAITRED_VERSION
-                     "\r\nAccept: application/json\r\nConnection: close\r\n%s%s%s%s\r\n",
-                     method, target, client->host, post ? "Content-Length: 0\r\n" : "",
-                     client->token[0] ? "Authorization: Bearer " : "", client->token,
-                     client->token[0] ? "\r\n" : "");
-    int error;
+    char length[48] = "", *text;
+    int n, error;
+
+    if (post)
+        snprintf(length, sizeof length, "Content-Length: %zu\r\n", client->body.len);
+    n = asprintf(&text,
+                 "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: maitred/" MAITRED_VERSION
+                 "\r\nAccept: application/json\r\nConnection: close\r\n%s%s%s%s\r\n",
+                 method, target, client->host, length, client->token[0] ? "Authorization: Bearer " : "",
+                 client->token, client->token[0] ? "\r\n" : "");
 
     if (n < 0)
         return fail(talk, -ENOMEM);
     error = send_all(talk, text, (size_t)n);
     free(text);
-    return error;
+    return error || !post ? error : send_all(talk, client->body.ptr, client->body.len);
 }
 
 /* Room for READ_BYTES more, and a NUL. */

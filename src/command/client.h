@@ -24,6 +24,7 @@ struct client {
     size_t n_endpoints;
     char host[ADDRESS_TEXT_MAX + 8];  /* for the Host field */
     char token[CLIENT_TOKEN_MAX + 1]; /* "": none */
+    struct slice body;                /* of a POST; borrowed */
     int wake_fd;                      /* once readable, a question is given up with -ECANCELED; -1: none */
     char why[1024];                   /* after a failure: one line for people, control characters removed */
 };
@@ -59,6 +60,8 @@ int client_complain(const struct client *client, int error, const json_t *docume
 
 /* Percent-encodes all but letters, digits and "-._~": good for a segment of a path and a value of a query. */
 void client_put_escaped(FILE *out, const char *text);
+/* Takes "OPTION VALUE" out of the arguments; the last one counts. False: its value is missing. */
+bool client_take_option(const char *option, int *argc, char **argv, const char **value);
 /* /api/pools/POOL/servers/SERVER/ACTION with its names escaped; the caller frees it. NULL: no memory. */
 char *client_server_target(const char *pool, const char *server, const char *action);
 

@@ -17,6 +17,7 @@ int command_version(int argc, char **argv);
 int command_status(int argc, char **argv);
 int command_explain(int argc, char **argv);
 int command_server(int argc, char **argv);
+int command_queue(int argc, char **argv);
 int command_reload(int argc, char **argv);
 int command_upgrade(int argc, char **argv);
 int command_top(int argc, char **argv);

@@ -201,6 +201,24 @@ static void put_pools(struct view *view, const json_t *state)
         put_pool(view, state, json_array_get(pools, i));
 }
 
+static void put_queues(struct view *view, const json_t *state)
+{
+    const json_t *queues = json_object_get(state, "queues"), *log = json_object_get(state, "log");
+
+    if (!json_is_object(log))
+        return;
+    view_end(view);
+    view_queue_titles(view);
+    for (size_t i = 0; i < json_array_size(queues); i++) {
+        view_queue(view, json_array_get(queues, i));
+        view_end(view);
+    }
+    view_printf(view, " their log is %s: %s in ", view_string(log, "state"),
+                view_bytes(view_number(log, "bytes")).text);
+    view_wrap(view, 2, view_string(log, "folder"));
+    view_end(view);
+}
+
 static void put_events(struct view *view, const json_t *state)
 {
     const json_t *events = json_object_get(state, "events");
@@ -232,6 +250,7 @@ static void print_state(const json_t *state)
     put_headline(&view, state);
     put_listeners(&view, json_object_get(state, "listeners"));
     put_pools(&view, state);
+    put_queues(&view, state);
     put_events(&view, state);
 }
 

@@ -1,7 +1,7 @@
 /* top_view.c - see top_view.h.
  *
  * From top to bottom: headline, one line of news, routes, pools with their servers, what is to be said of the
- * selected server, events, and a line about the keys. The tables' rows are top_rows.h's; what fits of them is
+ * selected server, queues, events, and a line about the keys. The tables' rows are top_rows.h's; what fits of them is
  * written. The selection is a server's name, not a place, so that it stays with its server when rows move. */
 #include "command/top_view.h"
 
@@ -219,6 +219,44 @@ static void put_servers(struct frame *frame, const struct top_rows *rows, size_t
     }
 }
 
+static bool passes(const struct frame *frame, const json_t *queue)
+{
+    return strstr(view_string(queue, "name"), frame->ui->filter) != NULL;
+}
+
+static size_t count_queues(const struct frame *frame)
+{
+    const json_t *queues = json_object_get(frame->state, "queues");
+    size_t n = 0;
+
+    for (size_t i = 0; i < json_array_size(queues); i++)
+        n += passes(frame, json_array_get(queues, i));
+    return n;
+}
+
+/* Titles and at most n lines; none at all where there is no queue. */
+static void put_queues(struct frame *frame, size_t have, unsigned n)
+{
+    const json_t *queues = json_object_get(frame->state, "queues");
+    size_t left = have <= n ? have : n - 1;
+
+    if (!n)
+        return;
+    frame->line++;
+    view_queue_titles(&frame->view);
+    for (size_t i = 0; left && i < json_array_size(queues); i++) {
+        if (!passes(frame, json_array_get(queues, i)))
+            continue;
+        view_queue(&frame->view, json_array_get(queues, i));
+        end_line(frame);
+        left--;
+    }
+    if (have <= n)
+        return;
+    view_printf(&frame->view, " ... and %zu more", have - (n - 1));
+    end_line(frame);
+}
+
 /* What the selected row has no column for. */
 static void put_selected(struct frame *frame, const struct top_rows *rows, size_t selected)
 {
@@ -277,10 +315,11 @@ static void put_keys(struct frame *frame)
 
 /* How the lines between the fixed ones are shared. */
 struct shares {
-    unsigned routes, servers, events;
+    unsigned routes, servers, queues, events;
 };
 
-static struct shares share(unsigned lines, size_t routes, size_t servers)
+/* Queues, where there are any, come with a line of titles. */
+static struct shares share(unsigned lines, size_t routes, size_t servers, size_t queues)
 {
     struct shares shares = {.events = lines / 6};
     unsigned left, wanted = servers < lines ? (unsigned)servers : lines;
@@ -289,6 +328,10 @@ static struct shares share(unsigned lines, size_t routes, size_t servers)
                     : shares.events < EVENTS_MIN ? EVENTS_MIN
                                                  : shares.events;
     left = lines - LINES_FIXED - shares.events;
+    if (queues) {
+        shares.queues = queues < left / 4 ? (unsigned)queues : left / 4;
+        left -= shares.queues + 1;
+    }
     shares.routes = left > wanted + left / 3 ? left - wanted : left / 3;
     if (routes < shares.routes)
         shares.routes = (unsigned)routes;
@@ -298,7 +341,8 @@ static struct shares share(unsigned lines, size_t routes, size_t servers)
 
 static void put_frame(struct frame *frame, const struct top_rows *routes, const struct top_rows *servers)
 {
-    struct shares shares = share(frame->lines, routes->n, servers->n);
+    size_t queues = count_queues(frame);
+    struct shares shares = share(frame->lines, routes->n, servers->n, queues);
     size_t selected = top_rows_selected(servers, frame->ui);
 
     put_headline(frame);
@@ -306,6 +350,7 @@ static void put_frame(struct frame *frame, const struct top_rows *routes, const 
     put_routes(frame, routes, shares.routes);
     put_servers(frame, servers, selected, shares.servers);
     put_selected(frame, servers, selected);
+    put_queues(frame, queues, shares.queues);
     put_events(frame, shares.events);
     put_keys(frame);
 }

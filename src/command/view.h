@@ -60,6 +60,11 @@ void view_cell_in(struct view *view, enum view_colour colour, const char *text);
 /* The state words of the API: up is good, down and ejected are bad, what lies between is a warning. */
 enum view_colour view_state_colour(const char *state);
 
+/* A table of queues: its titles, and a row; view_end is the caller's. The state words of queues have colours of their own. */
+void view_queue_titles(struct view *view);
+void view_queue(struct view *view, const json_t *queue);
+enum view_colour view_queue_colour(const char *state);
+
 unsigned view_width(const char *text);
 struct view_text view_count(uint64_t n);        /* "99999", "100k", "1.2M" */
 struct view_text view_rate(double per_second);  /* "0", "<0.1", "12.5", "123", "1.2k" */

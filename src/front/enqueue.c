@@ -483,7 +483,7 @@ void enqueue_status(struct exchange *x, struct queue_port *port)
     json_put_string(&s->json, id); /* written while the request is here */
     json_key(&s->json, "queues");
     json_put_array(&s->json);
-    if (queue_job_run(port, &s->job, false) != 0) {
+    if (queue_job_run(port, &s->job, false, NEVER) != 0) {
         exchange_fail(x, 503, "the client left, or maitred stops");
         return;
     }

@@ -455,7 +455,7 @@ struct http_shared *http_shared_serving(void (*serve_all)(struct exchange *x, vo
         .max_head = 16384,
         .max_line = 8192,
         .max_fields = 64,
-        .max_body = 65536,
+        .max_body = 16u * 1024 * 1024, /* of a message that is published by hand */
     };
     return shared;
 }

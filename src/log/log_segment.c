@@ -30,6 +30,23 @@ void segment_file_name(uint32_t file_number, char name[FILE_NAME_MAX])
     snprintf(name, FILE_NAME_MAX, "segment-%08" PRIu32, file_number);
 }
 
+/* False: it is no segment's file. */
+static bool parse_file_name(const char *name, uint32_t *file_number)
+{
+    char exact[FILE_NAME_MAX];
+    uint64_t number;
+    struct slice digits = slice_from_text(name);
+
+    if (!slice_starts_with(digits, SLICE("segment-")))
+        return false;
+    slice_drop(&digits, sizeof "segment-" - 1);
+    if (!slice_to_u64(digits, &number) || number > UINT32_MAX)
+        return false;
+    *file_number = (uint32_t)number;
+    segment_file_name(*file_number, exact);
+    return strcmp(name, exact) == 0;
+}
+
 static uint32_t header_crc(const char header[SEGMENT_HEADER_BYTES])
 {
     return crc32c(0, slice_of(header, AT_CRC));
@@ -183,15 +200,12 @@ static int take_segment(struct finding *f, struct storage_file *file, uint32_t f
 static void find_file(void *arg, const char *name)
 {
     struct finding *f = arg;
-    char header[SEGMENT_HEADER_BYTES], exact[FILE_NAME_MAX];
+    char header[SEGMENT_HEADER_BYTES];
     struct storage_file *file;
     uint32_t file_number;
     int verifies;
 
-    if (f->error || sscanf(name, "segment-%8" SCNu32, &file_number) != 1)
-        return;
-    segment_file_name(file_number, exact);
-    if (strcmp(name, exact) != 0)
+    if (f->error || !parse_file_name(name, &file_number))
         return;
     if (file_number >= f->log->next_file_number)
         f->log->next_file_number = file_number + 1;
@@ -218,15 +232,11 @@ static void find_spare(void *arg, const char *name)
 {
     struct finding *f = arg;
     struct log *log = f->log;
-    char exact[FILE_NAME_MAX];
     struct storage_file *file;
     uint32_t file_number;
     uint64_t bytes = 0;
 
-    if (f->error || sscanf(name, "segment-%8" SCNu32, &file_number) != 1)
-        return;
-    segment_file_name(file_number, exact);
-    if (strcmp(name, exact) != 0)
+    if (f->error || !parse_file_name(name, &file_number))
         return;
     for (size_t i = 0; i < log->n_segments; i++)
         if (log->segments[i].file_number == file_number)
@@ -244,7 +254,7 @@ static void find_spare(void *arg, const char *name)
 /* What is left of making a spare: too short to be one. */
 struct leftovers {
     struct log *log;
-    char names[16][FILE_NAME_MAX];
+    uint32_t file_numbers[16];
     size_t n;
 };
 
@@ -253,8 +263,7 @@ static void find_leftover(void *arg, const char *name)
     struct leftovers *l = arg;
     uint32_t file_number;
 
-    if (l->n == sizeof l->names / sizeof l->names[0] || strlen(name) >= FILE_NAME_MAX ||
-        sscanf(name, "segment-%8" SCNu32, &file_number) != 1)
+    if (l->n == sizeof l->file_numbers / sizeof l->file_numbers[0] || !parse_file_name(name, &file_number))
         return;
     for (size_t i = 0; i < l->log->n_segments; i++)
         if (l->log->segments[i].file_number == file_number)
@@ -262,13 +271,14 @@ static void find_leftover(void *arg, const char *name)
     for (size_t i = 0; i < l->log->n_spares; i++)
         if (l->log->spares[i].file_number == file_number)
             return;
-    strcpy(l->names[l->n++], name);
+    l->file_numbers[l->n++] = file_number;
 }
 
 int segments_find(struct log *log, uint32_t wanted_bytes, struct log_report *report)
 {
     struct finding f = {log, report, 0};
     struct leftovers leftovers = {.log = log};
+    char name[FILE_NAME_MAX];
     int error = storage_list(log->storage, find_file, &f);
 
     if (error || f.error)
@@ -278,8 +288,10 @@ int segments_find(struct log *log, uint32_t wanted_bytes, struct log_report *rep
     error = storage_list(log->storage, find_spare, &f);
     if (!error && !f.error)
         error = storage_list(log->storage, find_leftover, &leftovers);
-    for (size_t i = 0; !error && !f.error && i < leftovers.n; i++)
-        error = storage_remove(log->storage, leftovers.names[i]);
+    for (size_t i = 0; !error && !f.error && i < leftovers.n; i++) {
+        segment_file_name(leftovers.file_numbers[i], name);
+        error = storage_remove(log->storage, name);
+    }
     while (!error && !f.error && log->bytes_max && log->n_spares &&
            (log->n_segments + log->n_spares) * log->segment_bytes > log->bytes_max)
         spare_remove(log);

@@ -206,9 +206,10 @@ struct broker_queue_numbers {
     uint64_t bytes;     /* of heads and bodies of all of them */
     uint64_t oldest_us; /* wall time at which the oldest that is ready came into the queue; 0: none is */
     unsigned consumers;
+    unsigned resting; /* of them: nothing is delivered to them until their time (broker_consumer_hold) */
     bool paused;
     /* Since broker_open. */
-    uint64_t published, delivered, redelivered, acked, retried, refused;
+    uint64_t published, delivered, redelivered, retried, refused;
     uint64_t ended[N_MESSAGE_ENDS];
 };
 

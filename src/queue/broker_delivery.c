@@ -605,7 +605,6 @@ int broker_ack(struct broker *broker, struct broker_consumer *consumer, struct m
 
     if (!held)
         return -ENOENT;
-    held->queue->tallies.acked++;
     held->attempts++;
     held_end(held, END_ACKED);
     return 0;

@@ -58,7 +58,7 @@ struct ordered_key {
 };
 
 struct queue_tallies {
-    uint64_t published, delivered, redelivered, acked, retried, refused;
+    uint64_t published, delivered, redelivered, retried, refused;
     uint64_t ended[N_MESSAGE_ENDS];
 };
 

@@ -367,12 +367,16 @@ static int destroy_queue(struct queue *queue)
         for (held = broker->held[i]; held; held = held->next_in_bucket)
             if (held->queue == queue && held->state == HELD_BLOCKED)
                 held_set_state(held, HELD_AGAIN, 0);
-    for (uint64_t i = 0; i < broker->n_held_buckets; i++)
-        for (struct held *next = held = broker->held[i]; held; held = next) {
-            next = held->next_in_bucket;
+    for (uint64_t i = 0; i < broker->n_held_buckets; i++) {
+        held = broker->held[i];
+        while (held) {
+            struct held *next = held->next_in_bucket;
+
             if (held->queue == queue)
                 held_end(held, END_PURGED);
+            held = next;
         }
+    }
     while (queue_oldest(queue, &held, &entry, &error)) {
         ready_pop(&queue->ready);
         message_ended(queue, &entry, 0, END_PURGED);
@@ -582,7 +586,7 @@ int broker_pause(struct broker *broker, struct slice name, bool pause)
     if (queue->paused == pause)
         return 0;
     put_u32le(block, queue->id);
-    block[4] = pause;
+    block[4] = pause ? 1 : 0;
     error = append_block(broker, LOG_RELIEF, RECORD_PAUSE, block, sizeof block);
     if (error)
         return error;

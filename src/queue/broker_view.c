@@ -17,6 +17,15 @@ static uint64_t oldest_us(struct queue *queue)
     return queue_oldest(queue, &held, &entry, &error) ? ready_queued_us(&entry) : 0;
 }
 
+static unsigned count_resting(const struct queue *queue)
+{
+    unsigned n = 0;
+
+    for (const struct list *at = queue->consumers.next; at != &queue->consumers; at = at->next)
+        n += container_of(at, const struct broker_consumer, link)->until_us > queue->broker->now_us;
+    return n;
+}
+
 static void view_queue(struct queue *queue, struct broker_queue_view *view)
 {
     const struct queue_tallies *t = &queue->tallies;
@@ -34,11 +43,11 @@ static void view_queue(struct queue *queue, struct broker_queue_view *view)
                 .bytes = queue->bytes,
                 .oldest_us = oldest_us(queue),
                 .consumers = queue->n_consumers,
+                .resting = count_resting(queue),
                 .paused = queue->paused,
                 .published = t->published,
                 .delivered = t->delivered,
                 .redelivered = t->redelivered,
-                .acked = t->acked,
                 .retried = t->retried,
                 .refused = t->refused,
             },

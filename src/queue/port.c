@@ -51,7 +51,7 @@ const struct token_key *queue_port_key(struct queue_port *port)
     if (!job)
         return NULL;
     *job = (struct queue_job){.run = run_nothing, .free = free_nothing};
-    if (queue_job_run(port, job, false) != 0)
+    if (queue_job_run(port, job, false, NEVER) != 0)
         return NULL;
     free(job);
     if (port->key.encipher)
@@ -285,7 +285,7 @@ int queue_subscribe(struct queue_port *port, struct slice queue, const struct qu
     s->error = -ECANCELED;
     memcpy(s->name, queue.ptr, queue.len);
     s->name_len = queue.len;
-    error = queue_job_run(port, &s->job, false);
+    error = queue_job_run(port, &s->job, false, NEVER);
     if (error)
         return error;
     error = s->error;
@@ -436,7 +436,7 @@ static void drop_job(struct mail *mail)
     mailbox_send(job->port->home, mail);
 }
 
-int queue_job_run(struct queue_port *port, struct queue_job *job, bool durable)
+int queue_job_run(struct queue_port *port, struct queue_job *job, bool durable, uint64_t deadline_us)
 {
     int error = 0;
 
@@ -447,7 +447,7 @@ int queue_job_run(struct queue_port *port, struct queue_job *job, bool durable)
     port->users++;
     send(port, &job->mail, take_job, drop_job);
     while (!error && !job->done)
-        error = fiber_park(NEVER);
+        error = fiber_park(deadline_us);
     if (job->done)
         return 0;
     job->waiter = NULL;

@@ -134,8 +134,8 @@ struct queue_job {
     struct queue_job *next;
 };
 
-/* 0: it has run and is the caller's again. -ECANCELED: it is not the caller's any more, and runs. durable: what it appended is on
- * disk, or broker_failure says why not. */
-int queue_job_run(struct queue_port *port, struct queue_job *job, bool durable);
+/* 0: it has run and is the caller's again. -ECANCELED, -ETIMEDOUT: it is not the caller's any more, and runs. durable: what it
+ * appended is on disk, or broker_failure says why not. Where the log could not be opened it has not run. */
+int queue_job_run(struct queue_port *port, struct queue_job *job, bool durable, uint64_t deadline_us);
 
 #endif

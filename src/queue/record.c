@@ -62,7 +62,7 @@ void message_parts(const struct message *m, char block[MESSAGE_FIXED_BYTES],
     put_u16le(block + AT_TARGETS, (uint16_t)message_n_targets(m));
     block[AT_KEY_LEN] = (char)m->routing_key.len;
     block[AT_REMOVES_END] = (char)m->removes_end;
-    block[AT_HAS_IDEMPOTENCY] = m->idempotency.len != 0;
+    block[AT_HAS_IDEMPOTENCY] = m->idempotency.len ? 1 : 0;
     parts[0] = (struct iovec){block, MESSAGE_FIXED_BYTES};
     for (unsigned i = 0; i < sizeof slices / sizeof slices[0]; i++)
         parts[i + 1] = (struct iovec){(void *)(uintptr_t)slices[i].ptr, slices[i].len};

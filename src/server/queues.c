@@ -180,7 +180,7 @@ int queues_declare(struct queue_port *port, const struct config *config)
         return -ENOMEM;
     t->job = (struct queue_job){.run = run_topology, .free = free_topology};
     t->config = config_ref(config);
-    error = queue_job_run(port, &t->job, true);
+    error = queue_job_run(port, &t->job, true, NEVER);
     if (error)
         return error;
     error = t->error;

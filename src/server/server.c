@@ -230,6 +230,7 @@ static int watch_signals(struct process *process)
     sigaddset(&set, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a limit of file sizes is an error, and no end */
     fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     process->signals.fd = fd;
     return fd < 0 ? -errno : 0;
@@ -419,6 +420,7 @@ static int allot(struct process *process, const struct config *config)
     process->program = realpath("/proc/self/exe", NULL);
     if (!system->seats || !process->admin_seats || !process->threads || !process->mailboxes)
         return -ENOMEM;
+    system->port = &process->threads[0].port;
     for (unsigned i = 0; i < config->threads; i++) {
         struct thread *thread = &process->threads[i];
 

@@ -53,11 +53,20 @@ SERVER = {"name": str, "address": str, "state": str, "reason": str, "since": TIM
 POOL = {"name": str, "balance": str, "state": str, "waiting": int, "max_waiting": int,
         "refused": {reason: int for reason in ("line_full", "line_timeout", "no_server", "budget")},
         "servers": [SERVER], **FIGURES}
+QUEUE = {"name": str, "place": (str, None), "push": (str, None), "dead_letter": (str, None), "state": str, "reason": str,
+         "ready": int, "delayed": int, "blocked": int, "in_flight": int, "bytes": int, "oldest_age": (*NUMBER, None),
+         "consumers": int, "resting": int, "limits": {"length": int, "bytes": int, "age": NUMBER, "overflow": str},
+         "rates": {name: NUMBER for name in ("published", "delivered", "redelivered", "acked", "dead")},
+         "totals": {name: int for name in ("published", "refused", "delivered", "redelivered", "retried", "acked", "expired",
+                                           "maxlen", "rejected", "delivery_limit", "purged", "moved")}}
+LOG = {"folder": str, "state": str, "reason": str, "bytes": int, "segments": int, "appended_bytes": int, "syncs": int,
+       "checkpoints": int, "confirmed": int, "commit": {"p50_ms": (*NUMBER, None), "p99_ms": (*NUMBER, None)}}
 STATE = {"version": str, "pid": int, "started": TIME, "uptime": NUMBER, "draining": bool, "state": str, "reasons": [str],
          "config": {"file": str, "loaded": TIME, "reloads": int, "reloads_failed": int},
          "generations": [{"number": int, "loaded": TIME, "current": bool, "users": (int, None)}], "threads": int,
          "connections": {"open": int, "max": int}, "memory_bytes": int, "descriptors": {"open": int, "max": int},
-         "listeners": [dict], "pools": [POOL], "events": [dict]}
+         "listeners": [dict], "pools": [POOL], "queues": [QUEUE], "topics": [{"name": str, "place": str, "queues": [str]}],
+         "log": LOG, "events": [dict]}
 
 
 def check_shape(document, shape, where="state"):
@@ -213,7 +222,9 @@ def test_a_unix_socket_serves_it_too(maitred, echo):
 
 def test_the_state_has_all_that_is_promised(maitred, echo, closed):
     origin = echo()
-    proxy = maitred(top() + admin() + listener('route "/" { pool = web }\n    route "/old" { redirect = "/new" }') +
+    proxy = maitred(top('state = "{dir}/state"') + admin() +
+                    "queue orders { dead-letter = dead  push { pool = web } }\nqueue dead {}\ntopic all { queues = { orders, dead } }\n" +
+                    listener('route "/" { pool = web }\n    route "/old" { redirect = "/new" }') +
                     tcp("stream", address="127.0.0.1:{port2}") +
                     pool("web", (origin, "weight = 3  max-connections = 7"), (closed(), "backup = yes"),
                          options="balance = least-connections  max-queue = 5") + pool("stream", origin))

@@ -13,7 +13,7 @@ from kit.screen import COLOUR, ENTER, Screen
 from kit.wire import answer
 
 CLEAN = {name: value for name, value in os.environ.items() if name not in ("MAITRED_ADMIN", "MAITRED_TOKEN", "NO_COLOR")}
-COMMANDS = [["status"], ["explain", "GET http://a/"], ["server", "drain", "web", "127.0.0.1:9001"], ["reload"], ["upgrade"]]
+COMMANDS = [["status"], ["queue", "list"], ["explain", "GET http://a/"], ["server", "drain", "web", "127.0.0.1:9001"], ["reload"], ["upgrade"]]
 NAMES = [command[0] for command in COMMANDS]
 
 

@@ -107,6 +107,10 @@ static void every_kind_has_its_name_and_level(void **state)
         {EVENT_START, "start", "info"},
         {EVENT_LIMIT, "limit", "warning"},
         {EVENT_LOG_FAILED, "log-failed", "error"},
+        {EVENT_QUEUE_PAUSED, "queue-paused", "warning"},
+        {EVENT_QUEUE_RESUMED, "queue-resumed", "info"},
+        {EVENT_QUEUE_PURGED, "queue-purged", "warning"},
+        {EVENT_QUEUE_MOVED, "queue-moved", "info"},
     };
 
     (void)state;

@@ -196,7 +196,7 @@ static void opentelemetrys_counts_are_cumulative_and_include_their_bound(void **
     }
     histogram_add(&histogram, UINT64_C(61) * 1000000);
     sum = sum_of(&histogram);
-    histogram_otel_counts(&sum, counts);
+    histogram_counts(&sum, histogram_otel_bounds_us, HISTOGRAM_OTEL_BOUNDS, counts);
     for (unsigned i = 0; i < HISTOGRAM_OTEL_BOUNDS; i++)
         assert_int_equal(counts[i], i + 1 + i * (i + 1) / 2);
     assert_int_equal(counts[HISTOGRAM_OTEL_BOUNDS], histogram_count(&sum));

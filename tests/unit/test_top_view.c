@@ -404,6 +404,45 @@ static void keys_are_taken_one_by_one_and_unknown_sequences_skipped(void **unuse
     assert_int_equal(terminal_take_key(&left), -1);
 }
 
+static void queues_have_a_table_of_their_own_that_leaves_room_for_the_rest(void **unused)
+{
+    json_t *state = large(2, 30, 10), *queues = json_array();
+    struct top_ui ui = {0};
+    struct picture picture;
+    char name[16];
+    size_t title, at;
+
+    (void)unused;
+    for (int i = 0; i < 20; i++) {
+        snprintf(name, sizeof name, "q%02d", i);
+        json_array_append_new(queues, json_pack("{s:s, s:s, s:i, s:f, s:{s:f}}", "name", name, "state",
+                                                i ? "running" : "full", "ready", 7, "oldest_age", 90.0,
+                                                "rates", "published", 12.5));
+    }
+    json_object_set_new(state, "queues", queues);
+    for (unsigned lines = 24; lines <= 100; lines++) {
+        picture = draw(state, &ui, 80, lines);
+        assert_int_equal(picture.n, lines);
+        title = find(&picture, 0, " QUEUE");
+        at = find(&picture, title, " q00");
+        assert_int_equal(at, title + 1);
+        assert_true(find(&picture, 0, " EVENTS") < lines && find(&picture, 0, "p0s00") < lines);
+        free(picture.text);
+    }
+    picture = draw(state, &ui, 80, 40);
+    at = find(&picture, 0, " q00");
+    assert_non_null(strstr(picture.line[at], "full"));
+    assert_non_null(strstr(picture.line[at], "1 min"));
+    assert_non_null(strstr(picture.line[at], "12.5"));
+    assert_true(find(&picture, at, "... and") < picture.n);
+    free(picture.text);
+    strcpy(ui.filter, "q19");
+    picture = draw(state, &ui, 80, 40);
+    assert_true(find(&picture, 0, " q19") < picture.n && find(&picture, 0, " q00") == picture.n);
+    free(picture.text);
+    json_decref(state);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -420,6 +459,7 @@ int main(void)
         cmocka_unit_test(without_a_server_there_is_nothing_to_steer),
         cmocka_unit_test(no_news_outweigh_what_was_said_and_a_key_takes_that_away),
         cmocka_unit_test(colours_add_escapes_and_change_no_word),
+        cmocka_unit_test(queues_have_a_table_of_their_own_that_leaves_room_for_the_rest),
         cmocka_unit_test(keys_are_taken_one_by_one_and_unknown_sequences_skipped),
     };
 
