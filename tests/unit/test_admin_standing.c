@@ -23,6 +23,7 @@ struct place {
     struct config_route routes[1];
     struct control control;
     struct system system;
+    struct queue_port port; /* without a queue */
     struct control_pool control_pools[2];
     struct pool run[2]; /* their names alone */
     struct member members[2][SERVERS];
@@ -73,6 +74,7 @@ static int open_place(void **state)
     p->http = (struct config_http){.routes = p->routes, .n_routes = 1};
     p->config = (struct config){.http = &p->http, .n_http = 1, .pools = p->pools, .n_pools = 2};
     p->system.config = &p->config;
+    p->system.port = &p->port;
     p->system.control = &p->control;
     *state = p;
     return 0;
