@@ -164,8 +164,8 @@ void log_spare_add(struct log *log, struct log_spare *spare, int error);
 
 /* ---- checkpoints ------------------------------------------------------------------------------------------------ */
 
-/* Whether as much was appended since the last one (or since log_open) that another one pays: a segment's worth, and four
- * times the last one's size. */
+/* Whether another one pays: another segment has begun since the last one (or since log_open), so that one may be free, and four
+ * times the last one's size was appended. */
 bool log_checkpoint_due(const struct log *log);
 
 /* A checkpoint that is being written. position: log_end, and all below it is durable; state: all that those records add up

@@ -185,7 +185,8 @@ bool log_checkpoint_due(const struct log *log)
 {
     uint64_t since = log->end - log->due_from, pays = PAYS_TIMES * log->checkpoint_bytes;
 
-    return since >= log->segment_bytes && since >= pays;
+    return since >= pays &&
+           log_segment_of(log->end, log->segment_bytes) != log_segment_of(log->due_from, log->segment_bytes);
 }
 
 struct log_checkpointing *log_checkpoint_begin(struct log *log, struct slice state)

@@ -65,7 +65,7 @@ struct log {
     uint64_t checkpoint_position, checkpoint_sequence, checkpoint_bytes;
     bool torn_checkpoint[2];   /* files that do not verify */
     uint32_t checkpoint_chain; /* crc of the record before its position */
-    uint64_t due_from;         /* position from which what is appended counts for the next checkpoint */
+    uint64_t due_from;         /* position of the last checkpoint; 0 to have another one soon */
 
     uint64_t appended_bytes, commits;
 };
