@@ -8,6 +8,7 @@ SHELL := /bin/bash
 
 PYTHON := /usr/bin/python3
 FUZZ_SECONDS ?= 60
+SIM_MINUTES ?= 60
 
 # The thread sanitizer cannot place its shadow where the kernel randomises more than it expects.
 no_aslr := $(shell setarch -R true 2>/dev/null && echo "setarch -R")
@@ -17,7 +18,7 @@ sources = $$(find src tests fuzz bench -name '*.[ch]' 2>/dev/null)
 say = @printf '\n== %s\n'
 pytest = $(PYTHON) -B -m pytest -q --tb=short -p no:cacheprovider
 
-.PHONY: help run build test bench deb fuzz reference format clean
+.PHONY: help run build test bench deb fuzz sim reference format clean
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -55,6 +56,14 @@ fuzz: ## runs each fuzz harness for FUZZ_SECONDS (60); findings go to build/fuzz
 		mkdir -p "build/fuzz/$$name"; \
 		"$$harness" -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -artifact_prefix="build/fuzz/$$name-" \
 			$$([ ! -e "$$dictionary" ] || echo "-dict=$$dictionary") "build/fuzz/$$name" "fuzz/corpus/$$name"; \
+	done
+
+sim: build/release/build.ninja ## runs the simulators of the log and the broker for SIM_MINUTES (60), from new seeds on
+	@ninja -C build/release tests/sim/log_sim tests/sim/broker_sim
+	@from=$$(date +%s)000000; while [ "$$SECONDS" -lt $$((60 * $(SIM_MINUTES))) ]; do \
+		build/release/tests/sim/broker_sim --from "$$from" --seeds 50000; \
+		build/release/tests/sim/log_sim --from "$$from" --seeds 50000; \
+		from=$$((from + 50000)); \
 	done
 
 reference: build ## writes docs/reference.md from the tables of options

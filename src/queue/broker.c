@@ -105,6 +105,11 @@ void broker_close(struct broker *broker)
     free(broker);
 }
 
+bool broker_index_was_rebuilt(const struct broker *broker)
+{
+    return broker->index_rebuilt;
+}
+
 void broker_fail(struct broker *broker, const char *format, ...)
 {
     va_list arguments;

@@ -69,6 +69,8 @@ struct broker_options {
  * damaged. report is always set. */
 int broker_open(struct broker **broker, const struct broker_options *options, struct log_report *report);
 void broker_close(struct broker *broker);
+/* Whether the index of waiting messages did not verify, and was made anew from the log. */
+bool broker_index_was_rebuilt(const struct broker *broker);
 
 /* ---- topology ---------------------------------------------------------------------------------------------------- */
 

@@ -154,6 +154,7 @@ struct broker {
     uint64_t compactable;     /* segments below this one may be freed by the next checkpoint */
     unsigned depth;           /* of queues that make room in each other */
     bool checkpointing;
+    bool index_rebuilt; /* at the start: it did not verify */
     bool replaying; /* nothing is appended, told or counted */
     char failure[256];
     struct queue *targets[MESSAGE_TARGETS_MAX]; /* of the message that is being published */

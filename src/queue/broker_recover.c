@@ -11,7 +11,6 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
-#include "base/log.h"
 #include "queue/broker_private.h"
 
 /* ---- reading a checkpoint ---------------------------------------------------------------------------------------- */
@@ -414,8 +413,7 @@ static int rebuild_index(struct broker *broker, struct slice *s, struct slice se
     struct saved_segment segment;
     int error;
 
-    log_line(LOG_WARNING,
-             "queue: the index of waiting messages does not verify; making it anew from the log");
+    broker->index_rebuilt = true;
     clear_ready(broker);
     error = load_queues(broker, &queues, false, &rebuilding);
     while (!error && take_segment(&segments, &segment))

@@ -548,6 +548,10 @@ static int open_all(struct queue_thread *thread)
                  "%llu; nothing that was confirmed is lost",
                  thread->folder, (unsigned long long)report.cut_bytes,
                  (unsigned long long)report.cut_position);
+    if (broker_index_was_rebuilt(thread->broker))
+        log_line(LOG_WARNING,
+                 "queue: the index of waiting messages in %s did not verify; it was made anew from the log",
+                 thread->folder);
     count_log(thread);
     return 0;
 }

@@ -770,7 +770,26 @@ static const char PICTURE[] =
     "\n"
     "tcp \":9432\" { pool = databases  idle-timeout = 2h  accept-proxy = { ::1, 10.0.0.0/8 } }\n"
     "tcp \"unix:/run/maitred/db.sock\" { pool = databases }\n"
-    "admin \"127.0.0.1:8900\" { token = \"0123456789abcdef\" }\n";
+    "admin \"127.0.0.1:8900\" { token = \"0123456789abcdef\" }\n"
+    "\n"
+    "state = \"./state\"\n"
+    "http \":8081\" {\n"
+    "    route \"/orders\" { queue = orders  methods = { POST } }\n"
+    "    route \"/signup\" { topic = user-signed-up  methods = { POST } }\n"
+    "}\n"
+    "queue orders {\n"
+    "    push {                               # deliver by HTTP; 2xx acknowledges, anything else is retried\n"
+    "        pool = kitchen  path = \"/cook\"\n"
+    "        rate = 500/s  burst = 50  concurrency = 20  timeout = 30s\n"
+    "    }\n"
+    "    retry { attempts = 8  first = 1s  most = 5m }                # exponential, with jitter\n"
+    "    dead-letter = orders-dead\n"
+    "}\n"
+    "queue orders-dead {}\n"
+    "queue billing   { push { pool = kitchen  path = \"/bill\" } }\n"
+    "queue analytics { max-length = 1000000  max-age = 24h }\n"
+    "queue thumbnails { ack-timeout = 10m }   # unacknowledged for longer: delivered again\n"
+    "topic user-signed-up { queues = { billing, analytics, thumbnails } }   # one event, many readers\n";
 
 static void expect_slice(struct slice s, const char *text)
 {
@@ -785,7 +804,7 @@ static void the_picture_of_the_language_is_understood(void **state)
 
     (void)state;
     assert_int_equal(config->threads, 2);
-    assert_int_equal(config->n_http, 1);
+    assert_int_equal(config->n_http, 2);
     assert_string_equal(http->name, ":8080");
     assert_int_equal(http->address.kind, ADDRESS_ANY);
     assert_int_equal(http->place.line, 4);
@@ -903,6 +922,34 @@ static void the_other_listeners_of_the_picture_are_understood(void **state)
     assert_int_equal(config->admin->address.port, 8900);
     assert_int_equal(config->admin->place.line, 58);
     assert_string_equal(config->admin->token, "0123456789abcdef");
+    config_unref(config);
+}
+
+static void the_queues_of_the_picture_are_understood(void **state)
+{
+    struct config *config = must_parse(PICTURE);
+    const struct config_queue *orders = config_queue_find(config, "orders");
+    const struct config_topic *topic = config_topic_find(config, "user-signed-up");
+
+    (void)state;
+    assert_string_equal(config->state, "./state");
+    assert_int_equal(config->n_queues, 5);
+    assert_ptr_equal(config->http[1].routes[0].queue, orders);
+    assert_ptr_equal(config->http[1].routes[1].topic, topic);
+    assert_ptr_equal(orders->push.pool, config_pool_find(config, "kitchen"));
+    assert_string_equal(orders->push.path, "/cook");
+    assert_true(orders->push.rate == 500);
+    assert_int_equal(orders->push.burst, 50);
+    assert_int_equal(orders->push.concurrency, 20);
+    assert_int_equal(orders->push.timeout_us, 30 * SECOND);
+    assert_int_equal(orders->retry.attempts, 8);
+    assert_int_equal(orders->retry.first_us, SECOND);
+    assert_int_equal(orders->retry.most_us, 5 * MINUTE);
+    assert_ptr_equal(orders->dead_letter, config_queue_find(config, "orders-dead"));
+    assert_int_equal(config_queue_find(config, "analytics")->max_length, 1000000);
+    assert_int_equal(config_queue_find(config, "analytics")->max_age_us, 24 * HOUR);
+    assert_int_equal(config_queue_find(config, "thumbnails")->ack_timeout_us, 10 * MINUTE);
+    assert_int_equal(topic->n_queues, 3);
     config_unref(config);
 }
 
@@ -1858,6 +1905,7 @@ int main(void)
         cmocka_unit_test(the_picture_of_the_language_is_understood),
         cmocka_unit_test(the_pools_of_the_picture_are_understood),
         cmocka_unit_test(the_other_listeners_of_the_picture_are_understood),
+        cmocka_unit_test(the_queues_of_the_picture_are_understood),
         cmocka_unit_test(a_list_is_kept_in_order_and_nothing_in_it_twice),
         cmocka_unit_test(a_route_is_named_by_all_that_it_asks_for),
         cmocka_unit_test(a_host_is_kept_in_lower_case),
