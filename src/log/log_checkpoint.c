@@ -7,7 +7,6 @@
 #include "log/log_private.h"
 
 #define MAGIC "MAITREDC"
-#define HEADER_BYTES 64u
 /* Another one pays when so many times the last one's size was appended. */
 #define PAYS_TIMES 4
 
@@ -28,27 +27,17 @@ static void file_name(uint64_t sequence, char name[FILE_NAME_MAX])
     snprintf(name, FILE_NAME_MAX, "checkpoint-%u", (unsigned)(sequence % 2));
 }
 
-static uint32_t whole_crc(const char header[HEADER_BYTES], struct slice state)
+static uint32_t whole_crc(const char header[CHECKPOINT_HEADER_BYTES], struct slice state)
 {
     uint32_t crc = crc32c(0, slice_of(header, AT_CRC));
 
-    crc = crc32c(crc, slice_of(header + AT_ID, HEADER_BYTES - AT_ID));
+    crc = crc32c(crc, slice_of(header + AT_ID, CHECKPOINT_HEADER_BYTES - AT_ID));
     return crc32c(crc, state);
 }
 
 /* ---- reading ----------------------------------------------------------------------------------------------------- */
 
-struct found {
-    uint64_t id, sequence, position;
-    uint32_t segment_bytes, chain;
-    char header[HEADER_BYTES];
-    bool there;
-    char *state;
-    size_t length;
-};
-
-/* 0 with state NULL: there is none that verifies. */
-static int read_one(struct log *log, unsigned which, struct found *found)
+int checkpoint_read(struct storage *storage, unsigned which, struct checkpoint_file *found)
 {
     char name[FILE_NAME_MAX], *header = found->header;
     struct storage_file *file;
@@ -56,20 +45,20 @@ static int read_one(struct log *log, unsigned which, struct found *found)
     ssize_t n = 0;
     int error;
 
-    *found = (struct found){0};
+    *found = (struct checkpoint_file){0};
     file_name(which, name);
-    error = storage_open(log->storage, name, false, &file);
+    error = storage_open(storage, name, false, &file);
     if (error)
         return error == -ENOENT ? 0 : error;
     found->there = true;
     error = storage_size(file, &bytes);
     if (!error)
-        n = storage_read(file, header, HEADER_BYTES, 0);
+        n = storage_read(file, header, CHECKPOINT_HEADER_BYTES, 0);
     if (!error && n < 0)
         error = (int)n;
-    if (error || n != HEADER_BYTES || memcmp(header, MAGIC, sizeof MAGIC - 1) != 0 ||
+    if (error || n != CHECKPOINT_HEADER_BYTES || memcmp(header, MAGIC, sizeof MAGIC - 1) != 0 ||
         get_u32le(header + AT_VERSION) != LOG_FORMAT_VERSION ||
-        get_u64le(header + AT_LENGTH) > bytes - HEADER_BYTES) {
+        get_u64le(header + AT_LENGTH) > bytes - CHECKPOINT_HEADER_BYTES) {
         storage_close(file);
         return error;
     }
@@ -80,7 +69,7 @@ static int read_one(struct log *log, unsigned which, struct found *found)
     found->chain = get_u32le(header + AT_CHAIN);
     found->length = get_u64le(header + AT_LENGTH);
     found->state = malloc(found->length + 1);
-    n = found->state ? storage_read(file, found->state, found->length, HEADER_BYTES) : -ENOMEM;
+    n = found->state ? storage_read(file, found->state, found->length, CHECKPOINT_HEADER_BYTES) : -ENOMEM;
     storage_close(file);
     if (n < 0 || (size_t)n != found->length ||
         get_u32le(header + AT_CRC) != whole_crc(header, slice_of(found->state, found->length))) {
@@ -90,10 +79,10 @@ static int read_one(struct log *log, unsigned which, struct found *found)
     return n < 0 ? (int)n : 0;
 }
 
-static int write_file(struct storage *storage, uint64_t sequence, const char header[HEADER_BYTES],
+static int write_file(struct storage *storage, uint64_t sequence, const char header[CHECKPOINT_HEADER_BYTES],
                       struct slice state)
 {
-    struct iovec parts[] = {{(void *)(uintptr_t)header, HEADER_BYTES},
+    struct iovec parts[] = {{(void *)(uintptr_t)header, CHECKPOINT_HEADER_BYTES},
                             {(void *)(uintptr_t)state.ptr, state.len}};
     char name[FILE_NAME_MAX];
     struct storage_file *file;
@@ -128,13 +117,13 @@ int checkpoint_clean(struct log *log)
 
 int checkpoint_find(struct log *log)
 {
-    struct found found[2];
+    struct checkpoint_file found[2];
     unsigned newest;
-    int error = read_one(log, 0, &found[0]);
+    int error = checkpoint_read(log->storage, 0, &found[0]);
 
     if (error)
         return error;
-    error = read_one(log, 1, &found[1]);
+    error = checkpoint_read(log->storage, 1, &found[1]);
     if (error) {
         free(found[0].state);
         return error;
@@ -176,7 +165,7 @@ uint64_t log_checkpoint_position(const struct log *log)
 
 struct log_checkpointing {
     struct storage *storage;
-    char header[HEADER_BYTES];
+    char header[CHECKPOINT_HEADER_BYTES];
     struct slice state; /* borrowed */
     uint64_t sequence, position;
 };

@@ -96,6 +96,22 @@ static inline uint64_t offset_of(const struct log *log, uint64_t position)
 }
 
 /* ---- log_segment.c ---- */
+/* Where things stand in a segment's header. */
+enum {
+    SEGMENT_AT_MAGIC = 0,
+    SEGMENT_AT_VERSION = 8,
+    SEGMENT_AT_SEGMENT_BYTES = 12,
+    SEGMENT_AT_ID = 16,
+    SEGMENT_AT_NUMBER = 24,
+    SEGMENT_AT_DURABLE = 32,
+    SEGMENT_AT_CRC = SEGMENT_HEADER_BYTES - 4,
+};
+
+/* False: it is no segment's file. */
+bool segment_parse_name(const char *name, uint32_t *file_number);
+/* 1: it verifies; 0: nothing was ever written there; or an error, -EBADMSG when it does not verify. A header is a sector, which is
+ * written whole or not. */
+int segment_read_header(struct storage_file *file, char header[SEGMENT_HEADER_BYTES]);
 void segment_file_name(uint32_t file_number, char name[FILE_NAME_MAX]);
 /* Reads headers of all files; fills segments and spares. */
 int segments_find(struct log *log, uint32_t wanted_bytes, struct log_report *report);
@@ -117,6 +133,19 @@ uint64_t segment_room(const struct log *log);
 void report_damage(const struct log *log, struct log_report *report, uint64_t position, const char *what);
 
 /* ---- log_checkpoint.c ---- */
+#define CHECKPOINT_HEADER_BYTES 64u
+
+struct checkpoint_file {
+    uint64_t id, sequence, position;
+    uint32_t segment_bytes, chain;
+    char header[CHECKPOINT_HEADER_BYTES];
+    bool there;
+    char *state; /* owned by the caller; NULL: there is none that verifies */
+    size_t length;
+};
+
+/* The file of checkpoints of an even (0) or odd (1) sequence. */
+int checkpoint_read(struct storage *storage, unsigned which, struct checkpoint_file *found);
 int checkpoint_find(struct log *log);
 /* Removes the files that do not verify, so that none of them comes back. */
 int checkpoint_clean(struct log *log);

@@ -14,24 +14,12 @@
 #define MAGIC "MAITRED\n"
 #define SPARES_AHEAD 2
 
-/* Where things stand in a segment's header. */
-enum {
-    AT_MAGIC = 0,
-    AT_VERSION = 8,
-    AT_SEGMENT_BYTES = 12,
-    AT_ID = 16,
-    AT_NUMBER = 24,
-    AT_DURABLE = 32,
-    AT_CRC = SEGMENT_HEADER_BYTES - 4,
-};
-
 void segment_file_name(uint32_t file_number, char name[FILE_NAME_MAX])
 {
     snprintf(name, FILE_NAME_MAX, "segment-%08" PRIu32, file_number);
 }
 
-/* False: it is no segment's file. */
-static bool parse_file_name(const char *name, uint32_t *file_number)
+bool segment_parse_name(const char *name, uint32_t *file_number)
 {
     char exact[FILE_NAME_MAX];
     uint64_t number;
@@ -49,7 +37,7 @@ static bool parse_file_name(const char *name, uint32_t *file_number)
 
 static uint32_t header_crc(const char header[SEGMENT_HEADER_BYTES])
 {
-    return crc32c(0, slice_of(header, AT_CRC));
+    return crc32c(0, slice_of(header, SEGMENT_AT_CRC));
 }
 
 /* ---- lists ------------------------------------------------------------------------------------------------------- */
@@ -147,8 +135,7 @@ struct finding {
     int error;
 };
 
-/* 1: it verifies; 0: nothing was ever written there; or an error. A header is a sector, which is written whole or not. */
-static int read_header(struct storage_file *file, char header[SEGMENT_HEADER_BYTES])
+int segment_read_header(struct storage_file *file, char header[SEGMENT_HEADER_BYTES])
 {
     static const char nothing[SEGMENT_HEADER_BYTES];
     ssize_t n = storage_read(file, header, SEGMENT_HEADER_BYTES, 0);
@@ -157,7 +144,8 @@ static int read_header(struct storage_file *file, char header[SEGMENT_HEADER_BYT
         return (int)n;
     if (n < (ssize_t)SEGMENT_HEADER_BYTES || memcmp(header, nothing, sizeof nothing) == 0)
         return 0;
-    if (memcmp(header, MAGIC, sizeof MAGIC - 1) != 0 || get_u32le(header + AT_CRC) != header_crc(header))
+    if (memcmp(header, MAGIC, sizeof MAGIC - 1) != 0 ||
+        get_u32le(header + SEGMENT_AT_CRC) != header_crc(header))
         return -EBADMSG;
     return 1;
 }
@@ -166,9 +154,10 @@ static int take_segment(struct finding *f, struct storage_file *file, uint32_t f
                         const char header[SEGMENT_HEADER_BYTES])
 {
     struct log *log = f->log;
-    struct segment segment = {get_u64le(header + AT_NUMBER), file_number, file};
-    uint32_t version = get_u32le(header + AT_VERSION), bytes = get_u32le(header + AT_SEGMENT_BYTES);
-    uint64_t id = get_u64le(header + AT_ID);
+    struct segment segment = {get_u64le(header + SEGMENT_AT_NUMBER), file_number, file};
+    uint32_t version = get_u32le(header + SEGMENT_AT_VERSION),
+             bytes = get_u32le(header + SEGMENT_AT_SEGMENT_BYTES);
+    uint64_t id = get_u64le(header + SEGMENT_AT_ID);
     char name[FILE_NAME_MAX];
 
     segment_file_name(file_number, name);
@@ -205,14 +194,14 @@ static void find_file(void *arg, const char *name)
     uint32_t file_number;
     int verifies;
 
-    if (f->error || !parse_file_name(name, &file_number))
+    if (f->error || !segment_parse_name(name, &file_number))
         return;
     if (file_number >= f->log->next_file_number)
         f->log->next_file_number = file_number + 1;
     f->error = storage_open(f->log->storage, name, false, &file);
     if (f->error)
         return;
-    verifies = read_header(file, header);
+    verifies = segment_read_header(file, header);
     if (verifies == -EBADMSG)
         snprintf(f->report->text, sizeof f->report->text,
                  "the log is damaged: the header of %s does not verify; run `maitred log check` to see how "
@@ -236,7 +225,7 @@ static void find_spare(void *arg, const char *name)
     uint32_t file_number;
     uint64_t bytes = 0;
 
-    if (f->error || !parse_file_name(name, &file_number))
+    if (f->error || !segment_parse_name(name, &file_number))
         return;
     for (size_t i = 0; i < log->n_segments; i++)
         if (log->segments[i].file_number == file_number)
@@ -263,7 +252,7 @@ static void find_leftover(void *arg, const char *name)
     struct leftovers *l = arg;
     uint32_t file_number;
 
-    if (l->n == sizeof l->file_numbers / sizeof l->file_numbers[0] || !parse_file_name(name, &file_number))
+    if (l->n == sizeof l->file_numbers / sizeof l->file_numbers[0] || !segment_parse_name(name, &file_number))
         return;
     for (size_t i = 0; i < l->log->n_segments; i++)
         if (l->log->segments[i].file_number == file_number)
@@ -361,12 +350,12 @@ int segment_begin(struct log *log, uint64_t number)
         error = file_clear(segment.file, 0, log->segment_bytes, &cleared);
     if (error)
         return error;
-    put_u32le(header + AT_VERSION, LOG_FORMAT_VERSION);
-    put_u32le(header + AT_SEGMENT_BYTES, log->segment_bytes);
-    put_u64le(header + AT_ID, log->id);
-    put_u64le(header + AT_NUMBER, number);
-    put_u64le(header + AT_DURABLE, log->durable);
-    put_u32le(header + AT_CRC, header_crc(header));
+    put_u32le(header + SEGMENT_AT_VERSION, LOG_FORMAT_VERSION);
+    put_u32le(header + SEGMENT_AT_SEGMENT_BYTES, log->segment_bytes);
+    put_u64le(header + SEGMENT_AT_ID, log->id);
+    put_u64le(header + SEGMENT_AT_NUMBER, number);
+    put_u64le(header + SEGMENT_AT_DURABLE, log->durable);
+    put_u32le(header + SEGMENT_AT_CRC, header_crc(header));
     error = storage_write(segment.file, &part, 1, 0);
     if (error)
         return error;

@@ -98,4 +98,9 @@ static inline int storage_sync_names(struct storage *storage)
 int storage_open_folder(struct storage **storage, const char *path);
 void storage_close_folder(struct storage *storage);
 
+/* Another storage as it is, whatever is done to this one: a file that is written to is copied into memory first. For looking what
+ * would happen. under is borrowed. NULL: no memory. */
+struct storage *storage_open_shadow(struct storage *under);
+void storage_close_shadow(struct storage *storage);
+
 #endif

@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "queue/broker_private.h"
+#include "queue/broker_saved.h"
 
 /* A segment of whose messages less than one in so many is needed is copied forward. */
 #define SPARSE_SHARE 4

@@ -4,7 +4,8 @@
  *   broker_topology.c    exchanges, queues, bindings
  *   broker_delivery.c    held messages: delivering, acknowledging, deadlines, order by key
  *   broker_death.c       how messages leave: limits, dead letters, purge, move
- *   broker_recover.c     from a checkpoint and the records behind it to the state
+ *   broker_load.c        from a checkpoint to the state (broker_saved.h: its bytes)
+ *   broker_recover.c     from the state and the records behind it to the state at the end
  *   broker_checkpoint.c  from the state to a checkpoint; segments
  *   broker_view.c        numbers, status, peek */
 #ifndef QUEUE_BROKER_PRIVATE_H
@@ -155,7 +156,7 @@ struct broker {
     unsigned depth;           /* of queues that make room in each other */
     bool checkpointing;
     bool index_rebuilt; /* at the start: it did not verify */
-    bool replaying; /* nothing is appended, told or counted */
+    bool replaying;     /* nothing is appended, told or counted */
     char failure[256];
     struct queue *targets[MESSAGE_TARGETS_MAX]; /* of the message that is being published */
     char target_ids[MESSAGE_TARGETS_MAX * sizeof(uint32_t)];
@@ -261,12 +262,11 @@ bool segments_has(const struct broker *broker, uint64_t number);
 /* A segment that nothing points into, if that is so, is used again. */
 void segments_release(struct broker *broker, uint64_t number);
 
+/* ---- broker_load.c ---- */
+/* Empty: the state before anything. *report may say what is wrong. */
+int broker_load(struct broker *broker, struct slice checkpoint, struct log_report *report);
+
 /* ---- broker_recover.c ---- */
 int broker_recover(struct broker *broker, struct storage *storage, struct log_report *report);
-
-/* ---- the form of a checkpoint (docs/log-format.md), of which both know ---- */
-#define CHECKPOINT_VERSION 1u
-#define CHECKPOINT_ENTRY_BYTES 32u
-#define CHECKPOINT_SLOT_BYTES 16u
 
 #endif

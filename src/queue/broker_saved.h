@@ -1,0 +1,62 @@
+/* broker_saved.h - a checkpoint's bytes (docs/log-format.md) taken apart, for whoever loads or salvages it. Writing is
+ * broker_checkpoint.c's.
+ *
+ * What is taken borrows the bytes. False: they end too early, or say what cannot be. Pure. */
+#ifndef QUEUE_BROKER_SAVED_H
+#define QUEUE_BROKER_SAVED_H
+
+#include "queue/broker_private.h"
+
+#define CHECKPOINT_VERSION 1u
+#define CHECKPOINT_ENTRY_BYTES 32u
+#define CHECKPOINT_SLOT_BYTES 16u
+#define SAVED_SEGMENT_BYTES 24
+
+/* The beginning: then come queues, exchanges, held messages, and what is remembered, each with their number before them. */
+struct saved_state {
+    uint64_t next_number;
+    uint32_t next_id;
+    struct slice segments; /* saved_take_segment */
+};
+
+struct saved_segment {
+    uint64_t number, live, total;
+};
+
+struct saved_queue {
+    uint32_t id;
+    struct slice name;
+    struct broker_queue_options options;
+    bool paused;
+    uint64_t delivered, last;
+    struct slice front, slots, back; /* saved_take_entry, saved_take_slot */
+};
+
+/* Its bindings come behind it. */
+struct saved_exchange {
+    uint32_t id;
+    uint8_t type;
+    struct slice name;
+    uint32_t n_bindings;
+};
+
+struct saved_held {
+    uint32_t queue;
+    struct ready_entry entry;
+    uint32_t attempts;
+    uint64_t due_us; /* 0: at once */
+};
+
+bool saved_take_state(struct slice *s, struct saved_state *state);
+bool saved_take_segment(struct slice *list, struct saved_segment *segment);
+bool saved_take_queue(struct slice *s, struct saved_queue *q);
+bool saved_take_entry(struct slice *list, struct ready_entry *entry);
+bool saved_take_slot(struct slice *list, struct ready_slot *slot);
+bool saved_take_exchange(struct slice *s, struct saved_exchange *exchange);
+bool saved_take_binding(struct slice *s, uint32_t *queue, struct slice *key);
+bool saved_take_held(struct slice *s, struct saved_held *held);
+bool saved_take_text(struct slice *s, struct slice *text);
+/* A list of n things of a size, n before it. */
+bool saved_take_list(struct slice *s, size_t bytes_each, struct slice *list);
+
+#endif
