@@ -124,11 +124,11 @@ test-tools: ## tests of the scripts in tools/
 	$(say) "tests of the scripts in tools/"
 	@$(pytest) tests/tools
 
-test-release: build ## unit tests: gcc, release
-	$(say) "unit tests: gcc, release"
+test-release: build ## unit tests and simulators: gcc, release
+	$(say) "unit tests and simulators: gcc, release"
 	@grep -q tests/unit/test_ build/release/build.ninja || meson configure build/release -Dtests=enabled
 	@ninja --quiet -C build/release
-	@meson test -C build/release --no-rebuild --print-errorlogs --suite unit
+	@meson test -C build/release --no-rebuild --print-errorlogs
 
 test-asan: build/asan/build.ninja ## unit tests and fuzz corpora: clang, address and undefined sanitizers
 	$(say) "unit tests and fuzz corpora: clang, address and undefined sanitizers"

@@ -61,6 +61,16 @@ static const struct command {
      "pause QUEUE, resume QUEUE: no message is delivered in between; also over a restart.\n"
      "move FROM TO [--max N]: moves what waits to another queue, oldest first.\n" ADMIN_MORE
      "Example: maitred queue move dead orders --max 100\n"},
+    {"log", command_log, "check FOLDER\n       maitred log salvage FOLDER NEW-FOLDER",
+     "look at the queues' log while no maitred has it, and copy what can be read of one that is damaged",
+     "FOLDER: what the file calls state. It stays as it is.\n"
+     "check: which files there are, what of them is damaged, how many messages wait, which of them cannot "
+     "be\n"
+     "read, and whether a start works. Exit code: 0 when all is well, 1 when it is not.\n"
+     "salvage: a new log of all that waits and can be read, in a folder that is new or empty; lists what "
+     "cannot.\n"
+     "A message whose end was damaged comes once more.\n"
+     "Example: maitred log salvage /var/lib/maitred /var/lib/maitred-new\n"},
     {"reload", command_reload, ADMIN_ARGUMENTS, "make the running maitred read its file again",
      "Prints what has changed. A file with an error changes nothing.\n" ADMIN_MORE},
     {"upgrade", command_upgrade, ADMIN_ARGUMENTS,
@@ -82,7 +92,8 @@ static const struct command {
 
 static void print_help(FILE *out)
 {
-    fputs("maitred - the front of house: a load balancer and a queue in one binary\n\nusage: maitred COMMAND ...\n\n",
+    fputs("maitred - the front of house: a load balancer and a queue in one binary\n\nusage: maitred COMMAND "
+          "...\n\n",
           out);
     for (size_t i = 0; i < N_COMMANDS; i++)
         fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].what);

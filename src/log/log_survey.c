@@ -256,6 +256,17 @@ void log_survey_free(struct log_survey *survey)
 
 /* ---- records ----------------------------------------------------------------------------------------------------- */
 
+/* Up to where the checkpoint says that there were records, behind those that can be found. */
+static uint32_t known_end(const struct log_survey *survey, const struct survey_segment *segment, uint32_t at)
+{
+    uint64_t start = segment->number * survey->segment_bytes;
+
+    return survey->state && survey->state_position > start + at &&
+                   survey->state_position <= start + survey->segment_bytes
+               ? (uint32_t)(survey->state_position - start)
+               : at;
+}
+
 static int walk_segment(const struct log_survey *survey, const struct survey_segment *segment,
                         const struct log_survey_events *events, void *arg, struct block *b)
 {
@@ -267,14 +278,13 @@ static int walk_segment(const struct log_survey *survey, const struct survey_seg
     b->number = segment->number;
     while (!result && at < b->len) {
         next = next_record(b, at);
-        if (next == b->len && is_last)
-            break; /* what stands there is torn, or of the file's life before */
+        if (next == b->len && is_last) /* what stands there is torn, or of the file's life before */
+            next = known_end(survey, segment, at);
         if (next != at)
             events->gap(arg, segment, at, next - at);
         at = next;
-        if (at == b->len)
+        if (at == b->len || !record_at(b, at, &record))
             break;
-        record_at(b, at, &record);
         at += (uint32_t)log_record_bytes(record.payload.len);
         if (record.kind == KIND_END)
             break;
@@ -307,4 +317,80 @@ int log_survey_walk(const struct log_survey *survey, const struct log_survey_eve
         events->missing(arg, wanted, 1); /* the one that replay would begin in */
     free(b.bytes);
     return result;
+}
+
+/* ---- one more time ----------------------------------------------------------------------------------------------- */
+
+/* Read at a time. */
+#define WINDOW_BYTES (256u * 1024)
+
+static int open_segment(struct log_survey_reader *r, uint64_t number)
+{
+    const struct log_survey *survey = r->survey;
+
+    if (r->file && r->number == number)
+        return 0;
+    if (r->file)
+        storage_close(r->file);
+    r->file = NULL;
+    r->buffer.len = 0;
+    r->number = number;
+    for (size_t i = 0; i < survey->n_segments; i++)
+        if (survey->segments[i].number == number)
+            return storage_open(survey->storage, survey->segments[i].name, false, &r->file);
+    return -ENOENT;
+}
+
+/* Makes the buffer hold so many bytes from position on. */
+static int fill(struct log_survey_reader *r, uint64_t position, size_t bytes)
+{
+    struct log_buffer *b = &r->buffer;
+    size_t room = bytes < WINDOW_BYTES ? WINDOW_BYTES : bytes;
+    char *grown;
+    ssize_t n;
+
+    if (b->len && position >= b->position && position + bytes <= b->position + b->len)
+        return 0;
+    if (room > b->room) {
+        grown = realloc(b->bytes, room);
+        if (!grown)
+            return -ENOMEM;
+        b->bytes = grown;
+        b->room = room;
+    }
+    b->len = 0;
+    n = storage_read(r->file, b->bytes, room, position % r->survey->segment_bytes);
+    if (n < 0)
+        return (int)n;
+    b->position = position;
+    b->len = (size_t)n;
+    return b->len < bytes ? -EBADMSG : 0;
+}
+
+int log_survey_read(struct log_survey_reader *r, uint64_t position, struct log_record *record)
+{
+    const struct log log = {.id = r->survey->id, .segment_bytes = r->survey->segment_bytes};
+    int error = open_segment(r, position / r->survey->segment_bytes);
+    uint32_t chain, crc, length;
+    struct slice s;
+
+    if (!error)
+        error = fill(r, position, LOG_RECORD_OVERHEAD);
+    if (error)
+        return error;
+    length = get_u32le(r->buffer.bytes + (position - r->buffer.position) + RECORD_LENGTH);
+    if (length > r->survey->segment_bytes)
+        return -EBADMSG;
+    error = fill(r, position, LOG_RECORD_OVERHEAD + length);
+    if (error)
+        return error;
+    s = slice_of(r->buffer.bytes + (position - r->buffer.position), LOG_RECORD_OVERHEAD + length);
+    return record_verifies(&log, position, s, record, &chain, &crc) ? 0 : -EBADMSG;
+}
+
+void log_survey_reader_free(struct log_survey_reader *r)
+{
+    if (r->file)
+        storage_close(r->file);
+    log_buffer_free(&r->buffer);
 }

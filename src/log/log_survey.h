@@ -51,4 +51,16 @@ struct log_survey_events {
 
 int log_survey_walk(const struct log_survey *survey, const struct log_survey_events *events, void *arg);
 
+/* Reads records again, best in the order of their positions. Zeros, but for the survey; log_survey_reader_free. */
+struct log_survey_reader {
+    const struct log_survey *survey; /* borrowed */
+    struct storage_file *file;
+    uint64_t number; /* of the segment that file is */
+    struct log_buffer buffer;
+};
+
+/* A record that a walk found. Good until the next one is read. -ENOENT, -EBADMSG: it is not there any more. */
+int log_survey_read(struct log_survey_reader *reader, uint64_t position, struct log_record *record);
+void log_survey_reader_free(struct log_survey_reader *reader);
+
 #endif

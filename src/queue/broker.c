@@ -16,15 +16,12 @@
 
 /* ---- a life ------------------------------------------------------------------------------------------------------ */
 
-int broker_open(struct broker **result, const struct broker_options *options, struct log_report *report)
+struct broker *broker_create(const struct broker_options *options)
 {
     struct broker *broker = calloc(1, sizeof *broker);
-    int error;
 
-    *result = NULL;
-    *report = (struct log_report){0};
     if (!broker)
-        return -ENOMEM;
+        return NULL;
     broker->log = options->log;
     broker->events = options->events;
     broker->arg = options->arg;
@@ -40,6 +37,18 @@ int broker_open(struct broker **result, const struct broker_options *options, st
     list_init(&broker->ended);
     recent_init(&broker->finished, sizeof(struct finished), FINISHED_KEPT);
     recent_init(&broker->idempotency, sizeof(struct same_key), IDEMPOTENCY_KEPT);
+    return broker;
+}
+
+int broker_open(struct broker **result, const struct broker_options *options, struct log_report *report)
+{
+    struct broker *broker = broker_create(options);
+    int error;
+
+    *result = NULL;
+    *report = (struct log_report){0};
+    if (!broker)
+        return -ENOMEM;
     error = broker_recover(broker, options->storage, report);
     if (error) {
         broker_close(broker);

@@ -178,7 +178,7 @@ static int load_queues(struct broker *broker, struct slice *s, bool with_ready, 
     return error;
 }
 
-static int load_exchanges(struct broker *broker, struct slice *s)
+int broker_load_exchanges(struct broker *broker, struct slice *s)
 {
     struct exchange *exchange;
     struct saved_exchange saved;
@@ -394,7 +394,7 @@ int broker_load(struct broker *broker, struct slice s, struct log_report *report
         error = rebuild_index(broker, &s, state.segments, report);
     }
     if (!error)
-        error = load_exchanges(broker, &s);
+        error = broker_load_exchanges(broker, &s);
     if (!error)
         error = load_held(broker, &s);
     if (!error)

@@ -180,6 +180,8 @@ struct same_key {
 };
 
 /* ---- broker.c ---- */
+/* One that has nothing yet: options are taken up, nothing is read. broker_close. NULL: no memory. */
+struct broker *broker_create(const struct broker_options *options);
 void broker_fail(struct broker *broker, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Reads a message's record. What it gives is good until the next read. */
 int broker_read(struct broker *broker, uint64_t position, struct message *message);
@@ -206,6 +208,8 @@ struct exchange *broker_exchange_by_id(const struct broker *broker, uint32_t id)
 int broker_route(const struct broker *broker, const struct exchange *exchange, struct slice key,
                  struct queue **targets, unsigned most);
 int topology_replay(struct broker *broker, const struct log_record *record);
+/* Appends records that make all of it again. */
+int topology_append(struct broker *broker);
 /* As a record's payload and a checkpoint have it. */
 size_t queue_options_bytes(const struct broker_queue_options *options);
 char *queue_options_put(char *at, const struct broker_queue_options *options);
@@ -265,6 +269,8 @@ void segments_release(struct broker *broker, uint64_t number);
 /* ---- broker_load.c ---- */
 /* Empty: the state before anything. *report may say what is wrong. */
 int broker_load(struct broker *broker, struct slice checkpoint, struct log_report *report);
+/* The exchanges of a checkpoint, off its front; the queues are there already. */
+int broker_load_exchanges(struct broker *broker, struct slice *checkpoint);
 
 /* ---- broker_recover.c ---- */
 int broker_recover(struct broker *broker, struct storage *storage, struct log_report *report);

@@ -420,6 +420,25 @@ static int log_queue(struct broker *broker, uint32_t id, struct slice name,
     return error;
 }
 
+static int append_exchange(struct broker *broker, const struct exchange *exchange)
+{
+    char block[4 + 1 + 2 + BROKER_NAME_MAX];
+
+    put_u32le(block, exchange->id);
+    block[4] = (char)exchange->type;
+    return append_block(broker, LOG_MORE, RECORD_EXCHANGE, block,
+                        (size_t)(put_text(block + 5, exchange->name) - block));
+}
+
+static int append_pause(struct broker *broker, const struct queue *queue)
+{
+    char block[5];
+
+    put_u32le(block, queue->id);
+    block[4] = queue->paused ? 1 : 0;
+    return append_block(broker, LOG_RELIEF, RECORD_PAUSE, block, sizeof block);
+}
+
 static int change_queue(struct queue *queue, const struct broker_queue_options *options)
 {
     struct broker_queue_options copy;
@@ -468,7 +487,6 @@ int broker_declare_queue(struct broker *broker, struct slice name, const struct 
 int broker_declare_exchange(struct broker *broker, struct slice name, enum exchange_type type)
 {
     struct exchange *exchange = broker_exchange(broker, name);
-    char block[4 + 1 + 2 + BROKER_NAME_MAX];
     int error;
 
     if (name_is_too_long(name))
@@ -478,10 +496,7 @@ int broker_declare_exchange(struct broker *broker, struct slice name, enum excha
     exchange = broker_create_exchange(broker, broker->next_id, name, type);
     if (!exchange)
         return -ENOMEM;
-    put_u32le(block, exchange->id);
-    block[4] = (char)type;
-    error =
-        append_block(broker, LOG_MORE, RECORD_EXCHANGE, block, (size_t)(put_text(block + 5, name) - block));
+    error = append_exchange(broker, exchange);
     if (error)
         broker_free_exchange(exchange);
     return error;
@@ -578,21 +593,41 @@ int broker_unbind(struct broker *broker, struct slice exchange_name, struct slic
 int broker_pause(struct broker *broker, struct slice name, bool pause)
 {
     struct queue *queue = broker_queue(broker, name);
-    char block[5];
     int error;
 
     if (!queue)
         return -ENOENT;
     if (queue->paused == pause)
         return 0;
-    put_u32le(block, queue->id);
-    block[4] = pause ? 1 : 0;
-    error = append_block(broker, LOG_RELIEF, RECORD_PAUSE, block, sizeof block);
-    if (error)
-        return error;
     queue->paused = pause;
-    queue_kick(queue);
-    return 0;
+    error = append_pause(broker, queue);
+    if (error)
+        queue->paused = !pause;
+    else
+        queue_kick(queue);
+    return error;
+}
+
+int topology_append(struct broker *broker)
+{
+    int error = 0;
+
+    for (struct list *at = broker->queues.next; at != &broker->queues && !error; at = at->next) {
+        const struct queue *queue = container_of(at, struct queue, link);
+
+        error = log_queue(broker, queue->id, queue->name, &queue->options);
+        if (!error && queue->paused)
+            error = append_pause(broker, queue);
+    }
+    for (struct list *at = broker->exchanges.next; at != &broker->exchanges && !error; at = at->next) {
+        const struct exchange *exchange = container_of(at, struct exchange, link);
+
+        error = append_exchange(broker, exchange);
+        for (size_t i = 0; i < exchange->n_bindings && !error; i++)
+            error = log_binding(broker, RECORD_BIND, exchange, exchange->bindings[i].queue,
+                                exchange->bindings[i].key);
+    }
+    return error;
 }
 
 /* ---- replay ------------------------------------------------------------------------------------------------------ */

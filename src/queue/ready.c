@@ -188,7 +188,7 @@ static int write_slot(struct index *index, const struct ready_entry *entries, st
     return error;
 }
 
-static int read_slot(const struct index *index, const struct ready_slot *slot, struct ready_entry *entries)
+int index_read(const struct index *index, const struct ready_slot *slot, struct ready_entry *entries)
 {
     ssize_t n = storage_read(index->file, entries, READY_SLOT_BYTES, (uint64_t)slot->slot * READY_SLOT_BYTES);
 
@@ -373,7 +373,7 @@ static int refill(struct ready *ready)
     }
     if (block_reserve(front, READY_SLOT_ENTRIES))
         return -ENOMEM;
-    error = read_slot(ready->index, &ready->slots[ready->slots_start], front->entries);
+    error = index_read(ready->index, &ready->slots[ready->slots_start], front->entries);
     if (error)
         return error;
     free_slot(ready->index, ready->slots[ready->slots_start++].slot);
@@ -435,7 +435,7 @@ static int look_up(struct ready *ready, uint64_t number, struct ready_entry **en
     *slot = slot_of(ready, number);
     if (!*slot)
         return 0;
-    error = read_slot(ready->index, *slot, entries);
+    error = index_read(ready->index, *slot, entries);
     if (error)
         return error;
     at = find_number(entries, READY_SLOT_ENTRIES, number);
@@ -488,7 +488,7 @@ int ready_each(struct ready *ready, int (*each)(void *arg, const struct ready_en
         result = entries ? 0 : -ENOMEM;
     }
     for (uint32_t i = ready->slots_start; !result && i < ready->slots_end; i++) {
-        result = read_slot(ready->index, &ready->slots[i], entries);
+        result = index_read(ready->index, &ready->slots[i], entries);
         if (!result)
             result = each(arg, entries, READY_SLOT_ENTRIES);
     }

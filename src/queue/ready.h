@@ -61,6 +61,9 @@ struct ready_slot {
     uint32_t crc;
 };
 
+/* Reads a slot's READY_SLOT_ENTRIES entries, used or not. -EBADMSG: they do not verify. */
+int index_read(const struct index *index, const struct ready_slot *slot, struct ready_entry *entries);
+
 struct ready_block {
     struct ready_entry *entries;
     uint32_t start, end, room;

@@ -473,7 +473,7 @@ static int load_key(struct queue_thread *thread)
     struct storage_file *file;
     struct iovec part = {thread->key, sizeof thread->key};
     ssize_t n;
-    int error = storage_open(thread->storage, "key", true, &file);
+    int error = storage_open(thread->storage, QUEUE_KEY_FILE, true, &file);
 
     if (error)
         return error;

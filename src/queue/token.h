@@ -13,6 +13,8 @@
 #include "base/slice.h"
 
 #define TOKEN_KEY_BYTES 16
+/* The file in the log's folder that has it. */
+#define QUEUE_KEY_FILE "key"
 #define TOKEN_TEXT 26
 
 struct token_key {

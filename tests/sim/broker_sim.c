@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/rng.h"
 #include "sim/broker_model.h"
+#include "sim/broker_salvage.h"
 #include "sim/disk.h"
 #include "sim/sim.h"
 
@@ -455,9 +456,10 @@ static void peek_one(void *arg, const struct broker_peeked *peeked)
     e->confirmed = true; /* it is on disk */
 }
 
-static void peek_queue(int queue, bool after_restart)
+/* end: where the log ended when it was opened again. */
+static void peek_queue(int queue, bool after_restart, uint64_t end)
 {
-    struct peeking p = {.queue = queue, .after_restart = after_restart, .end = log_end(w.log)};
+    struct peeking p = {.queue = queue, .after_restart = after_restart, .end = end};
     int error;
 
     error = broker_peek(w.broker, name_of(queue), 0, UINT64_MAX, peek_one, &p);
@@ -474,7 +476,7 @@ static void do_look(const struct sim_step *step)
     int queue = (int)(step->a % QUEUES_MAX);
 
     if (w.m.queues[queue].there && !broker_failure(w.broker))
-        peek_queue(queue, false);
+        peek_queue(queue, false, 0);
     check_counts();
 }
 
@@ -1020,7 +1022,7 @@ static void take_up(void)
     learn_topology();
     for (int i = 0; i < QUEUES_MAX; i++)
         if (w.m.queues[i].there)
-            peek_queue(i, true);
+            peek_queue(i, true, end);
     for (size_t i = 0; i < w.m.n; i++) { /* those of queues that are gone, and those that never were */
         const struct entry *e = &w.m.entries[i];
 
@@ -1043,6 +1045,9 @@ static void take_up(void)
 
 static void open_again(const struct sim_step *step)
 {
+    /* Of some: what salvage makes of the same disk must be the same. */
+    bool salvages = step->b % 8 && step->b / 8 % 4 == 0 && !w.limited && !w.deep &&
+                    salvage_begin(disk_storage(w.disk), w.seed, w.now_us);
     int error;
 
     w.failing = false;
@@ -1059,6 +1064,10 @@ static void open_again(const struct sim_step *step)
     disk_heal(w.disk);
     w.failing = false;
     take_up();
+    if (salvages) {
+        salvage_compare(w.broker, w.now_us);
+        salvage_end();
+    }
 }
 
 static void close_all(void)
@@ -1108,6 +1117,41 @@ static void do_crash(const struct sim_step *step)
     spoil_index(step->a);
     open_again(step);
     sim_count("crashes");
+}
+
+/* ---- damage ---------------------------------------------------------------------------------------------------------- */
+
+/* A bit of one file is turned over: what waits is salvaged, but for the one message that it was of. */
+static void damage_and_salvage(struct rng *rng)
+{
+    size_t n_files = 0, n_lost = 0;
+    uint64_t lost = 0;
+    const char *name;
+
+    while (disk_name(w.disk, n_files))
+        n_files++;
+    name = disk_name(w.disk, rng_below(rng, n_files));
+    if (disk_size(w.disk, name) == 0)
+        return;
+    sim_tell("a bit of %s is turned over", name);
+    sim_check(disk_flip(w.disk, name, rng_below(rng, 8 * disk_size(w.disk, name))) == 0, "flip");
+    if (!salvage_begin(disk_storage(w.disk), w.seed, w.now_us))
+        return; /* it was the one header that there was */
+    for (size_t i = 0; i < w.m.n; i++) {
+        const struct entry *e = &w.m.entries[i];
+
+        fill(seen, e->bytes, e->content);
+        if (e->state == GONE || !salvage_counts(e->position) ||
+            salvage_has(e->queue_id, e->number, slice_of(seen, e->bytes)))
+            continue;
+        n_lost += e->number != lost;
+        lost = e->number;
+    }
+    sim_check(n_lost <= 1, "%zu messages are lost with a bit of %s", n_lost, name);
+    sim_check(n_lost == 0 || salvage_damages(), "message %llu is lost, and nothing is said",
+              (unsigned long long)lost);
+    salvage_end();
+    sim_count("damages");
 }
 
 /* ---- a story --------------------------------------------------------------------------------------------------------- */
@@ -1194,6 +1238,9 @@ static void run_story(uint64_t seed, const struct sim_step *steps, size_t n)
     sim_tell("the end");
     do_crash(&last);
     close_all();
+    disk_restart(w.disk);
+    if (!w.deep && rng_below(&rng, 4) == 0)
+        damage_and_salvage(&rng);
 }
 
 int main(int argc, char **argv)

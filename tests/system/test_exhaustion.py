@@ -87,8 +87,11 @@ class Shortage:
 
     def __enter__(self):
         # The limit is on numbers: those below it that are free are to be had, too.
-        # One that a check has for a moment is not counted as taken.
-        taken = set.intersection(*(set(descriptors(self.proxy)) for _ in range(1500)))
+        # One that a check has for a moment, however slow the machine is then, is not counted as taken.
+        taken, seen, until = set(descriptors(self.proxy)), 0, time.monotonic() + 0.3
+        while seen < 1500 or time.monotonic() < until:
+            taken.intersection_update(descriptors(self.proxy))
+            seen += 1
         free = [number for number in range(max(taken) + self.spare + 2) if number not in taken]
         self.before = resource.prlimit(self.proxy.pid, resource.RLIMIT_NOFILE)
         self.limit(free[self.spare])

@@ -1,0 +1,594 @@
+/* salvage.c - see salvage.h, and salvage_private.h for how. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "queue/broker_saved.h"
+#include "queue/salvage_private.h"
+
+#define LINE_MAX 256
+
+static void say(const struct salvage *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void say(const struct salvage *s, const char *format, ...)
+{
+    char line[LINE_MAX];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    s->damage(s->arg, line);
+}
+
+static int add_fact(struct salvage *s, const struct fact *fact)
+{
+    size_t room = s->room ? s->room * 2 : 4096;
+    struct fact *facts;
+
+    if (s->n == s->room) {
+        facts = realloc(s->facts, room * sizeof *facts);
+        if (!facts)
+            return -ENOMEM;
+        s->facts = facts;
+        s->room = room;
+    }
+    s->facts[s->n++] = *fact;
+    if (fact->number >= s->next)
+        s->next = fact->number + 1;
+    return 0;
+}
+
+/* ---- what a start would do ---------------------------------------------------------------------------------------- */
+
+static void ignore_delivery(void *arg, struct broker_consumer *consumer, const struct broker_delivery *d)
+{
+    (void)arg;
+    (void)consumer;
+    (void)d;
+}
+
+static void ignore_ending(void *arg, const struct broker_ending *ending)
+{
+    (void)arg;
+    (void)ending;
+}
+
+static const struct broker_events no_events = {ignore_delivery, ignore_ending};
+
+/* In memory. Until where it would take up records is what counts. */
+static void try_start(struct salvage *s)
+{
+    struct storage *shadow = storage_open_shadow(s->survey.storage);
+    struct log_options of_log = {.storage = shadow, .segment_bytes = s->survey.segment_bytes};
+    struct broker_options of_broker = {.storage = shadow, .events = &no_events, .now_us = clock_wall_us()};
+    struct broker *broker = NULL;
+    struct log *log = NULL;
+
+    s->start_result = shadow ? log_open(&log, &of_log, &s->report) : -ENOMEM;
+    of_broker.log = log;
+    if (!s->start_result)
+        s->start_result = broker_open(&broker, &of_broker, &s->report);
+    if (!s->start_result)
+        s->end = log_end(log);
+    if (broker)
+        broker_close(broker);
+    if (log)
+        log_close(log);
+    if (shadow)
+        storage_close_shadow(shadow);
+}
+
+/* ---- what the checkpoint says ------------------------------------------------------------------------------------- */
+
+static int know(struct salvage *s, uint32_t queue, const struct ready_entry *entry, uint32_t attempts,
+                uint64_t due_us)
+{
+    return add_fact(s, &(struct fact){.kind = FACT_KNOWN,
+                                      .queue = queue,
+                                      .number = entry->number,
+                                      .place = s->survey.state_position,
+                                      .attempts = attempts,
+                                      .due_us = due_us,
+                                      .redelivered = entry->redelivered});
+}
+
+static int know_entries(struct salvage *s, uint32_t queue, struct slice list)
+{
+    struct ready_entry entry;
+    int error = 0;
+
+    while (!error && saved_take_entry(&list, &entry))
+        error = know(s, queue, &entry, 0, 0);
+    return error;
+}
+
+static int add_range(struct salvage *s, uint32_t queue, uint64_t first, uint64_t behind)
+{
+    struct range *ranges = realloc(s->ranges, (s->n_ranges + 1) * sizeof *ranges);
+
+    if (!ranges)
+        return -ENOMEM;
+    s->ranges = ranges;
+    ranges[s->n_ranges++] = (struct range){queue, first, behind};
+    return 0;
+}
+
+/* Where a slot cannot be read, what waits is every message of the queue from its first to the next one's. */
+static int know_slots(struct salvage *s, const struct saved_queue *q, const struct index *index)
+{
+    struct slice slots = q->slots, next, back = q->back;
+    struct ready_entry *entries = malloc(READY_SLOT_BYTES), first_behind;
+    struct ready_slot slot, behind;
+    uint64_t first = saved_take_entry(&back, &first_behind) ? first_behind.number : q->last + 1;
+    int error = entries ? 0 : -ENOMEM;
+
+    while (!error && saved_take_slot(&slots, &slot)) {
+        int unread = index_read(index, &slot, entries);
+
+        next = slots;
+        for (unsigned i = 0; !unread && !error && i < READY_SLOT_ENTRIES; i++)
+            error = know(s, q->id, &entries[i], 0, 0);
+        if (unread && !error)
+            error = add_range(s, q->id, slot.first, saved_take_slot(&next, &behind) ? behind.first : first);
+    }
+    free(entries);
+    return error;
+}
+
+static int know_queues(struct salvage *s, struct slice *state, const struct index *index)
+{
+    struct saved_queue q;
+    struct queue *queue;
+    uint32_t n;
+    int error = take_u32le(state, &n) ? 0 : -EBADMSG;
+
+    while (!error && n--) {
+        if (!saved_take_queue(state, &q))
+            return -EBADMSG;
+        queue = queue_create(s->broker, q.id, q.name, &q.options);
+        if (!queue)
+            return -ENOMEM;
+        queue->paused = q.paused;
+        queue->delivered = q.delivered;
+        error = know_entries(s, q.id, q.front);
+        if (!error)
+            error = know_slots(s, &q, index);
+        if (!error)
+            error = know_entries(s, q.id, q.back);
+    }
+    return error;
+}
+
+static int know_held(struct salvage *s, struct slice *state)
+{
+    struct saved_held held;
+    uint64_t n;
+    int error = take_u64le(state, &n) ? 0 : -EBADMSG;
+
+    while (!error && n--)
+        error = saved_take_held(state, &held) ? know(s, held.queue, &held.entry, held.attempts, held.due_us)
+                                              : -EBADMSG;
+    return error;
+}
+
+static int know_checkpoint(struct salvage *s)
+{
+    struct storage *shadow = storage_open_shadow(s->survey.storage);
+    struct slice state = slice_of(s->survey.state, s->survey.state_len);
+    struct saved_state saved;
+    struct index *index = NULL;
+    int error = shadow ? index_open(&index, shadow) : -ENOMEM;
+
+    if (!error)
+        error = saved_take_state(&state, &saved) ? 0 : -EBADMSG;
+    if (!error) {
+        s->next = saved.next_number;
+        s->broker->next_id = saved.next_id;
+        error = know_queues(s, &state, index);
+    }
+    if (!error)
+        error = broker_load_exchanges(s->broker, &state);
+    if (!error)
+        error = know_held(s, &state);
+    index_close(index);
+    if (shadow)
+        storage_close_shadow(shadow);
+    return error;
+}
+
+/* ---- what records say --------------------------------------------------------------------------------------------- */
+
+static bool in_range(const struct salvage *s, uint32_t queue, const struct message *m)
+{
+    for (size_t i = 0; i < s->n_ranges; i++)
+        if (s->ranges[i].queue == queue && m->number >= s->ranges[i].first &&
+            m->number < s->ranges[i].behind && !m->due_us)
+            return true;
+    return false;
+}
+
+/* As replay does: what is older than one that left or failed had been delivered before. */
+static void note_delivered(const struct salvage *s, struct message_ref upto)
+{
+    struct queue *queue = broker_queue_by_id(s->broker, upto.queue);
+
+    if (queue && upto.number > queue->delivered)
+        queue->delivered = upto.number;
+}
+
+static int take_done(struct salvage *s, struct message_ref ref, uint64_t place)
+{
+    note_delivered(s, ref);
+    return add_fact(
+        s, &(struct fact){.kind = FACT_DONE, .queue = ref.queue, .number = ref.number, .place = place});
+}
+
+static int take_message(struct salvage *s, const struct log_record *record, bool is_new)
+{
+    struct message m;
+    int error = 0;
+
+    if (!message_parse(record->payload, &m)) {
+        say(s, "the message at position %" PRIu64 " cannot be understood", record->position);
+        return 0;
+    }
+    for (unsigned i = 0; !error && i < message_n_targets(&m); i++) {
+        struct fact fact = {.kind = FACT_RECORD,
+                            .queue = message_target(&m, i),
+                            .number = m.number,
+                            .place = record->position,
+                            .waits = is_new || in_range(s, message_target(&m, i), &m)};
+
+        error = add_fact(s, &fact);
+    }
+    return !error && is_new && m.removes.queue ? take_done(s, m.removes, record->position) : error;
+}
+
+static int take_list(struct salvage *s, const struct log_record *record)
+{
+    struct slice list = record->payload;
+    struct done_entry done;
+    struct retry_entry retry;
+    struct message_ref upto;
+    int error = 0;
+
+    while (!error && record->kind == RECORD_DONE && take_done_entry(&list, &done))
+        error = take_done(s, done.ref, record->position);
+    while (!error && record->kind == RECORD_RETRY && take_retry_entry(&list, &retry)) {
+        note_delivered(s, retry.ref);
+        error = add_fact(s, &(struct fact){.kind = FACT_RETRY,
+                                           .queue = retry.ref.queue,
+                                           .number = retry.ref.number,
+                                           .place = record->position,
+                                           .attempts = retry.attempts,
+                                           .due_us = retry.due_us,
+                                           .redelivered = true});
+    }
+    while (record->kind == RECORD_DELIVERED && take_delivered_entry(&list, &upto))
+        note_delivered(s, upto);
+    return error;
+}
+
+static int note_deleted(struct salvage *s, uint32_t queue)
+{
+    uint32_t *deleted = realloc(s->deleted, (s->n_deleted + 1) * sizeof *deleted);
+
+    if (!deleted)
+        return -ENOMEM;
+    s->deleted = deleted;
+    deleted[s->n_deleted++] = queue;
+    return 0;
+}
+
+static int take_topology(struct salvage *s, const struct log_record *record)
+{
+    int error = topology_replay(s->broker, record);
+
+    if (error == -EBADMSG)
+        say(s,
+            "the record at position %" PRIu64 " tells of a queue or topic that is not known, and is left out",
+            record->position);
+    else if (error)
+        return error;
+    return record->kind == RECORD_QUEUE_DELETE && record->payload.len >= 4
+               ? note_deleted(s, get_u32le(record->payload.ptr))
+               : 0;
+}
+
+static int take_record(void *arg, const struct log_record *record)
+{
+    struct salvage *s = arg;
+    bool is_new = !s->survey.state || record->position >= s->survey.state_position;
+
+    if (record->position >= s->end)
+        return 0;
+    switch (record->kind) {
+    case RECORD_MESSAGE:
+    case RECORD_COPY:
+        return take_message(s, record, is_new);
+    case RECORD_DONE:
+    case RECORD_RETRY:
+    case RECORD_DELIVERED:
+        return is_new ? take_list(s, record) : 0;
+    default:
+        return is_new ? take_topology(s, record) : 0;
+    }
+}
+
+static void note_gap(void *arg, const struct survey_segment *segment, uint32_t offset, uint32_t bytes)
+{
+    const struct salvage *s = arg;
+
+    if (segment->number * s->survey.segment_bytes + offset < s->end)
+        say(s, "%s (segment %" PRIu64 "): %" PRIu32 " bytes from offset %" PRIu32 " on do not verify",
+            segment->name, segment->number, bytes, offset);
+}
+
+static void note_segment(void *arg, const struct survey_segment *segment, uint32_t used)
+{
+    const struct salvage *s = arg;
+
+    (void)used;
+    if (segment->header_lost)
+        say(s,
+            "%s (segment %" PRIu64
+            "): its header does not verify; which segment it is was told by its records",
+            segment->name, segment->number);
+}
+
+static void note_missing(void *arg, uint64_t number, uint64_t n)
+{
+    const struct salvage *s = arg;
+
+    if (n == 1)
+        say(s, "segment %" PRIu64 " is not there", number);
+    else
+        say(s, "segments %" PRIu64 " to %" PRIu64 " are not there", number, number + n - 1);
+}
+
+/* ---- adding up ---------------------------------------------------------------------------------------------------- */
+
+static int compare_facts(const void *a, const void *b)
+{
+    const struct fact *x = a, *y = b;
+
+    if (x->queue != y->queue)
+        return x->queue < y->queue ? -1 : 1;
+    if (x->number != y->number)
+        return x->number < y->number ? -1 : 1;
+    if (x->place != y->place)
+        return x->place < y->place ? -1 : 1;
+    return (x->kind > y->kind) - (x->kind < y->kind);
+}
+
+static bool is_deleted(const struct salvage *s, uint32_t queue)
+{
+    for (size_t i = 0; i < s->n_deleted; i++)
+        if (s->deleted[i] == queue)
+            return true;
+    return false;
+}
+
+/* What becomes of a message: false: it does not wait. */
+static bool add_up(const struct fact *facts, size_t n, struct fact *message)
+{
+    bool waits = false;
+
+    *message = facts[0];
+    message->place = NOWHERE;
+    for (size_t i = 0; i < n; i++) {
+        const struct fact *fact = &facts[i];
+
+        switch ((enum fact_kind)fact->kind) {
+        case FACT_RECORD:
+            message->place = fact->place;
+            waits |= fact->waits;
+            break;
+        case FACT_KNOWN:
+        case FACT_RETRY:
+            message->attempts = fact->attempts;
+            message->due_us = fact->due_us;
+            message->redelivered = fact->redelivered;
+            waits = true;
+            break;
+        case FACT_DONE:
+            waits = false;
+            break;
+        }
+    }
+    return waits;
+}
+
+static void add_up_all(struct salvage *s)
+{
+    size_t n = 0, next;
+    struct fact message;
+
+    if (s->n)
+        qsort(s->facts, s->n, sizeof *s->facts, compare_facts);
+    for (size_t i = 0; i < s->n; i = next) {
+        for (next = i + 1; next < s->n && s->facts[next].queue == s->facts[i].queue &&
+                           s->facts[next].number == s->facts[i].number;)
+            next++;
+        if (add_up(s->facts + i, next - i, &message) &&
+            (broker_queue_by_id(s->broker, message.queue) || !is_deleted(s, message.queue)))
+            s->facts[n++] = message;
+    }
+    s->n = n;
+}
+
+/* The first fact of a queue, or of one behind it, from number on. */
+static size_t first_of(const struct salvage *s, uint32_t queue, uint64_t number)
+{
+    size_t low = 0, high = s->n;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        const struct fact *fact = &s->facts[middle];
+
+        if (fact->queue < queue || (fact->queue == queue && fact->number < number))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* What a slot held, and no record tells of any more. */
+static void note_ranges(const struct salvage *s)
+{
+    for (size_t i = 0; i < s->n_ranges; i++) {
+        const struct range *r = &s->ranges[i];
+        size_t n = first_of(s, r->queue, r->behind) - first_of(s, r->queue, r->first);
+
+        if (n < READY_SLOT_ENTRIES)
+            say(s,
+                "up to %zu messages between the numbers %" PRIu64 " and %" PRIu64 " of queue id %" PRIu32
+                " are lost, with the index that named them",
+                READY_SLOT_ENTRIES - n, r->first, r->behind - 1, r->queue);
+    }
+}
+
+/* Messages of a queue whose declaration is gone need one. */
+static int name_queues(struct salvage *s)
+{
+    struct broker_queue_options options = {
+        .ack_timeout_us = 30 * 60 * US_PER_S, .retry_first_us = US_PER_S, .retry_most_us = 300 * US_PER_S};
+    char name[64];
+
+    for (size_t i = 0; i < s->n; i++) {
+        uint32_t id = s->facts[i].queue;
+        int len = snprintf(name, sizeof name, "salvaged-%" PRIu32, id);
+
+        if (broker_queue_by_id(s->broker, id))
+            continue;
+        while (broker_queue(s->broker, slice_of(name, (size_t)len)) && len < (int)sizeof name - 1)
+            name[len++] = '-';
+        if (!queue_create(s->broker, id, slice_of(name, (size_t)len), &options))
+            return -ENOMEM;
+        say(s, "the declaration of the queue with id %" PRIu32 " is lost; its messages are in %.*s", id, len,
+            name);
+    }
+    return 0;
+}
+
+/* ---- the whole ---------------------------------------------------------------------------------------------------- */
+
+static void note_files(const struct salvage *s)
+{
+    const struct log_survey *survey = &s->survey;
+    for (size_t i = 0; i < survey->n_unknown; i++)
+        say(s, "%s: nothing in it belongs to this log, or can be read", survey->unknown[i]);
+    if (!survey->state && survey->n_segments && survey->segments[0].number)
+        say(s,
+            "no checkpoint is whole: messages that left their queue before segment %" PRIu64
+            " may come once more",
+            survey->segments[0].number);
+}
+
+static int look(struct salvage *s)
+{
+    static const struct log_survey_events survey_events = {
+        .record = take_record, .gap = note_gap, .segment = note_segment, .missing = note_missing};
+    int error;
+
+    if (!s->survey.segment_bytes)
+        return -ENODATA;
+    s->broker = broker_create(&(struct broker_options){.events = &no_events, .now_us = clock_wall_us()});
+    if (!s->broker)
+        return -ENOMEM;
+    s->broker->replaying = true;
+    try_start(s);
+    note_files(s);
+    error = s->survey.state ? know_checkpoint(s) : 0;
+    if (error == -EBADMSG) {
+        say(s, "the checkpoint cannot be understood");
+        error = -EPROTONOSUPPORT;
+    }
+    if (!error)
+        error = log_survey_walk(&s->survey, &survey_events, s);
+    if (error)
+        return error;
+    add_up_all(s);
+    note_ranges(s);
+    return name_queues(s);
+}
+
+int salvage_open(struct salvage **result, struct storage *storage,
+                 void (*damage)(void *arg, const char *text), void *arg)
+{
+    struct salvage *s = calloc(1, sizeof *s);
+    int error;
+
+    *result = NULL;
+    if (!s)
+        return -ENOMEM;
+    s->damage = damage;
+    s->arg = arg;
+    s->end = UINT64_MAX;
+    s->next = 1;
+    error = log_survey_open(&s->survey, storage);
+    if (!error)
+        error = look(s);
+    if (error) {
+        salvage_close(s);
+        return error;
+    }
+    *result = s;
+    return 0;
+}
+
+void salvage_close(struct salvage *s)
+{
+    if (s->broker)
+        broker_close(s->broker);
+    log_survey_free(&s->survey);
+    free(s->facts);
+    free(s->ranges);
+    free(s->deleted);
+    free(s);
+}
+
+const struct log_survey *salvage_survey(const struct salvage *s)
+{
+    return &s->survey;
+}
+
+int salvage_start_result(const struct salvage *s, const struct log_report **report)
+{
+    *report = &s->report;
+    return s->start_result;
+}
+
+uint64_t salvage_limit(const struct salvage *s)
+{
+    return s->end;
+}
+
+/* ---- telling ------------------------------------------------------------------------------------------------------ */
+
+void salvage_each_queue(const struct salvage *s, void (*each)(void *arg, const struct salvage_queue *queue),
+                        void *arg)
+{
+    for (const struct list *at = s->broker->queues.next; at != &s->broker->queues; at = at->next) {
+        const struct queue *queue = container_of(at, struct queue, link);
+        struct salvage_queue told = {.name = queue->name};
+
+        for (size_t i = first_of(s, queue->id, 0); i < s->n && s->facts[i].queue == queue->id; i++) {
+            told.readable += s->facts[i].place != NOWHERE;
+            told.lost += s->facts[i].place == NOWHERE;
+        }
+        each(arg, &told);
+    }
+}
+
+void salvage_each_lost(const struct salvage *s, void (*each)(void *arg, struct slice queue, uint64_t number),
+                       void *arg)
+{
+    for (size_t i = 0; i < s->n; i++)
+        if (s->facts[i].place == NOWHERE)
+            each(arg, broker_queue_by_id(s->broker, s->facts[i].queue)->name, s->facts[i].number);
+}

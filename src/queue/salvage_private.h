@@ -1,0 +1,55 @@
+/* salvage_private.h - what the two halves of salvage share: salvage.c adds up what waits, salvage_write.c makes a log of it.
+ *
+ * Whatever is said of a message in a queue, by the checkpoint or by a record, is a fact. Sorted by queue, number and place, the
+ * facts of one message add up to what became of it. */
+#ifndef QUEUE_SALVAGE_PRIVATE_H
+#define QUEUE_SALVAGE_PRIVATE_H
+
+#include "queue/broker_private.h"
+#include "queue/salvage.h"
+
+#define NOWHERE UINT64_MAX
+
+/* In the order that they have at one place. */
+enum fact_kind {
+    FACT_KNOWN,  /* the checkpoint has it among those that wait */
+    FACT_RECORD, /* its record stands there */
+    FACT_RETRY,
+    FACT_DONE,
+};
+
+struct fact {
+    uint64_t number;
+    uint64_t place; /* of what says so; of a message once all is added up: where its record is, or NOWHERE */
+    uint64_t due_us;
+    uint32_t queue;
+    uint32_t attempts;
+    uint8_t kind;
+    bool redelivered;
+    bool waits; /* RECORD: and it waits, unless another fact says that it left */
+};
+
+/* A slot of the index that cannot be read: READY_SLOT_ENTRIES messages wait, which are all of the queue between two numbers. */
+struct range {
+    uint32_t queue;
+    uint64_t first, behind;
+};
+
+struct salvage {
+    struct log_survey survey;
+    void (*damage)(void *arg, const char *text);
+    void *arg;
+    struct broker *broker; /* topology only, and how far each queue had delivered */
+    int start_result;
+    struct log_report report;
+    uint64_t end;       /* of what counts */
+    uint64_t next;      /* number */
+    struct fact *facts; /* in the end one for each message that waits; owned */
+    size_t n, room;
+    struct range *ranges; /* owned */
+    size_t n_ranges;
+    uint32_t *deleted; /* ids of queues; owned */
+    size_t n_deleted;
+};
+
+#endif
