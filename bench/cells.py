@@ -2,14 +2,15 @@
 import dataclasses
 
 from proxies import (DIRECT, FLOOR, FLOOR_SPLICE, FLOOR_SPLICE_UP, HAPROXY, HAPROXY_LARGE, HAPROXY_SCRAPED,
-                     HAPROXY_SPLICE, HAPROXY_TCP, HAPROXY_TCP_AUTO, HAPROXY_TCP_SPLICE, HAPROXY_TURN, NGINX,
-                     NGINX_LARGE, NGINX_STREAM, NGINX_STREAM_64K, NGINX_TURN, OURS, OURS_SCRAPED, OURS_TCP,
-                     OURS_TURN, POOL_SERVERS, POOLS)
+                     HAPROXY_SPLICE, HAPROXY_TCP, HAPROXY_TCP_AUTO, HAPROXY_TCP_SPLICE, HAPROXY_TURN, LEVEL_RATE,
+                     NGINX, NGINX_LARGE, NGINX_STREAM, NGINX_STREAM_64K, NGINX_TURN, OURS, OURS_LEVEL, OURS_QUEUE,
+                     OURS_SCRAPED, OURS_TCP, OURS_TURN, POOL_SERVERS, POOLS)
 
 RATE = 10000            # requests a second, where the rate is fixed
 MIB, GIB = 1 << 20, 1 << 30
 
 BASIC = (DIRECT, FLOOR, NGINX, HAPROXY, OURS)
+STORED = (*BASIC, OURS_QUEUE)
 LARGE = (DIRECT, FLOOR, FLOOR_SPLICE, NGINX, NGINX_LARGE, HAPROXY, HAPROXY_LARGE, HAPROXY_SPLICE, OURS)
 THREADED = (NGINX, HAPROXY, OURS)
 TURNED = (NGINX_TURN, HAPROXY_TURN, OURS_TURN)
@@ -29,7 +30,7 @@ class Cell:
     proxies: tuple
     note: str = ""
     unit: str = "request"   # what the generator's requests are called
-    origin: str = "origin"  # the program behind the proxy
+    origin: str = "origin"  # what stands behind the proxy: a name in Bench.origins
 
     @property
     def notes(self):
@@ -43,6 +44,9 @@ def tcp_cell(name, title, kind, load, proxies, note="", unit="message"):
 OPEN_LOOP = ("Open loop: latency counts from when a request was due. The cores sleep between requests, and a proxy "
              "pays for waking the far side.")
 BEST_ROWS = "Ratios are against the best row of each: buffers and splicing as set there."
+ON_DISK = ("Everybody passes the request on to the origin, but for the last row, which stores it and answers 202 "
+           "once it is on disk. Its CPU is that of all threads of its process; what the kernel's own threads do for "
+           "the file system is in nobody's.")
 SHORT_TUNNELS = ("A connection for each transfer, as with TLS that is passed through: a layer 4 proxy has one to the "
                  "origin for each client and reuses none. The origin closes it.")
 
@@ -62,6 +66,18 @@ CELLS = (
          "Proxy, origin and generator share both cores, so twice the throughput cannot show. \"Room\" is the most "
          "that 2 threads could reach: the two cores' time divided by what a request costs the proxy and the far "
          "side together with 1 thread, against the throughput of 1 thread."),
+    Cell("enqueue", "POST with a body of 100 bytes: passed on, and stored; 512 connections", "stored",
+         ("--connections", "512", "--post", "100"), STORED, ON_DISK, "message"),
+    Cell("enqueue-rate", f"POST with a body of 100 bytes, {RATE:,} a second: passed on, and stored; 64 connections",
+         "stored", ("--connections", "64", "--rate", str(RATE), "--post", "100"), STORED,
+         f"{OPEN_LOOP} Fewer messages share a sync than when the proxy is full. {ON_DISK}", "message"),
+    Cell("enqueue-1k", "POST with a body of 1 KiB: passed on, and stored; 512 connections", "stored",
+         ("--connections", "512", "--post", "1024"), STORED, ON_DISK, "message"),
+    Cell("level", f"Load levelling: {RATE:,} POSTs of 100 bytes a second come, {LEVEL_RATE} leave; 512 connections",
+         "level", ("--connections", "512", "--rate", str(RATE), "--post", "100"), (OURS_LEVEL,),
+         "Latency counts from when a request was due. What was delivered is counted by the origin, which also knows "
+         "which messages it had before. It starts 2 s after the first message, when the log has made its first files.",
+         "message", "counting"),
     tcp_cell("tcp-small", "Layer 4: messages of 64 bytes, answered with as much, 64 connections", "requests",
              ("--connections", "64"), TCP),
     tcp_cell("tcp-rate", f"Layer 4: messages of 64 bytes at {RATE:,} a second, 64 connections", "requests",

@@ -1,5 +1,5 @@
 /* common.h - what origin, echo, forwarder and load share: sockets on 127.0.0.1, options, giving up with a reason,
- * and the message that load sends to echo through a layer 4 proxy.
+ * the message that load sends to echo through a layer 4 proxy, and the number in the bodies that it posts to origin.
  *
  * These are measuring tools: what the system refuses ends the program with a line on standard error. */
 #ifndef BENCH_COMMON_H
@@ -28,6 +28,10 @@ struct message {
     char padding[32];
 };
 _Static_assert(sizeof(struct message) == 64, "small messages are 64 bytes");
+
+/* What the body of a POST starts with, in the machine's own byte order: no other request of the same generator has that
+ * number, but for one that is sent again because its connection had been closed. */
+#define NUMBER_BYTES sizeof(uint64_t)
 
 _Noreturn static inline void fail(const char *what)
 {

@@ -109,6 +109,13 @@ def memory_of(pids):
     return sums["Pss"], sums["Rss"]
 
 
+def private_memory(pids):
+    """Bytes that are nobody else's."""
+    return 1024 * sum(int(line.split()[1]) for pid in pids
+                      for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+                      if line.startswith("Private_"))
+
+
 def settled_memory(pids):
     """Memory once it stays the same for half a second (or after 5 s)."""
     last = memory_of(pids)

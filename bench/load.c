@@ -1,7 +1,8 @@
 /* load.c - the client side of the measurements: many connections, one thread, every answer checked and timed.
  *
- * Two languages: HTTP/1.1 (GET, or with --post a POST with a body; 200 and 202 are answers), or with --tcp the messages of common.h, whose answers come from echo. What is said of
- * requests holds for messages, too.
+ * Two languages: HTTP/1.1 (GET, or with --post a POST with a body that starts with its number; 200 and 202 are
+ * answers), or with --tcp the messages of common.h, whose answers come from echo. What is said of requests holds for
+ * messages, too.
  *
  * Three ways of asking. Closed loop (default): each connection asks again as soon as it was answered.
  * --rate: open loop, requests fall due at a fixed rate whatever the answers do, and latency counts from when a
@@ -53,7 +54,7 @@ struct connection {
     size_t have;   /* bytes in head */
     uint64_t body_left;
     bool last;              /* the server said that it closes after this answer */
-    struct message message; /* with --tcp: the request's first bytes */
+    struct message message; /* with --tcp: the request's first bytes; of a POST its number counts */
     uint64_t due_ns;
     struct connection *next_idle;
     char head[HEAD_MAX];
@@ -64,6 +65,7 @@ static struct load {
     uint64_t post; /* bytes of the requests' bodies; 0: GET */
     bool fresh;
     char request[16384];    /* HTTP */
+    char *number;           /* in the request, where the body starts; NULL without one */
     struct message message; /* what all messages have in common */
     bool tcp;
     uint64_t request_bytes, messages;
@@ -135,6 +137,8 @@ static void open_connection(struct connection *c)
 static bool send_request(struct connection *c)
 {
     c->state = UNSENT;
+    if (load.number)
+        memcpy(load.number, &c->message.number, NUMBER_BYTES);
     while (c->sent < load.request_bytes) {
         ssize_t n = load.tcp
                         ? send_filled(c->fd, &c->message, sizeof(c->message), c->sent, load.request_bytes)
@@ -454,6 +458,7 @@ static void make_request(const char *path)
                    load.post ? "POST" : "GET", path, length, load.fresh ? "Connection: close\r\n" : "");
     if (len < 0 || (size_t)len + load.post >= sizeof(load.request))
         usage(usage_text);
+    load.number = load.post ? load.request + len : NULL;
     memset(load.request + len, 'x', load.post);
     load.request_bytes = (uint64_t)len + load.post;
 }
@@ -470,7 +475,7 @@ static void read_options(int argc, char **argv)
         {"--seconds", &load.seconds, 0, 3600},
         {"--rate", &load.rate, 1, 1000000},
         {"--count", &load.count, 1, 1000000000},
-        {"--post", &load.post, 0, 8192},
+        {"--post", &load.post, NUMBER_BYTES, 8192},
         {"--upload", &load.message.bytes, sizeof(struct message), 1ull << 40},
         {"--answer", &load.message.answer_bytes, sizeof(struct message), 1ull << 40},
     };

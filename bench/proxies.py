@@ -13,6 +13,7 @@ from programs import MAITRED, PROGRAMS
 
 PIPES = 200             # that HAProxy may have for splicing
 POOLS, POOL_SERVERS = 10, 100       # of the configuration that is scraped
+LEVEL_RATE, HURRY_RATE = 500, 20000     # messages a second that a queue delivers, and in the end
 
 
 @dataclasses.dataclass
@@ -26,6 +27,11 @@ class Place:
     spare: int = 0          # a second origin, for configurations that change
     admin: int = 0          # where metrics are served
     turn: int = 0           # of a configuration that changes
+
+    @property
+    def state(self):
+        """What a proxy that stores requests stores them in."""
+        return self.folder / "state"
 
     def write(self, name, text):
         path = self.folder / name
@@ -244,6 +250,32 @@ def maitred_scraped(place):
                    more=f'admin "127.0.0.1:{place.admin}" {{}}\n{pools}')
 
 
+def maitred_queue(place):
+    return maitred_base(place, f"""\
+state = "{place.state}"
+http "127.0.0.1:{place.port}" {{
+    max-requests = 0
+    route "/" {{ queue = work }}
+}}
+queue work {{}}""")
+
+
+def maitred_level(place):
+    rate = HURRY_RATE if place.turn else LEVEL_RATE
+    return maitred_base(place, f"""\
+state = "{place.state}"
+http "127.0.0.1:{place.port}" {{
+    max-requests = 0
+    route "/turn" {{ respond = 200  body = "{place.turn}" }}
+    route "/" {{ queue = work }}
+}}
+queue work {{ push {{ pool = origin  rate = {rate}/s  concurrency = 64 }} }}
+pool origin {{
+    max-requests = 0
+    server 127.0.0.1:{place.origin} {{}}
+}}""")
+
+
 def maitred_tcp(place):
     return maitred_base(place, f"""\
 tcp "127.0.0.1:{place.port}" {{ pool = origin }}
@@ -274,6 +306,7 @@ class Proxy:
     settings: str = ""      # for the report: what differs from the proxy's defaults
     layer: int = 7
     reload: int = 0         # the signal that makes it read its configuration again
+    stores: bool = False    # it needs a disk
 
 
 DIRECT = Proxy("direct, no proxy", None, "")
@@ -318,6 +351,11 @@ OURS = Proxy("maitred", maitred, "maitred", "`max-requests = 0` on both sides")
 OURS_TURN = Proxy("maitred, reloaded", maitred_turn, "maitred", "as maitred; SIGHUP", reload=signal.SIGHUP)
 OURS_SCRAPED = Proxy("maitred, scraped", maitred_scraped, "maitred",
                      f"as maitred, {POOLS} more pools of {POOL_SERVERS} servers each; the admin listener")
+OURS_QUEUE = Proxy("maitred, stored", maitred_queue, "maitred",
+                   "a route with a queue: 202 once the request is on disk; `max-requests = 0`, no push", stores=True)
+OURS_LEVEL = Proxy("maitred, levelled", maitred_level, "maitred",
+                   f"a route with a queue, `push` with `rate = {LEVEL_RATE}/s`, after a reload {HURRY_RATE}/s, "
+                   "`concurrency = 64`; `max-requests = 0` on both sides; SIGHUP", reload=signal.SIGHUP, stores=True)
 OURS_TCP = Proxy("maitred tcp", maitred_tcp, "maitred", "a listener `tcp`, nothing set but its pool", layer=4)
 
 

@@ -82,6 +82,46 @@ def table_of_requests(results, unit):
                   "p99 µs", *SHARE_HEADS], rows)
 
 
+def table_of_stored(results, unit):
+    """What is stored, against the same proxy passing it on."""
+    cost = {proxy: median(1e6 * (s.user + s.system) / s.requests for s in samples)
+            for proxy, samples in results.items() if proxy.command}
+    passed = next((c for proxy, c in cost.items() if proxy.family == "maitred" and not proxy.stores), None)
+    lines = table_of_requests(results, unit).splitlines()
+    lines[0] += " × maitred |"
+    lines[1] += "--:|"
+    for i, proxy in enumerate(results):
+        lines[2 + i] += f" {ratio(cost[proxy], passed)} |" if proxy in cost else " - |"
+    return "\n".join(lines)
+
+
+def table_of_levels(results, unit):
+    """A column for each proxy, whose rounds are levels.py's."""
+    rows = {}
+
+    def add(what, values):
+        rows.setdefault(what, []).append(values)
+
+    for rounds in results.values():
+        samples = [one.sample for one in rounds]
+        add(f"{unit}s sent", f"{sum(one.sent for one in rounds):,}")
+        add("of which not answered 202", str(sum(s.errors + s.unsent for s in samples)))
+        for name, value in zip(LATENCY_HEADS, latencies_of(samples)):
+            add(name, value)
+        add("µs CPU per " + unit, f"{median(1e6 * (s.user + s.system) / s.requests for s in samples):.2f}")
+        for when in rounds[0].rates:
+            values = [one.rates[when] for one in rounds]
+            add(f"delivered a second, {when}", f"{median(values):.1f} ({min(values):.1f} to {max(values):.1f})")
+        for when in rounds[0].memory:
+            values = [one.memory[when] for one in rounds]
+            add(f"private memory after {when:g} s, MiB", f"{median(values) / 2**20:.2f}, at most "
+                f"{max(values) / 2**20:.2f}")
+        add("then all were delivered after, s", f"{median(one.emptied for one in rounds):.1f}")
+        add(f"{unit}s lost", str(sum(one.sent - one.different for one in rounds)))
+        add(f"{unit}s delivered twice", str(sum(one.posts - one.different for one in rounds)))
+    return table(["", *(proxy.name for proxy in results)], [[what, *values] for what, values in rows.items()])
+
+
 def table_of_bytes(results, _):
     cost = {proxy: median((s.user + s.system) / s.bytes * 1e9 for s in samples)
             for proxy, samples in results.items() if proxy.command}

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/list.h"
@@ -34,6 +35,7 @@ struct folder_file {
 };
 
 static const char zeros[ZEROS_BYTES];
+static const struct timespec fill_rest = {.tv_nsec = 1000 * 1000};
 
 static struct folder *folder_of(struct storage *storage)
 {
@@ -170,7 +172,9 @@ static int take_room(int fd, uint64_t from, uint64_t to)
     return 0;
 }
 
-/* Zeros that are there, and not only promised by the file system, which would note down for each part that it was written. */
+/* Zeros that are there, and not only promised by the file system, which would note down for each part that it was written. In pieces,
+ * each synced, with a rest behind it: a sync of another file waits for all that was handed to the disk before, and with 64 MiB that
+ * were 100 ms. */
 static int write_zeros(struct storage_file *file, uint64_t from, uint64_t to)
 {
     struct iovec parts[PARTS_MAX];
@@ -188,6 +192,10 @@ static int write_zeros(struct storage_file *file, uint64_t from, uint64_t to)
         }
         error = folder_write(file, parts, n, from);
         from = at;
+        if (error == 0 && from < to) {
+            error = folder_sync(file);
+            nanosleep(&fill_rest, NULL);
+        }
     }
     return error;
 }
