@@ -1,7 +1,7 @@
 /* log.c - what the log costs beside the disk that it is on, and what a backlog costs the broker.
  *
  * commit: one record, one commit, in turns with a bare write and fdatasync of as many bytes over a file that was written before.
- * windows: many records to a commit, against the disk's own speed with writes of 1 MiB.
+ * windows: many records to a commit, into segments that are there already, against the disk's own speed with writes of 1 MiB.
  * backlog: messages published, and delivered and acknowledged, a tenth at a time, in turns of 1,000, with the private memory.
  * held: 10 GB pass, without and with one message that stays unacknowledged.
  * Prints Markdown. Usage: log FOLDER commit|windows|backlog [N BYTES]|held   (FOLDER: is made, and must not be there) */
@@ -72,15 +72,26 @@ static void open_log(void)
     must(log_open(&store, &options, &report), "opening the log");
 }
 
+static void make_spare(void)
+{
+    struct log_spare *spare = log_spare_begin(store);
+    int error = log_spare_make(spare);
+
+    log_spare_add(store, spare, error);
+    must(error, "a spare");
+}
+
 static void make_spares(void)
 {
-    while (log_spare_wanted(store)) {
-        struct log_spare *spare = log_spare_begin(store);
-        int error = log_spare_make(spare);
+    while (log_spare_wanted(store))
+        make_spare();
+}
 
-        log_spare_add(store, spare, error);
-        must(error, "a spare");
-    }
+/* Room for so many bytes, as a log has it whose old segments are used again. */
+static void make_room(uint64_t bytes)
+{
+    for (uint64_t room = 0; room < bytes + SEGMENT_BYTES; room += SEGMENT_BYTES)
+        make_spare();
 }
 
 static void append(const char *bytes, size_t n)
@@ -181,7 +192,7 @@ static void measure_windows(const char *folder)
         uint64_t start, cpu;
         double seconds, n = (double)(rows[i].window * rows[i].windows);
 
-        make_spares();
+        make_room(rows[i].window * rows[i].windows * log_record_bytes(rows[i].bytes) + MEGA);
         log_numbers(store, &before);
         start = clock_ns(CLOCK_MONOTONIC);
         cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);

@@ -117,6 +117,8 @@ static int pass_on(struct queue *queue, const struct ready_entry *entry, const s
             return -ENOMEM;
         message.head = head;
     }
+    if (broker->retries_len) /* one may be this message's, and stands before its end */
+        broker_flush(broker);
     message.removes = (struct message_ref){queue->id, entry->number};
     message.removes_end = passage->end;
     message.removes_attempts = passage->attempts;

@@ -224,6 +224,7 @@ static void block_on_key(struct held *held, struct ordered_key *key)
            container_of(at->prev, struct held, link)->entry.number > held->entry.number)
         at = at->prev;
     list_push_back(at, &held->link);
+    held->marked = false; /* it waits once more */
 }
 
 int held_claim_keys(struct broker *broker)
@@ -344,6 +345,17 @@ bool queue_oldest(struct queue *queue, struct held **held, struct ready_entry *e
     return true;
 }
 
+/* One that was delayed before its first delivery: how far its queue has delivered does not tell of it. */
+static void mark_delivered(struct held *held)
+{
+    struct retry_entry entry = {.ref = ref_of(held), .attempts = held->attempts};
+
+    if (!held->marked && !held->entry.redelivered)
+        broker_gather_retry(held->queue->broker, &entry);
+    held->marked = true;
+    held->entry.redelivered = true;
+}
+
 static void deliver(struct held *held, struct broker_consumer *consumer)
 {
     struct queue *queue = held->queue;
@@ -366,7 +378,7 @@ static void deliver(struct held *held, struct broker_consumer *consumer)
         .redelivered = held->entry.redelivered,
         .deadline_us = held->when_us,
     };
-    held->entry.redelivered = true;
+    mark_delivered(held);
     broker->events->deliver(broker->arg, consumer, &delivery);
 }
 
@@ -395,6 +407,7 @@ static struct held *take_next(struct queue *queue)
     if (!held)
         return NULL;
     ready_pop(&queue->ready);
+    held->marked = true;
     queue->delivered = entry.number;
     if (list_empty(&queue->to_mark))
         list_push_back(&broker->to_mark, &queue->to_mark);

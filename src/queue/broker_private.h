@@ -49,6 +49,7 @@ struct held {
     uint8_t state;
     uint8_t dies_of; /* DELAYED, and dead already: what of, plus one; the dead letters could not take it */
     bool owns_key;
+    bool marked; /* the log says, or is about to, that it was delivered */
 };
 
 /* A value of order-by, one of whose messages is on its way. */

@@ -96,6 +96,7 @@ struct queue_delivery {
     bool awaited;                /* somebody waits for an answer */
     uint64_t hold_us;            /* with the verdict: deliver nothing to the consumer for so long; 0: go on */
     struct queue_answer *answer; /* with VERDICT_ACK: for whoever waits; owned; NULL: none */
+    struct queue_delivery *next; /* the queue thread's: on its way out */
     char block[];
 };
 

@@ -252,7 +252,24 @@ static void deliver(void *arg, struct broker_consumer *at_broker, const struct b
         free(delivery);
         return;
     }
-    mailbox_send(consumer->port->home, &delivery->mail);
+    *thread->deliveries.last = delivery;
+    thread->deliveries.last = &delivery->next;
+}
+
+/* What the broker delivered goes out once the log says so, so that after a crash of this process it is marked as redelivered. */
+static void send_deliveries(struct queue_thread *thread)
+{
+    struct queue_delivery *delivery;
+
+    if (!thread->deliveries.first)
+        return;
+    broker_flush(thread->broker);
+    log_write(thread->log);
+    while ((delivery = thread->deliveries.first)) {
+        thread->deliveries.first = delivery->next;
+        mailbox_send(delivery->consumer->port->home, &delivery->mail);
+    }
+    thread->deliveries.last = &thread->deliveries.first;
 }
 
 static void ended(void *arg, const struct broker_ending *ending)
@@ -583,6 +600,7 @@ static void turn(struct queue_thread *thread)
     confirm(thread);
     note_failure(thread);
     broker_run(thread->broker, queue_thread_now_us(thread));
+    send_deliveries(thread);
     if (!thread->stopping && broker_compact(thread->broker, COMPACT_BYTES))
         thread->due = true;
     start_helpers(thread);
@@ -707,6 +725,7 @@ static struct queue_thread *create(const struct queue_thread_options *options)
     thread->wall_offset_us = clock_wall_us() - clock_monotonic_us();
     thread->published.last = &thread->published.first;
     thread->jobs.last = &thread->jobs.first;
+    thread->deliveries.last = &thread->deliveries.first;
     thread->options = *options;
     thread->folder = strdup(options->folder);
     if (thread->folder)

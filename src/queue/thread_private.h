@@ -25,6 +25,10 @@ struct job_list {
     struct queue_job *first, **last;
 };
 
+struct delivery_list {
+    struct queue_delivery *first, **last;
+};
+
 struct queue_thread {
     struct storage *storage;
     struct log *log;
@@ -38,14 +42,15 @@ struct queue_thread {
     pthread_t pthread;
     bool started;
     struct loop *loop;
-    struct mailbox *mailbox;        /* reference; the loop's */
-    struct fiber *fiber;            /* whose turns it is */
-    bool stopping, due;             /* asked to stop; something came since the last turn */
-    uint64_t wall_offset_us;        /* wall time less monotonic time, as of the start */
-    uint64_t unsynced_us;           /* since when something is appended and not synced; 0: nothing is */
-    struct request_list published;  /* wait for the commit, in the order of their positions */
-    struct job_list jobs;           /* done, and wait for the commit */
-    struct queue_request **waiters; /* buckets, by number: they wait for an answer */
+    struct mailbox *mailbox;         /* reference; the loop's */
+    struct fiber *fiber;             /* whose turns it is */
+    bool stopping, due;              /* asked to stop; something came since the last turn */
+    uint64_t wall_offset_us;         /* wall time less monotonic time, as of the start */
+    uint64_t unsynced_us;            /* since when something is appended and not synced; 0: nothing is */
+    struct request_list published;   /* wait for the commit, in the order of their positions */
+    struct job_list jobs;            /* done, and wait for the commit */
+    struct delivery_list deliveries; /* of this turn */
+    struct queue_request **waiters;  /* buckets, by number: they wait for an answer */
     uint32_t n_waiters, n_waiter_buckets;
     struct log_buffer buffer;    /* for reading what is delivered */
     bool sparing, checkpointing; /* helpers are at it */

@@ -39,6 +39,9 @@ struct entry {
     int consumer;
     uint64_t position;            /* its record begins there */
     uint64_t gone_low, gone_high; /* GONE: where the log says so */
+    /* Where the log says that it was delivered, and that so many attempts counted; 0: nowhere. */
+    uint64_t delivered_place, attempts_place;
+    unsigned attempts_logged;
 };
 
 struct model_queue {

@@ -273,7 +273,8 @@ static void ended(void *arg, const struct broker_ending *ending)
     e->attempts = 0;
     e->queued_us = w.now_us;
     e->position = log_end(w.log) - 1; /* its record ends there */
-    e->gone_low = e->gone_high = 0;
+    e->gone_low = e->gone_high = e->delivered_place = e->attempts_place = 0;
+    e->attempts_logged = 0;
     if (ending->end != END_MOVED) {
         e->deaths++;
         e->died_of = ending->end;
@@ -284,10 +285,25 @@ static const struct broker_events events = {deliver, ended};
 
 /* ---- turns ----------------------------------------------------------------------------------------------------------- */
 
+/* Marks and attempts are appended where there is room; a DONE has room that was promised. */
+static void note_places(struct entry *e)
+{
+    if (w.failing || w.limited || w.options.bytes_max || log_failure(w.log))
+        return;
+    if (e->delivered && !e->delivered_place)
+        e->delivered_place = log_end(w.log);
+    if (e->attempts != e->attempts_logged && e->state != FLIES && e->state != GONE && e->state != DYING) {
+        e->attempts_logged = e->attempts;
+        e->attempts_place = log_end(w.log);
+    }
+}
+
 /* What was gathered has its place now. */
 static void flush(void)
 {
     broker_flush(w.broker);
+    for (size_t i = 0; i < w.m.n; i++)
+        note_places(&w.m.entries[i]);
     for (size_t i = 0; i < w.m.n; i++)
         if (w.m.entries[i].state == GONE && w.m.entries[i].gone_high == BEHIND_ALL)
             w.m.entries[i].gone_high = log_failure(w.log) ? BEHIND_ALL - 1 : log_end(w.log);
@@ -446,10 +462,19 @@ static void peek_one(void *arg, const struct broker_peeked *peeked)
     sim_check(e->position < p->end, "message %llu came from behind the end", (unsigned long long)e->number);
     sim_check(e->state != GONE || !is_certain(e->gone_high, p->end), "message %llu in %s came back",
               (unsigned long long)e->number, queue_name(p->queue));
-    sim_check(peeked->attempts <= e->attempts, "message %llu has %u attempts, not %u",
-              (unsigned long long)e->number, peeked->attempts, e->attempts);
-    e->attempts = peeked->attempts;
+    sim_check(peeked->attempts <= e->attempts &&
+                  (!is_certain(e->attempts_place, p->end) || peeked->attempts >= e->attempts_logged),
+              "message %llu has %u attempts, not %u to %u", (unsigned long long)e->number, peeked->attempts,
+              e->attempts_logged, e->attempts);
+    sim_check(peeked->redelivered || !e->delivered_place || !is_certain(e->delivered_place, p->end),
+              "message %llu was delivered, and is not marked", (unsigned long long)e->number);
+    sim_check(e->state != DELAYED || e->blocks || e->delivered || e->due_low <= w.now_us ||
+                  peeked->due_us == e->due_low,
+              "message %llu is due at %llu, not %llu", (unsigned long long)e->number,
+              (unsigned long long)peeked->due_us, (unsigned long long)e->due_low);
+    e->attempts = e->attempts_logged = peeked->attempts;
     e->delivered = false;
+    e->delivered_place = e->attempts_place = 0;
     e->blocks = peeked->due_us && peeked->redelivered;
     e->state = peeked->due_us ? DELAYED : WAITS;
     e->due_low = e->due_high = peeked->due_us;

@@ -1,12 +1,15 @@
 """Routes that store requests: what is answered, what travels with the message, what becomes of it."""
 import json
+import re
 import threading
+import time
 
 import pytest
 
-from kit.config import pool, servers
+from kit.admin import admin_of
+from kit.config import admin, pool, servers
 from kit.queue import Worker, accepted, post, pushed, queue, state_of, status, stored, wait_state
-from kit.wire import request
+from kit.wire import DEADLINE, PeerGone, request
 
 ORDERS = 'route "/orders" { queue = orders }'
 
@@ -141,6 +144,34 @@ def test_a_key_is_remembered_over_a_crash(maitred):
     assert accepted(post(proxy, "/orders", b"x", "Idempotency-Key: k")) == location
 
 
+def test_what_was_not_answered_in_a_crash_is_stored_once_when_it_is_asked_again(maitred):
+    proxy = maitred(stored(ORDERS, queue("orders"), general=admin(), threads=2))
+    unanswered = 0
+    for crash in range(5):
+        keys = [f"{crash}-{number}" for number in range(40)]
+        asked = [request("POST", "/orders", f"Idempotency-Key: {key}", body=key.encode()) for key in keys]
+        peers = [proxy.client() for _ in keys]
+        for peer, raw in zip(peers, asked):
+            peer.send(raw)
+        peers[crash * 5].read_response()
+        proxy.kill()
+        first = [answer_or_none(peer) if number != crash * 5 else "answered" for number, peer in enumerate(peers)]
+        unanswered += first.count(None)
+        proxy.start_again()
+        again = [accepted(proxy.ask(raw)) for raw in asked]
+        assert all(each in (None, "answered", location) for each, location in zip(first, again))
+    print(f"{unanswered} of {5 * 40} were not answered")
+    told = json.loads(admin_of(proxy).get("/api/queues/orders").body)
+    assert told["ready"] == 5 * 40
+
+
+def answer_or_none(peer):
+    try:
+        return accepted(peer.read_response())
+    except PeerGone:
+        return None
+
+
 def test_a_full_queue_refuses_with_503(maitred):
     proxy = maitred(stored(ORDERS, queue("orders", "max-length = 2")))
     accepted(post(proxy))
@@ -177,6 +208,18 @@ def test_a_delayed_message_comes_later(maitred, worker):
     assert worker.bodies == [b"now", b"later"]
 
 
+def test_a_delay_is_kept_over_a_crash(maitred, worker):
+    proxy = maitred(stored('route "/later" { queue = orders  delay = 2s }', pushed("orders", worker)))
+    begun = time.monotonic()
+    location = accepted(post(proxy, "/later", b"later"))
+    proxy.kill()
+    proxy.start_again()
+    assert state_of(proxy, location)["queues"][0]["state"] == "delayed"
+    worker.wait_requests(1)
+    assert time.monotonic() - begun >= 2
+    wait_state(proxy, location, "done")
+
+
 def test_one_event_reaches_every_reader_and_readers_come_and_go(maitred, stage):
     first, second = stage.add(Worker("first")), stage.add(Worker("second"))
     route = 'route "/signup" { topic = signup }'
@@ -193,6 +236,96 @@ def test_one_event_reaches_every_reader_and_readers_come_and_go(maitred, stage):
     accepted(post(proxy, "/signup", b"3"))
     second.wait_bodies(b"3")
     assert b"1" not in second.bodies and b"3" not in first.bodies
+
+
+def fan(*readers):
+    """A topic with these queues, which are given as text."""
+    names = re.findall(r"^queue (\w+)", "".join(readers), re.MULTILINE)
+    return (*readers, f"topic signup {{ queues = {{ {', '.join(names)} }} }}")
+
+
+SIGNUP = 'route "/signup" { topic = signup }'
+
+
+def test_fifty_readers_share_one_copy_of_a_body(maitred, worker):
+    """An event costs the log its bytes and a little for each reader; each of them has it whole, also after a crash."""
+    readers = [queue(f"reader{number}") for number in range(50)]
+    proxy = maitred(stored(SIGNUP, *fan(*readers), general=admin()))
+    desk = admin_of(proxy)
+    bodies = [b"%d " % number + bytes([97 + number % 26]) * 20_000 for number in range(100)]
+    before = desk.metrics().value("maitred_log_appended_bytes_total")
+    for body in bodies:
+        accepted(post(proxy, "/signup", body))
+    appended = desk.metrics().value("maitred_log_appended_bytes_total") - before
+    # Records end at a segment's end: up to one of them is room that is left there, in 1 MiB.
+    assert sum(map(len, bodies)) <= appended <= len(bodies) * (20_000 + 50 * 16 + 500) + 3 * 21_000
+    proxy.kill()
+    proxy.configure(stored(SIGNUP, *fan(*readers[:-1], pushed("reader49", worker)), general=admin()))
+    proxy.start_again()
+    worker.wait_bodies(*bodies)
+    desk.wait(lambda state: [each["ready"] for each in state["queues"]] == [100] * 49 + [0], "all but the last one wait")
+    for number in (0, 25, 48):
+        shown = json.loads(desk.get(f"/api/queues/reader{number}/messages?max=100").body)["messages"]
+        assert [(each["body"], each["body_bytes"]) for each in shown] == [(body[:4096].decode(), len(body)) for body in bodies]
+
+
+class Producer(threading.Thread):
+    """Publishes one event after the other over a connection that it keeps, from 0 on, until its end. Its first failure is
+    its last."""
+
+    def __init__(self, peer):
+        super().__init__(daemon=True)
+        self.peer, self.answers, self.ending = peer, [], False
+        self.failure = None
+        self.news = threading.Condition()
+
+    def run(self):
+        try:
+            while not self.ending:
+                answered = self.peer.ask(request("POST", "/signup", body=b"%d" % len(self.answers)))
+                with self.news:
+                    self.answers.append(answered)
+                    self.news.notify_all()
+        except AssertionError as error:
+            self.failure = error
+
+    def wait_more(self, count):
+        """Until so many more were answered. Returns how many were by then."""
+        with self.news:
+            wanted = len(self.answers) + count
+            assert self.news.wait_for(lambda: len(self.answers) >= wanted, DEADLINE), self.failure
+            return len(self.answers)
+
+    def end(self):
+        self.ending = True
+        self.join()
+
+
+def test_a_producer_does_not_notice_a_reader_that_a_reload_adds(maitred, stage):
+    """The new one gets everything from a moment within the reload on; those that were there miss nothing."""
+    old, new = stage.add(Worker("old")), stage.add(Worker("new"))
+    waiting = [queue(f"reader{number}") for number in range(49)]
+    proxy = maitred(stored(SIGNUP, *fan(*waiting, pushed("old", old, "concurrency = 1")), threads=2, general=admin()))
+    producer = Producer(proxy.client())
+    producer.start()
+    before = producer.wait_more(100)
+    proxy.reload(stored(SIGNUP, *fan(*waiting, pushed("old", old, "concurrency = 1"), pushed("new", new, "concurrency = 1")),
+                        threads=2, general=admin()))
+    after = producer.wait_more(1)
+    producer.wait_more(100)
+    producer.end()
+    assert producer.failure is None
+    assert all(each.status == 202 and (each.get("Connection") or "") != "close" for each in producer.answers)
+    count = len(producer.answers)
+    old.wait_requests(count)
+    assert old.bodies == [b"%d" % number for number in range(count)]
+    new.wait(lambda: new.bodies and new.bodies[-1] == b"%d" % (count - 1), "the last event")
+    first = int(new.bodies[0])
+    assert before <= first <= after
+    assert new.bodies == [b"%d" % number for number in range(first, count)]
+    state = admin_of(proxy).state()
+    assert {each["name"]: each["ready"] for each in state["queues"]} == \
+        {**{f"reader{number}": count for number in range(49)}, "old": 0, "new": 0}
 
 
 def test_a_queue_that_left_the_file_keeps_its_messages(maitred, worker):

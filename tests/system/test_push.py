@@ -5,7 +5,9 @@ import time
 
 import pytest
 
+from kit.origin import REQUEST, RESET, forever, steps
 from kit.queue import Worker, accepted, post, pushed, queue, status, stored, wait_state
+from kit.wire import answer
 
 ORDERS = 'route "/orders" { queue = orders }'
 QUICK = "retry { first = 20ms  most = 100ms  attempts = 3 }"
@@ -80,6 +82,16 @@ def test_a_delivery_that_takes_too_long_is_tried_again(maitred, worker):
     worker.wait_requests(2)
     worker.release()
     assert wait_state(proxy, location, "done")["queues"][0]["attempts"] >= 2
+
+
+def test_a_delivery_that_breaks_off_is_tried_again(maitred, scripted):
+    clumsy = scripted([steps(REQUEST, RESET), steps(REQUEST, b"HTTP/1.1 200 OK\r\nContent-Le"),
+                       forever(REQUEST, answer(b"done"))])
+    proxy = house(maitred, clumsy, "", QUICK)
+    told = wait_state(proxy, accepted(post(proxy, body=b"soup")), "done")
+    assert told["queues"][0]["attempts"] == 3
+    assert [(each.body, each.get("Maitred-Attempt")) for each in clumsy.requests] == \
+        [(b"soup", "1"), (b"soup", "2"), (b"soup", "3")]
 
 
 def test_no_more_than_concurrency_are_on_their_way(maitred, worker):
@@ -157,6 +169,20 @@ def test_an_end_waits_for_what_is_on_its_way_and_loses_nothing(maitred, worker):
     proxy.start_again()
     worker.wait_bodies(b"second")
     assert worker.bodies == [b"first", b"second"]
+
+
+def test_an_end_gives_up_what_is_on_its_way_for_too_long(maitred, worker):
+    worker.hold()
+    proxy = house(maitred, worker, drain="200ms")
+    accepted(post(proxy, body=b"held"))
+    worker.wait_requests(1)
+    proxy.signal(signal.SIGTERM)
+    assert proxy.wait(8) == 0
+    worker.release()
+    proxy.start_again()
+    worker.wait_requests(2)
+    assert worker.bodies == [b"held", b"held"]
+    assert worker.requests[1].get("Maitred-Redelivered") == "true"
 
 
 def test_two_signals_end_it_with_a_message_on_its_way(maitred, worker):

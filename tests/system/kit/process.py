@@ -209,8 +209,15 @@ class Maitred:
 
     def start_again(self):
         """After kill(), or an end: the same file, ports and directory."""
-        self._spawn()
+        self.begin_again()
+        self.wait_listens()
+
+    def wait_listens(self):
         assert self._listens(), self.errors
+
+    def begin_again(self):
+        """The same, and does not wait until it listens."""
+        self._spawn()
 
     # --- clients
 

@@ -1,11 +1,12 @@
 """Queues: configurations with them, a worker whose answers are scripted, and what a client asks of a route that stores."""
 import json
 import re
+import selectors
 import threading
 
 from kit.config import listener, pool, servers, top
 from kit.origin import EchoOrigin
-from kit.wire import DEADLINE, TimedOut, answer, request
+from kit.wire import DEADLINE, PeerGone, TimedOut, answer, request
 
 
 def stored(routes, *sections, general="", threads=1, drain="5s", http=""):
@@ -63,6 +64,69 @@ def accepted(response):
     return told["status"]
 
 
+def fill(proxy, target, count, size=1024, streams=128):
+    """Publishes count messages of that size, over so many connections at a time, each of which pipelines its own. The body
+    begins with its stream and its number there. Returns the streams. Every message must be accepted."""
+    with selectors.DefaultSelector() as selector:
+        for number in range(streams):
+            peer = proxy.client()
+            peer.sock.setblocking(False)
+            selector.register(peer.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, Stream(
+                peer.sock, target, number, count // streams + (number < count % streams), size))
+        while selector.get_map():
+            ready = selector.select(DEADLINE)
+            if not ready:
+                raise TimedOut(f"{sum(each.data.owed for each in selector.get_map().values())} messages are not answered")
+            for key, events in ready:
+                wanted = key.data.go_on(events)
+                if not wanted:
+                    selector.unregister(key.fileobj)
+                elif wanted != key.events:
+                    selector.modify(key.fileobj, wanted, key.data)
+    return streams
+
+
+class Stream:
+    """One of the connections that fill() has; owed: answers that are to come."""
+    IN_A_ROW = 64
+
+    def __init__(self, sock, target, number, count, size):
+        self.sock, self.target, self.number, self.size = sock, target, number, size
+        self.owed, self.unsent, self.sent = count, count, 0
+        self.out, self.rest = b"", b""
+
+    def go_on(self, events):
+        """Which events it waits for; 0: all is answered."""
+        if events & selectors.EVENT_READ:
+            self._read()
+        if events & selectors.EVENT_WRITE:
+            self._write()
+        if not self.owed:
+            return 0
+        return selectors.EVENT_READ | (selectors.EVENT_WRITE if self.out or self.unsent else 0)
+
+    def _write(self):
+        if not self.out:
+            pieces = []
+            for _ in range(min(self.unsent, self.IN_A_ROW)):
+                body = (b"%d %d " % (self.number, self.sent)).ljust(self.size, b".")
+                pieces.append(request("POST", self.target, body=body))
+                self.sent += 1
+            self.unsent -= len(pieces)
+            self.out = b"".join(pieces)
+        self.out = self.out[self.sock.send(self.out):]
+
+    def _read(self):
+        data = self.sock.recv(65536)
+        if not data:
+            raise PeerGone(f"closed with {self.owed} answers to come")
+        data = self.rest + data
+        statuses = re.findall(rb"HTTP/1\.1 (\d{3})", data)
+        assert set(statuses) <= {b"202"}, data
+        self.owed -= len(statuses)
+        self.rest = data[data.rfind(b"HTTP/1.1 ") + len(b"HTTP/1.1 202"):][-len(b"HTTP/1.1 20"):]
+
+
 def state_of(proxy, location):
     """What became of it: the JSON of the resource."""
     response = proxy.get(location)
@@ -81,4 +145,4 @@ def wait_state(proxy, location, wanted, seconds=DEADLINE):
     raise TimedOut(f"{location} is {told}, and not {wanted}")
 
 
-__all__ = ["Worker", "accepted", "post", "pushed", "queue", "servers", "state_of", "status", "stored", "wait_state"]
+__all__ = ["Worker", "accepted", "fill", "post", "pushed", "queue", "servers", "state_of", "status", "stored", "wait_state"]
