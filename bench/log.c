@@ -2,7 +2,8 @@
  *
  * commit: one record, one commit, in turns with a bare write and fdatasync of as many bytes over a file that was written before.
  * windows: many records to a commit, into segments that are there already, against the disk's own speed with writes of 1 MiB.
- * backlog: messages published, and delivered and acknowledged, a tenth at a time, in turns of 1,000, with the private memory.
+ * backlog: messages published, and delivered and acknowledged, in turns of 1,000, through an empty queue and with so many that wait,
+ *     with the private memory.
  * held: 10 GB pass, without and with one message that stays unacknowledged.
  * Prints Markdown. Usage: log FOLDER commit|windows|backlog [N BYTES]|held   (FOLDER: is made, and must not be there) */
 #include <dirent.h>
@@ -31,6 +32,7 @@ static struct broker *broker;
 static struct log_buffer buffer;
 static struct broker_delivery deliveries[DELIVERIES_MAX];
 static size_t n_deliveries;
+static uint64_t spares_wall, spares_cpu; /* ns that files took which were made ahead */
 
 static void must(int error, const char *what)
 {
@@ -260,14 +262,20 @@ static void publish(const char *body, size_t bytes)
          "publishing");
 }
 
-/* A turn of the queue thread's, with what its helpers do. */
+/* A turn of the queue thread's, with what its helpers do: files that are made count for nobody, checkpoints do. */
 static void turn(bool commits)
 {
     broker_flush(broker);
     must(commits ? log_commit(store) : log_write(store), "commit");
     n_deliveries = 0;
     broker_run(broker, clock_wall_us());
-    make_spares();
+    if (log_spare_wanted(store)) {
+        uint64_t wall = clock_ns(CLOCK_MONOTONIC), cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+
+        make_spares();
+        spares_wall += clock_ns(CLOCK_MONOTONIC) - wall;
+        spares_cpu += clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+    }
     if (broker_checkpoint_due(broker)) {
         struct broker_checkpoint *checkpoint;
 
@@ -293,52 +301,101 @@ static unsigned private_kib(void)
     return kib;
 }
 
-static void print_tenth(const char *what, uint64_t done, uint64_t tenth, uint64_t *wall, uint64_t *cpu)
-{
-    uint64_t wall_now = clock_ns(CLOCK_MONOTONIC), cpu_now = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+/* What passed since the last row, files left out. */
+struct stretch {
+    uint64_t wall, cpu;
+};
 
-    printf("| %s | %llu | %.2f | %.2f | %u |\n", what, (unsigned long long)done,
-           (double)(wall_now - *wall) / 1e3 / (double)tenth, (double)(cpu_now - *cpu) / 1e3 / (double)tenth,
-           private_kib());
-    *wall = wall_now;
-    *cpu = cpu_now;
+static struct stretch now(void)
+{
+    return (struct stretch){clock_ns(CLOCK_MONOTONIC) - spares_wall,
+                            clock_ns(CLOCK_PROCESS_CPUTIME_ID) - spares_cpu};
+}
+
+static void add_since(struct stretch *sum, struct stretch since)
+{
+    struct stretch then = now();
+
+    sum->wall += then.wall - since.wall;
+    sum->cpu += then.cpu - since.cpu;
+}
+
+static void print_row(const char *what, uint64_t waiting, uint64_t n, const struct stretch *sum)
+{
+    printf("| %s | %llu | %.2f | %.2f | %u |\n", what, (unsigned long long)waiting,
+           (double)sum->wall / 1e3 / (double)n, (double)sum->cpu / 1e3 / (double)n, private_kib());
+}
+
+static void publish_turn(const char *body, size_t bytes)
+{
+    for (unsigned i = 0; i < TURN; i++)
+        publish(body, bytes);
+    turn(true);
+}
+
+static size_t deliver_turn(struct broker_consumer *consumer)
+{
+    turn(false);
+    for (size_t i = 0; i < n_deliveries; i++)
+        must(broker_ack(broker, consumer, deliveries[i].ref, clock_wall_us()), "acknowledging");
+    return n_deliveries;
+}
+
+/* Each turn's messages are gone before the next. */
+static void measure_empty(uint64_t n, const char *body, size_t bytes)
+{
+    struct broker_consumer_options options = {.prefetch = TURN, .burst = 1};
+    struct stretch published = {0}, delivered = {0}, since;
+    struct broker_consumer *consumer;
+
+    for (uint64_t done = 0; done < n;) {
+        since = now();
+        publish_turn(body, bytes);
+        add_since(&published, since);
+        must(broker_subscribe(broker, SLICE("q"), &options, &consumer), "subscribing");
+        since = now();
+        done += deliver_turn(consumer);
+        add_since(&delivered, since);
+        broker_unsubscribe(broker, consumer, clock_wall_us());
+    }
+    print_row("publish", 0, n, &published);
+    print_row("deliver", 0, n, &delivered);
 }
 
 static void measure_backlog(uint64_t n, size_t bytes)
 {
     struct broker_consumer_options options = {.prefetch = TURN, .burst = 1};
-    uint64_t wall, cpu, tenth = n / 10, done = 0, told = 0;
+    uint64_t tenth = n / 10 / TURN * TURN;
     struct broker_consumer *consumer;
     char *body = calloc(1, bytes + 1);
+    struct stretch sum, since;
 
     open_broker();
-    printf("| | messages | us each | CPU us each | private KiB |\n|---|---|---|---|---|\n");
-    wall = clock_ns(CLOCK_MONOTONIC);
-    cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
-    for (uint64_t i = 1; i <= n; i++) {
-        publish(body, bytes);
-        if (i % TURN == 0)
-            turn(true);
-        if (i % tenth == 0)
-            print_tenth("publish", i, tenth, &wall, &cpu);
+    printf("| | waiting | us each | CPU us each | private KiB |\n|---|---|---|---|---|\n");
+    measure_empty(tenth, body, bytes);
+    for (uint64_t waiting = tenth; waiting <= 10 * tenth; waiting += tenth) {
+        sum = (struct stretch){0};
+        since = now();
+        for (uint64_t i = 0; i < tenth; i += TURN)
+            publish_turn(body, bytes);
+        add_since(&sum, since);
+        print_row("publish", waiting, tenth, &sum);
     }
     close_broker();
-    wall = clock_ns(CLOCK_MONOTONIC);
+    since = now();
     open_broker();
-    printf("| open | %llu | %.0f in all | | %u |\n", (unsigned long long)n,
-           (double)(clock_ns(CLOCK_MONOTONIC) - wall) / 1e3, private_kib());
+    sum = (struct stretch){0};
+    add_since(&sum, since);
+    printf("| open | %llu | %.0f in all | | %u |\n", (unsigned long long)(10 * tenth), (double)sum.wall / 1e3,
+           private_kib());
     must(broker_subscribe(broker, SLICE("q"), &options, &consumer), "subscribing");
-    wall = clock_ns(CLOCK_MONOTONIC);
-    cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
-    while (done < n) {
-        turn(false);
-        for (size_t i = 0; i < n_deliveries; i++)
-            must(broker_ack(broker, consumer, deliveries[i].ref, clock_wall_us()), "acknowledging");
-        done += n_deliveries;
-        if (done / tenth != told) {
-            told = done / tenth;
-            print_tenth("deliver", done, tenth, &wall, &cpu);
-        }
+    for (uint64_t waiting = 10 * tenth; waiting; waiting -= tenth) {
+        sum = (struct stretch){0};
+        since = now();
+        for (uint64_t done = 0; done < tenth;)
+            done += deliver_turn(consumer);
+        add_since(&sum, since);
+        print_row("deliver", waiting, tenth, &sum);
     }
     close_broker();
     free(body);
