@@ -346,14 +346,14 @@ static void put_histogram(struct json *out, const struct family *family, const s
 {
     static const char *const bounds[BOUNDS] = {"0.005", "0.01", "0.025", "0.05", "0.075", "0.1", "0.25",
                                                "0.5",   "0.75", "1",     "2.5",  "5",     "7.5", "10"};
-    const struct model_figures *figures;
+    const struct model_figures *figures = thing->route    ? &thing->route->figures
+                                          : thing->server ? &thing->server->figures
+                                                          : NULL;
 
-    if (family->per == PER_LOG) {
+    if (figures)
+        put_buckets(out, family, thing, own, bounds, figures->latency, figures->latency_sum_us);
+    else
         put_commits(out, family, thing, own);
-        return;
-    }
-    figures = thing->route ? &thing->route->figures : &thing->server->figures;
-    put_buckets(out, family, thing, own, bounds, figures->latency, figures->latency_sum_us);
 }
 
 static void put_thing(struct json *out, const struct family *family, const struct thing *thing)

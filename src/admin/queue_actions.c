@@ -266,7 +266,6 @@ static const char *read_writing(struct admin_call *call, struct writing *w)
     struct slice query = call->x->request.query, rest = query, value;
     const char *why = NULL;
     uint64_t seconds;
-    int found;
 
     *w = (struct writing){.method = SLICE("POST"), .target = SLICE("/")};
     if (query_take(arena, &rest, SLICE("method"), &value) == 1)
@@ -288,7 +287,7 @@ static const char *read_writing(struct admin_call *call, struct writing *w)
         w->delay_us = seconds * US_PER_S;
     }
     rest = query;
-    while (!why && (found = query_take(arena, &rest, SLICE("field"), &value)) == 1)
+    while (!why && query_take(arena, &rest, SLICE("field"), &value) == 1)
         why = take_field(w, value);
     return why;
 }

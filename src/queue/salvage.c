@@ -186,6 +186,7 @@ static int know_checkpoint(struct salvage *s)
         error = saved_take_state(&state, &saved) ? 0 : -EBADMSG;
     if (!error) {
         s->next = saved.next_number;
+        s->segments = saved.segments;
         s->broker->next_id = saved.next_id;
         error = know_queues(s, &state, index);
     }
@@ -318,11 +319,26 @@ static int take_record(void *arg, const struct log_record *record)
     }
 }
 
+/* Of a segment that the checkpoint neither points into nor begins replay in, nothing is needed: it may have been used again, and be
+ * whatever a crash left of that. */
+static bool is_needed(const struct salvage *s, uint64_t number)
+{
+    struct slice segments = s->segments;
+    struct saved_segment segment;
+
+    if (!s->survey.state || number >= s->survey.state_position / s->survey.segment_bytes)
+        return true;
+    while (saved_take_segment(&segments, &segment))
+        if (segment.number == number)
+            return segment.live > 0;
+    return false;
+}
+
 static void note_gap(void *arg, const struct survey_segment *segment, uint32_t offset, uint32_t bytes)
 {
     const struct salvage *s = arg;
 
-    if (segment->number * s->survey.segment_bytes + offset < s->end)
+    if (is_needed(s, segment->number) && segment->number * s->survey.segment_bytes + offset < s->end)
         say(s, "%s (segment %" PRIu64 "): %" PRIu32 " bytes from offset %" PRIu32 " on do not verify",
             segment->name, segment->number, bytes, offset);
 }
@@ -332,7 +348,7 @@ static void note_segment(void *arg, const struct survey_segment *segment, uint32
     const struct salvage *s = arg;
 
     (void)used;
-    if (segment->header_lost)
+    if (segment->header_lost && is_needed(s, segment->number))
         say(s,
             "%s (segment %" PRIu64
             "): its header does not verify; which segment it is was told by its records",

@@ -42,9 +42,10 @@ struct salvage {
     struct broker *broker; /* topology only, and how far each queue had delivered */
     int start_result;
     struct log_report report;
-    uint64_t end;       /* of what counts */
-    uint64_t next;      /* number */
-    struct fact *facts; /* in the end one for each message that waits; owned */
+    struct slice segments; /* that the checkpoint points into */
+    uint64_t end;          /* of what counts */
+    uint64_t next;         /* number */
+    struct fact *facts;    /* in the end one for each message that waits; owned */
     size_t n, room;
     struct range *ranges; /* owned */
     size_t n_ranges;
