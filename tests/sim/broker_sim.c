@@ -285,16 +285,17 @@ static const struct broker_events events = {deliver, ended};
 
 /* ---- turns ----------------------------------------------------------------------------------------------------------- */
 
-/* Marks and attempts are appended where there is room; a DONE has room that was promised. */
+/* Marks and attempts are appended where there is room, and forgotten where there is none; a DONE has room that was promised. */
 static void note_places(struct entry *e)
 {
-    if (w.failing || w.limited || w.options.bytes_max || log_failure(w.log))
-        return;
+    bool certain = !w.failing && !w.limited && !w.options.bytes_max && !log_failure(w.log);
+    uint64_t place = certain ? log_end(w.log) : BEHIND_ALL;
+
     if (e->delivered && !e->delivered_place)
-        e->delivered_place = log_end(w.log);
+        e->delivered_place = place;
     if (e->attempts != e->attempts_logged && e->state != FLIES && e->state != GONE && e->state != DYING) {
         e->attempts_logged = e->attempts;
-        e->attempts_place = log_end(w.log);
+        e->attempts_place = place;
     }
 }
 
