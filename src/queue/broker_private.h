@@ -68,6 +68,7 @@ struct queue {
     struct broker *broker;
     struct list link; /* of broker->queues */
     uint32_t id;
+    struct queue *next_by_id;
     struct slice name;                   /* owned */
     struct broker_queue_options options; /* its slices are owned */
     struct ready ready;
@@ -133,8 +134,8 @@ struct broker {
     uint64_t appended_upto;  /* log_end after the last message was appended */
     uint32_t next_id;        /* of queues and exchanges; from 1 */
     struct list queues, exchanges;
-    struct queue **by_id; /* by id, NULL: none; owned */
-    uint32_t by_id_room;
+    struct queue **by_id; /* buckets; owned */
+    uint32_t n_id_buckets;
     struct list to_run, to_mark, fresh;
     struct list ended;  /* consumers whose queue was deleted */
     struct held **held; /* buckets */

@@ -117,9 +117,18 @@ bool queue_options_take(struct slice *s, struct broker_queue_options *options)
 
 /* ---- looking up -------------------------------------------------------------------------------------------------- */
 
+static struct queue **id_bucket(const struct broker *broker, uint32_t id)
+{
+    return &broker->by_id[id & (broker->n_id_buckets - 1)];
+}
+
 struct queue *broker_queue_by_id(const struct broker *broker, uint32_t id)
 {
-    return id < broker->by_id_room ? broker->by_id[id] : NULL;
+    struct queue *queue = broker->n_id_buckets ? *id_bucket(broker, id) : NULL;
+
+    while (queue && queue->id != id)
+        queue = queue->next_by_id;
+    return queue;
 }
 
 struct queue *broker_queue(const struct broker *broker, struct slice name)
@@ -191,25 +200,42 @@ size_t broker_readers(const struct broker *broker, struct slice name, struct sli
 
 /* ---- making and freeing ------------------------------------------------------------------------------------------ */
 
+static bool grow_id_buckets(struct broker *broker)
+{
+    uint32_t n = broker->n_id_buckets ? broker->n_id_buckets * 2 : 16, n_old = broker->n_id_buckets;
+    struct queue **old = broker->by_id, **grown = calloc(n, sizeof(struct queue *));
+
+    if (!grown)
+        return false;
+    broker->by_id = grown;
+    broker->n_id_buckets = n;
+    for (uint32_t i = 0; i < n_old; i++)
+        for (struct queue *next, *queue = old[i]; queue; queue = next) {
+            next = queue->next_by_id;
+            queue->next_by_id = *id_bucket(broker, queue->id);
+            *id_bucket(broker, queue->id) = queue;
+        }
+    free(old);
+    return true;
+}
+
 static bool place_id(struct broker *broker, struct queue *queue)
 {
-    uint32_t room = broker->by_id_room ? broker->by_id_room : 16;
-    struct queue **by_id;
-
-    if (queue->id >= broker->by_id_room) {
-        while (room <= queue->id)
-            room *= 2;
-        by_id = realloc(broker->by_id, room * sizeof(struct queue *));
-        if (!by_id)
-            return false;
-        memset(by_id + broker->by_id_room, 0, (room - broker->by_id_room) * sizeof(struct queue *));
-        broker->by_id = by_id;
-        broker->by_id_room = room;
-    }
-    if (broker->by_id[queue->id])
+    if (broker_queue_by_id(broker, queue->id) ||
+        (broker->n_queues >= broker->n_id_buckets && !grow_id_buckets(broker)))
         return false;
-    broker->by_id[queue->id] = queue;
+    queue->next_by_id = *id_bucket(broker, queue->id);
+    *id_bucket(broker, queue->id) = queue;
     return true;
+}
+
+static void remove_id(struct queue *queue)
+{
+    struct queue **at = id_bucket(queue->broker, queue->id);
+
+    while (*at != queue)
+        at = &(*at)->next_by_id;
+    *at = queue->next_by_id;
 }
 
 struct queue *queue_create(struct broker *broker, uint32_t id, struct slice name,
@@ -245,7 +271,7 @@ struct queue *queue_create(struct broker *broker, uint32_t id, struct slice name
 void queue_free(struct queue *queue)
 {
     assert(list_empty(&queue->consumers) && queue->n_keys == 0);
-    queue->broker->by_id[queue->id] = NULL;
+    remove_id(queue);
     queue->broker->n_queues--;
     timer_disarm(&queue->broker->expiries, &queue->expiry);
     list_remove(&queue->link);
