@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from kit import process
 from kit.admin import admin_of
 from kit.config import admin, pool, servers
 from kit.queue import Worker, accepted, post, pushed, queue, state_of, status, stored, wait_state
@@ -377,3 +378,23 @@ def test_a_client_may_choose_the_queue(maitred, echo, worker):
     assert response.get("Preference-Applied") == "respond-async"
     worker.wait_requests(1)
     assert len(origin.requests) == 1
+
+
+def test_more_than_is_held_at_a_time_waits_at_the_sockets(maitred):
+    """Bodies of 300 MB come at once; a thread holds 64 MiB of them, and the rest waits with its clients."""
+    proxy = maitred(stored(ORDERS, queue("orders", "max-message = 2m"), general=admin())
+                    .replace("state-segment = 1m", "state-segment = 16m"))
+    body = b"x" * 1_000_000
+    raw = request("POST", "/orders", f"Content-Length: {len(body)}", body=body)
+    peers = [proxy.client() for _ in range(300)]
+    senders = [threading.Thread(target=peer.send, args=(raw,)) for peer in peers]
+    for sender in senders:
+        sender.start()
+    for peer in peers:
+        accepted(peer.read_response(seconds=60))
+    for sender in senders:
+        sender.join()
+    told = json.loads(admin_of(proxy).get("/api/queues/orders").body)
+    assert told["ready"] == len(peers)
+    if not process.is_sanitized():
+        assert proxy.memory("VmHWM") < 160 << 10
