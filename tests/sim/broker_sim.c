@@ -960,8 +960,24 @@ static void do_fault(const struct sim_step *step)
     w.failing = true;
 }
 
+/* What was gathered meanwhile may have been appended, by a command, and refused. */
+static void forget_places(void)
+{
+    for (size_t i = 0; i < w.m.n; i++) {
+        struct entry *e = &w.m.entries[i];
+
+        if (e->delivered && !e->delivered_place)
+            e->delivered_place = BEHIND_ALL;
+        if (e->attempts != e->attempts_logged)
+            e->attempts_place = BEHIND_ALL;
+        e->attempts_logged = e->attempts;
+    }
+}
+
 static void do_limit(const struct sim_step *step)
 {
+    if (w.limited)
+        forget_places();
     w.limited = step->b % 4 != 0;
     disk_limit(w.disk, w.limited ? disk_used(w.disk) + step->a % (6 * w.options.segment_bytes) : 0);
 }
