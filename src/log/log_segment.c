@@ -79,7 +79,8 @@ static int add_spare(struct log *log, const struct segment *spare)
     return 0;
 }
 
-struct segment *segment_find(const struct log *log, uint64_t number)
+/* Where the first segment stands whose number is not below this one. */
+static size_t lower_bound(const struct log *log, uint64_t number)
 {
     size_t low = 0, high = log->n_segments;
 
@@ -91,7 +92,14 @@ struct segment *segment_find(const struct log *log, uint64_t number)
         else
             high = middle;
     }
-    return low < log->n_segments && log->segments[low].number == number ? &log->segments[low] : NULL;
+    return low;
+}
+
+struct segment *segment_find(const struct log *log, uint64_t number)
+{
+    size_t at = lower_bound(log, number);
+
+    return at < log->n_segments && log->segments[at].number == number ? &log->segments[at] : NULL;
 }
 
 uint64_t log_segment_first(const struct log *log)
@@ -101,10 +109,9 @@ uint64_t log_segment_first(const struct log *log)
 
 uint64_t log_segment_next(const struct log *log, uint64_t number)
 {
-    for (size_t i = 0; i < log->n_segments; i++)
-        if (log->segments[i].number > number)
-            return log->segments[i].number;
-    return UINT64_MAX;
+    size_t at = lower_bound(log, number + 1);
+
+    return at < log->n_segments ? log->segments[at].number : UINT64_MAX;
 }
 
 uint64_t log_segment_begin(const struct log *log, uint64_t number)
