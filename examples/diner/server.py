@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """server.py - one server of the diner. Every answer says which server gave it.
 
-Usage: server.py web|videos|auth PORT [--cooks N]
+Usage: server.py web|videos|auth|kitchen PORT [--cooks N]
 
 A server works on as many requests at a time as it has cooks (4), and each takes a cook a few milliseconds: fewer
 cooks make a smaller server. It keeps what it knows in its own memory, as many real ones do.
@@ -149,6 +149,16 @@ class Auth(Server):
         self.answer(201, user=user, fields=[("Set-Cookie", f"session={session}; Path=/; HttpOnly")])
 
 
+class Kitchen(Server):
+    """Orders, which maitred brings one after the other, at the pace that its queue has."""
+
+    def serve(self, path):
+        if path == "/cook" and self.command == "POST":
+            self.answer(cooked=self.body, attempt=self.headers.get("Maitred-Attempt"))
+        else:
+            self.nothing_here(path)
+
+
 class Listener(http.server.ThreadingHTTPServer):
     request_queue_size = 128
 
@@ -158,7 +168,7 @@ class Listener(http.server.ThreadingHTTPServer):
 
 
 def main():
-    kinds = {"web": Web, "videos": Videos, "auth": Auth}
+    kinds = {"web": Web, "videos": Videos, "auth": Auth, "kitchen": Kitchen}
     parser = argparse.ArgumentParser(description="One server of the diner.")
     parser.add_argument("kind", choices=kinds)
     parser.add_argument("port", type=int)

@@ -14,7 +14,7 @@ from kit.process import BINARY, ROOT, SANITIZER, free_port, run
 from kit.wire import connect, request
 
 RUN = ROOT / "examples" / "diner" / "run"
-ENDS = ("01", "02", "03", "11", "12", "21", "22")      # of the servers' ports
+ENDS = ("01", "02", "03", "11", "12", "21", "22", "31")      # of the servers' ports
 
 
 def is_free(port):
@@ -111,7 +111,7 @@ def test_the_diner_serves_loses_a_server_unnoticed_and_closes_without_a_trace(di
     diner.wait_open()
     web = [f"web {diner.servers}{end}" for end in ENDS[:3]]
     assert list(diner.pids) == [*web, *(f"videos {diner.servers}{end}" for end in ENDS[3:5]),
-                                *(f"auth {diner.servers}{end}" for end in ENDS[5:]), "maitred"]
+                                *(f"auth {diner.servers}{end}" for end in ENDS[5:7]), f"kitchen {diner.servers}31", "maitred"]
     assert left_running(diner.logs).keys() == {diner.process.pid, *diner.pids.values()}
 
     assert collections.Counter(visit(diner, *["/"] * 12)) == dict(zip(web, (6, 4, 2))), "the turns are not 3 : 2 : 1"
@@ -136,6 +136,18 @@ def test_the_diner_serves_loses_a_server_unnoticed_and_closes_without_a_trace(di
     assert not left_running(diner.logs)
     assert len((diner.logs / "access.log").read_text().splitlines()) >= 526
     assert (diner.logs / "servers.log").read_text() == ""
+
+
+def test_an_order_is_stored_and_cooked_a_moment_later(diner):
+    diner.wait_open()
+    peer = connect(("127.0.0.1", diner.port))
+    stored = peer.ask(request("POST", "/orders", body=b"2=pies"))
+    assert stored.status == 202
+    told = peer.ask(request("POST", "/orders", "Prefer: wait=10", body=b"3=pies"))
+    assert told.status == 200 and '"cooked": "3=pies"' in told.text
+    assert told.get("X-Served-By") == f"kitchen {diner.servers}31"
+    assert '"state":"done"' in peer.get(stored.get("Location")).text
+    peer.close()
 
 
 def test_a_session_is_found_again(diner):
