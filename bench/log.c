@@ -32,7 +32,7 @@ static struct broker *broker;
 static struct log_buffer buffer;
 static struct broker_delivery deliveries[DELIVERIES_MAX];
 static size_t n_deliveries;
-static uint64_t spares_wall, spares_cpu; /* ns that files took which were made ahead */
+static uint64_t helpers_wall, helpers_cpu; /* ns */
 
 static void must(int error, const char *what)
 {
@@ -262,30 +262,46 @@ static void publish(const char *body, size_t bytes)
          "publishing");
 }
 
-/* A turn of the queue thread's, with what its helpers do: files that are made count for nobody, checkpoints do. */
+/* What helper threads do beside the queue thread counts for nobody: files made ahead, a checkpoint written to disk. */
+static void leave_out(uint64_t wall, uint64_t cpu)
+{
+    helpers_wall += clock_ns(CLOCK_MONOTONIC) - wall;
+    helpers_cpu += clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+}
+
+static void checkpoint(void)
+{
+    struct broker_checkpoint *made;
+    uint64_t wall, cpu;
+    int error;
+
+    broker_flush(broker);
+    must(log_commit(store), "commit");
+    made = broker_checkpoint_begin(broker);
+    wall = clock_ns(CLOCK_MONOTONIC);
+    cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+    error = broker_checkpoint_make(made);
+    leave_out(wall, cpu);
+    broker_checkpoint_end(broker, made, error);
+    while (broker_compact(broker, MEGA))
+        ;
+}
+
+/* A turn of the queue thread's. */
 static void turn(bool commits)
 {
+    uint64_t wall, cpu;
+
     broker_flush(broker);
     must(commits ? log_commit(store) : log_write(store), "commit");
     n_deliveries = 0;
     broker_run(broker, clock_wall_us());
-    if (log_spare_wanted(store)) {
-        uint64_t wall = clock_ns(CLOCK_MONOTONIC), cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
-
-        make_spares();
-        spares_wall += clock_ns(CLOCK_MONOTONIC) - wall;
-        spares_cpu += clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu;
-    }
-    if (broker_checkpoint_due(broker)) {
-        struct broker_checkpoint *checkpoint;
-
-        broker_flush(broker);
-        must(log_commit(store), "commit");
-        checkpoint = broker_checkpoint_begin(broker);
-        broker_checkpoint_end(broker, checkpoint, broker_checkpoint_make(checkpoint));
-        while (broker_compact(broker, MEGA))
-            ;
-    }
+    wall = clock_ns(CLOCK_MONOTONIC);
+    cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+    make_spares();
+    leave_out(wall, cpu);
+    if (broker_checkpoint_due(broker))
+        checkpoint();
 }
 
 static unsigned private_kib(void)
@@ -301,15 +317,15 @@ static unsigned private_kib(void)
     return kib;
 }
 
-/* What passed since the last row, files left out. */
+/* What passed since the last row, helpers left out. */
 struct stretch {
     uint64_t wall, cpu;
 };
 
 static struct stretch now(void)
 {
-    return (struct stretch){clock_ns(CLOCK_MONOTONIC) - spares_wall,
-                            clock_ns(CLOCK_PROCESS_CPUTIME_ID) - spares_cpu};
+    return (struct stretch){clock_ns(CLOCK_MONOTONIC) - helpers_wall,
+                            clock_ns(CLOCK_PROCESS_CPUTIME_ID) - helpers_cpu};
 }
 
 static void add_since(struct stretch *sum, struct stretch since)

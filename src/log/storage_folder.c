@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -244,9 +245,44 @@ static int folder_list(struct storage *storage, void (*each)(void *arg, const ch
     return error;
 }
 
+/* Of such a size a file's room takes tens of milliseconds to be given back, which is done as its last descriptor is closed. */
+#define LARGE_BYTES (16 << 20)
+
+static void *close_slowly(void *arg)
+{
+    close((int)(intptr_t)arg);
+    return NULL;
+}
+
+/* On a thread of its own, where there can be one. */
+static void close_elsewhere(int fd)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+
+    if (pthread_attr_init(&attributes) != 0) {
+        close(fd);
+        return;
+    }
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    if (pthread_create(&thread, &attributes, close_slowly, (void *)(intptr_t)fd) != 0)
+        close(fd);
+    pthread_attr_destroy(&attributes);
+}
+
+/* The name is gone at once; the room of a large file comes back a moment later. */
 static int folder_remove(struct storage *storage, const char *name)
 {
-    return unlinkat(folder_of(storage)->fd, name, 0) == 0 ? 0 : -errno;
+    int dir = folder_of(storage)->fd, fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), error = 0;
+    struct stat s;
+
+    if (unlinkat(dir, name, 0) != 0)
+        error = -errno;
+    if (fd >= 0 && !error && fstat(fd, &s) == 0 && s.st_size >= LARGE_BYTES)
+        close_elsewhere(fd);
+    else if (fd >= 0)
+        close(fd);
+    return error;
 }
 
 static int sync_folder(int fd)

@@ -15,7 +15,7 @@ static bool take_integer(struct slice *s, size_t n, bool is_signed, int64_t *val
         return false;
     for (size_t i = 0; i < n; i++)
         bits = bits << 8 | (unsigned char)bytes.ptr[i];
-    if (is_signed && n < 8 && bits >> (8 * n - 1))
+    if (is_signed && n && n < 8 && bits >> (8 * n - 1))
         bits |= ~UINT64_C(0) << 8 * n;
     *value = (int64_t)bits;
     return true;

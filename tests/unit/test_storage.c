@@ -390,6 +390,30 @@ static void a_fill_leaves_the_disk_to_others_between_pieces(void **state)
     storage_close(file);
 }
 
+static void note_name(void *arg, const char *name)
+{
+    if (strcmp(name, "large") == 0)
+        *(bool *)arg = true;
+}
+
+static void a_large_file_is_gone_at_once(void **state)
+{
+    struct storage_file *file = open_file("large");
+    bool there = false;
+
+    (void)state;
+    assert_int_equal(storage_fill(file, 17u << 20), 0);
+    storage_close(file);
+    assert_int_equal(storage_list(storage, note_name, &there), 0);
+    assert_true(there);
+    assert_int_equal(storage_remove(storage, "large"), 0);
+    there = false;
+    assert_int_equal(storage_list(storage, note_name, &there), 0);
+    assert_false(there);
+    assert_int_equal(storage_open(storage, "large", false, &file), -ENOENT);
+    assert_int_equal(storage_remove(storage, "large"), -ENOENT);
+}
+
 static void a_fill_leaves_what_is_there(void **state)
 {
     struct storage_file *file = open_file("one");
@@ -479,6 +503,7 @@ int main(void)
         TEST(an_error_of_a_sync_is_told_and_not_tried_again),
         TEST(a_filled_file_is_zeros_that_have_their_room),
         TEST(a_fill_leaves_the_disk_to_others_between_pieces),
+        TEST(a_large_file_is_gone_at_once),
         TEST(a_fill_leaves_what_is_there),
         TEST(a_fill_without_room_writes_nothing),
         TEST(a_file_system_without_fallocate_is_filled_all_the_same),
