@@ -184,6 +184,7 @@ def test_checks_that_cannot_be_made_for_lack_of_descriptors_do_not_take_a_server
     assert any(checks_while_served() > 4 for _ in range(10)), "no checks are made: this test shows nothing"
     for _ in range(10):     # a check that has a descriptor as the shortage begins leaves it to the next
         with Shortage(house.proxy):
+            checks_while_served()   # on a busy machine the server has yet to see some that were made before
             if checks_while_served() <= 1:
                 break
     else:
