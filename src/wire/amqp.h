@@ -1,30 +1,54 @@
-/* amqp.h - AMQP 0-9-1 as RabbitMQ speaks it, as pure functions over bytes: frames, methods, content headers. Field tables are
- * amqp_table.h's.
+/* amqp.h - AMQP 0-9-1 as RabbitMQ speaks it, as pure functions over bytes: the protocol header, frames, methods,
+ * content headers, reply codes. Field tables are amqp_table.h's, the cursor that is written to is amqp_out.h's.
  *
- * What is taken borrows the input. Follows the specification of 0-9-1 with RabbitMQ's errata and extensions (confirm, nack, exchange
- * to exchange bindings, blocked, update-secret). Nothing here allocates or waits. Fuzzed: fuzz/. Any thread. */
+ * Follows the specification of 0-9-1 with RabbitMQ's errata and extensions: nack, confirm, bindings between exchanges,
+ * blocked, update-secret. Each method is read and written, so that this is for servers and for clients.
+ *
+ * What is taken borrows the input. What is wrong is refused with a constant string that says what. Whether frames come
+ * in an order that makes sense is the caller's matter. Nothing here allocates or waits. Fuzzed: fuzz/. Any thread. */
 #ifndef WIRE_AMQP_H
 #define WIRE_AMQP_H
 
+#include <assert.h>
+
 #include "base/slice.h"
+#include "wire/amqp_out.h"
 
 enum amqp_result { AMQP_OK, AMQP_MORE, AMQP_BAD };
 
-/* ---- the protocol header ----------------------------------------------------------------------------------------- */
+/* ---- the protocol header ------------------------------------------------------------------------------------- */
 
 #define AMQP_HEADER_BYTES 8
-extern const char amqp_header[AMQP_HEADER_BYTES]; /* "AMQP" 0 0 9 1 */
+/* "AMQP" 0 0 9 1: what a client begins with, and what a server answers, before it closes, to anything else. */
+extern const char amqp_header[AMQP_HEADER_BYTES];
 
-/* Takes it off the front. BAD as soon as a byte differs: the answer is amqp_header, and the end. */
-enum amqp_result amqp_take_header(struct slice *in);
+enum amqp_header_result {
+    AMQP_HEADER_OK,
+    AMQP_HEADER_MORE,
+    AMQP_HEADER_VERSION, /* AMQP, but not 0-9-1: the four bytes after the name say which */
+    AMQP_HEADER_BAD,     /* not AMQP; told at the first byte that shows it */
+};
 
-/* ---- frames ------------------------------------------------------------------------------------------------------ */
+/* Takes it off the front of *in, which is untouched unless it is OK. */
+enum amqp_header_result amqp_take_header(struct slice *in);
+void amqp_put_header(struct amqp_out *out);
+
+/* ---- frames -------------------------------------------------------------------------------------------------- */
 
 enum amqp_frame_type { AMQP_METHOD = 1, AMQP_CONTENT_HEADER = 2, AMQP_BODY = 3, AMQP_HEARTBEAT = 8 };
 
 #define AMQP_FRAME_HEAD 7
-#define AMQP_FRAME_OVERHEAD 8 /* the end octet too */
+#define AMQP_FRAME_END ((char)0xce)
+#define AMQP_FRAME_OVERHEAD 8 /* head and end */
 #define AMQP_FRAME_MIN 4096u  /* a peer takes frames of that size whatever was agreed on */
+
+/* Bytes of a whole frame, its overhead included; each at least AMQP_FRAME_MIN, there is no zero for "no limit". A server
+ * has frame_max for both, as RabbitMQ does. A client needs more for methods and content headers: they are not split, and
+ * RabbitMQ sends them at whatever length they have. */
+struct amqp_frame_limits {
+    uint32_t body;   /* what was agreed on: frame_max */
+    uint32_t method; /* of methods and content headers */
+};
 
 struct amqp_frame {
     enum amqp_frame_type type;
@@ -32,17 +56,34 @@ struct amqp_frame {
     struct slice payload; /* borrows */
 };
 
-/* Takes one whole frame off the front of *in; on MORE or BAD *in is untouched, and on BAD *why is a constant string. frame_max: of the
- * whole frame, its overhead included; a larger one is refused before its bytes are waited for. */
-enum amqp_result amqp_take_frame(struct slice *in, uint32_t frame_max, struct amqp_frame *frame,
-                                 const char **why);
+/* Takes one whole frame off the front of *in; on MORE or BAD *in and *frame are untouched, and on BAD *why is a constant
+ * string (the answer is AMQP_FRAME_ERROR). A size over the limit is refused before its bytes are waited for. As with
+ * RabbitMQ it may be AMQP_FRAME_OVERHEAD over, since there are clients that forget to count that. A heartbeat is empty,
+ * and on channel 0. */
+enum amqp_result amqp_take_frame(struct slice *in, const struct amqp_frame_limits *limits,
+                                 struct amqp_frame *frame, const char **why);
 
-/* Where a frame's payload is written to: the head is left free. Then amqp_end_frame with where the payload ends, which gives where the
- * next frame begins. There is room for AMQP_FRAME_OVERHEAD more than the payload. */
-char *amqp_begin_frame(char *at);
-char *amqp_end_frame(char *begin, char *payload_end, enum amqp_frame_type type, uint16_t channel);
+/* A frame around a payload that is written in between, where it stays. begin is what amqp_begin_frame returned. Unless
+ * the result is AMQP_WRITTEN, nothing of the frame is there. */
+char *amqp_begin_frame(struct amqp_out *out);
+enum amqp_written amqp_end_frame(struct amqp_out *out, char *begin, enum amqp_frame_type type,
+                                 uint16_t channel);
 
-/* ---- methods ----------------------------------------------------------------------------------------------------- */
+/* A frame around a body that is sent from where it is: this before it, AMQP_FRAME_END behind it. */
+void amqp_put_frame_head(char at[AMQP_FRAME_HEAD], enum amqp_frame_type type, uint16_t channel,
+                         uint32_t payload_bytes);
+
+/* Whole frames. A body is up to frame_max - AMQP_FRAME_OVERHEAD bytes of one; an empty body has no frame. */
+struct amqp_method;
+struct amqp_content;
+enum amqp_written amqp_put_method_frame(struct amqp_out *out, uint16_t channel,
+                                        const struct amqp_method *method);
+enum amqp_written amqp_put_content_frame(struct amqp_out *out, uint16_t channel,
+                                         const struct amqp_content *content);
+enum amqp_written amqp_put_body_frame(struct amqp_out *out, uint16_t channel, struct slice body);
+enum amqp_written amqp_put_heartbeat(struct amqp_out *out);
+
+/* ---- methods ------------------------------------------------------------------------------------------------- */
 
 #define AMQP_ID(class, method) ((uint32_t)(class) << 16 | (method))
 
@@ -115,14 +156,16 @@ enum amqp_method_id {
     AMQP_TX_ROLLBACK_OK = AMQP_ID(90, 31),
 };
 
-/* A method with its arguments; those that a method does not have stay zero. Slices borrow the frame. */
+/* A method with its arguments, under the specification's names; those that a method does not have stay zero. Slices
+ * borrow the frame. What the specification keeps for nothing is not here: it is passed over, and written as zero. */
 struct amqp_method {
     enum amqp_method_id id;
     uint64_t delivery_tag;
     uint32_t frame_max, prefetch_size, message_count, consumer_count;
     uint16_t reply_code, class_id, method_id, channel_max, heartbeat, prefetch_count, ticket;
     uint8_t version_major, version_minor;
-    struct slice table; /* arguments, or the properties of a client or a server: without its length */
+    struct slice
+        table; /* arguments, or a peer's properties: without its length, its items not yet looked at */
     struct slice exchange, queue, routing_key, consumer_tag;
     struct slice destination;                            /* of exchange.bind; its source is exchange */
     struct slice type;                                   /* of an exchange */
@@ -132,17 +175,23 @@ struct amqp_method {
     bool no_local, no_ack, mandatory, immediate, redelivered, multiple, requeue, global, active, write, read;
 };
 
-/* Of a method frame's payload. AMQP_BAD, and *why a constant string, when it is not exactly one method; method->id is set all the same
- * where it could be read, also of a method that is not known (*why says so). */
+/* Of a method frame's payload: AMQP_OK, or AMQP_BAD, and *why a constant string, when it is not exactly one method. Then
+ * method->id is set all the same where it could be read, also of a method that is not known; nothing else of *method is
+ * to be looked at. */
 enum amqp_result amqp_take_method(struct slice payload, struct amqp_method *method, const char **why);
-/* Bytes of its payload; 0: a text is over 255 bytes, or the method is not known. */
-size_t amqp_method_bytes(const struct amqp_method *method);
-/* Writes the payload, and returns its end. amqp_method_bytes was not 0, and there is that room. */
-char *amqp_put_method(char *at, const struct amqp_method *method);
+/* Writes the payload; the method is known. A short string that may be over 255 bytes goes through amqp_clip first. */
+void amqp_put_method(struct amqp_out *out, const struct amqp_method *method);
 /* "basic.publish"; NULL: it is not known. */
 const char *amqp_method_name(uint32_t id);
 
-/* ---- content headers --------------------------------------------------------------------------------------------- */
+/* Whether a content header, and a body, follow it. */
+static inline bool amqp_method_has_content(uint32_t id)
+{
+    return id == AMQP_BASIC_PUBLISH || id == AMQP_BASIC_DELIVER || id == AMQP_BASIC_GET_OK ||
+           id == AMQP_BASIC_RETURN;
+}
+
+/* ---- content headers ----------------------------------------------------------------------------------------- */
 
 /* By the bit of its flag. */
 enum amqp_property {
@@ -162,12 +211,19 @@ enum amqp_property {
     AMQP_CLUSTER_ID = 2,
 };
 
+/* The others are a table, two octets and a time. */
+static inline bool amqp_property_is_text(enum amqp_property property)
+{
+    return property != AMQP_HEADERS && property != AMQP_DELIVERY_MODE && property != AMQP_PRIORITY &&
+           property != AMQP_TIMESTAMP;
+}
+
 struct amqp_content {
     uint64_t body_bytes;
     uint16_t flags; /* 1 << property: it is there */
     uint8_t delivery_mode, priority;
     uint64_t timestamp;     /* seconds */
-    struct slice headers;   /* a table, without its length */
+    struct slice headers;   /* a table, without its length, its items not yet looked at */
     struct slice texts[16]; /* by property: the short strings */
 };
 
@@ -176,12 +232,32 @@ static inline bool amqp_content_has(const struct amqp_content *content, enum amq
     return content->flags >> property & 1;
 }
 
-/* Of a content header frame's payload: what amqp_take_method is to methods. */
-enum amqp_result amqp_take_content(struct slice payload, struct amqp_content *content, const char **why);
-size_t amqp_content_bytes(const struct amqp_content *content);
-char *amqp_put_content(char *at, const struct amqp_content *content);
+/* Change what is there before it is written again: the other properties stay as they were taken. */
+static inline void amqp_content_drop(struct amqp_content *content, enum amqp_property property)
+{
+    content->flags &= (uint16_t) ~(1u << property);
+}
 
-/* ---- reply codes ------------------------------------------------------------------------------------------------- */
+static inline void amqp_content_set_text(struct amqp_content *content, enum amqp_property property,
+                                         struct slice text)
+{
+    assert(amqp_property_is_text(property));
+    content->flags |= (uint16_t)(1u << property);
+    content->texts[property] = text;
+}
+
+static inline void amqp_content_set_headers(struct amqp_content *content, struct slice table)
+{
+    content->flags |= 1u << AMQP_HEADERS;
+    content->headers = table;
+}
+
+/* Of a content header frame's payload: what amqp_take_method is to methods. Flags for a second list of properties, which
+ * no class has, are refused. */
+enum amqp_result amqp_take_content(struct slice payload, struct amqp_content *content, const char **why);
+void amqp_put_content(struct amqp_out *out, const struct amqp_content *content);
+
+/* ---- reply codes --------------------------------------------------------------------------------------------- */
 
 enum amqp_reply {
     AMQP_SUCCESS = 200,
@@ -205,9 +281,19 @@ enum amqp_reply {
     AMQP_INTERNAL_ERROR = 541,
 };
 
+/* What an error of that code ends; one on channel 0 ends the connection, whatever its code. */
+enum amqp_reply_scope {
+    AMQP_ENDS_NOTHING, /* 200, and what stands in basic.return */
+    AMQP_ENDS_CHANNEL,
+    AMQP_ENDS_CONNECTION,
+};
+
 /* "NOT_FOUND", as reply texts begin; NULL: it is not known. */
 const char *amqp_reply_name(unsigned code);
-/* Whether the connection ends with it; else its channel does. */
-bool amqp_reply_ends_connection(unsigned code);
+/* Of a code that is not known: the connection. */
+enum amqp_reply_scope amqp_reply_scope(unsigned code);
+
+/* As much of a text as a short string holds, without half a character of UTF-8 at its end. */
+struct slice amqp_clip(struct slice text);
 
 #endif

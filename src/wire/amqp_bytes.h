@@ -1,54 +1,17 @@
-/* amqp_bytes.h - what AMQP's formats are made of: big-endian integers, texts with their length before them. Pure; any thread. */
+/* amqp_bytes.h - what AMQP's formats are made of: big-endian integers, texts with their length before them.
+ * Pure; any thread. */
 #ifndef WIRE_AMQP_BYTES_H
 #define WIRE_AMQP_BYTES_H
 
 #include <endian.h>
 
 #include "base/bytes.h"
+#include "wire/amqp_out.h"
 
 #define AMQP_SHORT_TEXT_MAX 255
 
-/* Return where the next byte goes. */
-static inline char *put_u16be(char *at, uint16_t value)
-{
-    value = htobe16(value);
-    memcpy(at, &value, sizeof value);
-    return at + sizeof value;
-}
+/* ---- taking: one off the front; false, and nothing is taken, where it is too short -------------------------- */
 
-static inline char *put_u32be(char *at, uint32_t value)
-{
-    value = htobe32(value);
-    memcpy(at, &value, sizeof value);
-    return at + sizeof value;
-}
-
-static inline char *put_u64be(char *at, uint64_t value)
-{
-    value = htobe64(value);
-    memcpy(at, &value, sizeof value);
-    return at + sizeof value;
-}
-
-static inline char *put_bytes(char *at, struct slice s)
-{
-    if (s.len)
-        memcpy(at, s.ptr, s.len);
-    return at + s.len;
-}
-
-static inline char *put_short_text(char *at, struct slice text)
-{
-    *at = (char)text.len;
-    return put_bytes(at + 1, text);
-}
-
-static inline char *put_long_text(char *at, struct slice text)
-{
-    return put_bytes(put_u32be(at, (uint32_t)text.len), text);
-}
-
-/* Take one off the front; false, and nothing is taken, where it is too short. */
 static inline bool take_u16be(struct slice *s, uint16_t *value)
 {
     if (s->len < sizeof *value)
@@ -97,6 +60,100 @@ static inline bool take_long_text(struct slice *s, struct slice *text)
     *text = slice_take(&cur, len);
     *s = cur;
     return true;
+}
+
+/* ---- putting where there is room; they return where the next byte goes --------------------------------------- */
+
+static inline char *put_u16be(char *at, uint16_t value)
+{
+    value = htobe16(value);
+    memcpy(at, &value, sizeof value);
+    return at + sizeof value;
+}
+
+static inline char *put_u32be(char *at, uint32_t value)
+{
+    value = htobe32(value);
+    memcpy(at, &value, sizeof value);
+    return at + sizeof value;
+}
+
+static inline char *put_u64be(char *at, uint64_t value)
+{
+    value = htobe64(value);
+    memcpy(at, &value, sizeof value);
+    return at + sizeof value;
+}
+
+static inline char *put_slice(char *at, struct slice s)
+{
+    if (s.len)
+        memcpy(at, s.ptr, s.len);
+    return at + s.len;
+}
+
+static inline char *put_short_text(char *at, struct slice text)
+{
+    *at = (char)text.len;
+    return put_slice(at + 1, text);
+}
+
+/* ---- writing: within out's bound ----------------------------------------------------------------------------- */
+
+static inline void write_u8(struct amqp_out *out, uint8_t value)
+{
+    char *at = amqp_out_reserve(out, sizeof value);
+
+    if (at)
+        *at = (char)value;
+}
+
+static inline void write_u16be(struct amqp_out *out, uint16_t value)
+{
+    char *at = amqp_out_reserve(out, sizeof value);
+
+    if (at)
+        put_u16be(at, value);
+}
+
+static inline void write_u32be(struct amqp_out *out, uint32_t value)
+{
+    char *at = amqp_out_reserve(out, sizeof value);
+
+    if (at)
+        put_u32be(at, value);
+}
+
+static inline void write_u64be(struct amqp_out *out, uint64_t value)
+{
+    char *at = amqp_out_reserve(out, sizeof value);
+
+    if (at)
+        put_u64be(at, value);
+}
+
+/* False, and out's result says so: a length of that many bits cannot say how long it is. */
+static inline bool is_not_longer(struct amqp_out *out, struct slice text, size_t most)
+{
+    if (text.len > most && out->result == AMQP_WRITTEN)
+        out->result = AMQP_TOO_LONG;
+    return text.len <= most;
+}
+
+static inline void write_short_text(struct amqp_out *out, struct slice text)
+{
+    char *at = is_not_longer(out, text, AMQP_SHORT_TEXT_MAX) ? amqp_out_reserve(out, 1 + text.len) : NULL;
+
+    if (at)
+        put_short_text(at, text);
+}
+
+static inline void write_long_text(struct amqp_out *out, struct slice text)
+{
+    char *at = is_not_longer(out, text, UINT32_MAX) ? amqp_out_reserve(out, 4 + text.len) : NULL;
+
+    if (at)
+        put_slice(put_u32be(at, (uint32_t)text.len), text);
 }
 
 #endif

@@ -3,16 +3,9 @@
 #include "wire/amqp_bytes.h"
 
 #define CLASS_BASIC 60
-#define FIXED_BYTES 14 /* class, weight, body size, flags */
-#define FLAGS_ALL 0xfffc
+#define FLAGS_ALL 0xfffcu /* bit 1 is no property of basic, bit 0 says that there are more flags */
 
-static bool is_text(unsigned property)
-{
-    return property != AMQP_HEADERS && property != AMQP_DELIVERY_MODE && property != AMQP_PRIORITY &&
-           property != AMQP_TIMESTAMP;
-}
-
-static bool take_property(struct slice *in, unsigned property, struct amqp_content *content)
+static bool take_property(struct slice *in, enum amqp_property property, struct amqp_content *content)
 {
     switch (property) {
     case AMQP_HEADERS:
@@ -28,84 +21,72 @@ static bool take_property(struct slice *in, unsigned property, struct amqp_conte
     }
 }
 
-enum amqp_result amqp_take_content(struct slice in, struct amqp_content *content, const char **why)
+/* The one that stands first: its flag is the highest. */
+static enum amqp_property first_property(uint16_t flags)
+{
+    return (enum amqp_property)(31 - __builtin_clz(flags));
+}
+
+/* NULL: all of it could be taken. */
+static const char *fault_in(struct slice in, struct amqp_content *content)
 {
     uint16_t class_id, weight;
 
-    *content = (struct amqp_content){0};
-    *why = "the content header is cut short";
     if (!take_u16be(&in, &class_id) || !take_u16be(&in, &weight) || !take_u64be(&in, &content->body_bytes) ||
         !take_u16be(&in, &content->flags))
-        return AMQP_BAD;
-    *why = "only basic has content";
+        return "the content header is cut short";
     if (class_id != CLASS_BASIC)
-        return AMQP_BAD;
-    *why = "there are properties that basic does not have";
-    if (content->flags & (uint16_t)~FLAGS_ALL)
-        return AMQP_BAD;
-    *why = "the properties are cut short";
-    for (unsigned property = AMQP_CONTENT_TYPE; property >= AMQP_CLUSTER_ID; property--)
-        if (amqp_content_has(content, (enum amqp_property)property) && !take_property(&in, property, content))
-            return AMQP_BAD;
-    *why = "something stands behind the properties";
-    return in.len ? AMQP_BAD : AMQP_OK;
+        return "only basic has content";
+    if (weight)
+        return "the weight is not zero";
+    if (content->flags & ~FLAGS_ALL)
+        return "there are properties that basic does not have";
+    for (uint16_t left = content->flags; left; left &= (uint16_t) ~(1u << first_property(left)))
+        if (!take_property(&in, first_property(left), content))
+            return "the properties are cut short";
+    return in.len ? "something stands behind the properties" : NULL;
 }
 
-static size_t property_bytes(const struct amqp_content *content, unsigned property)
+enum amqp_result amqp_take_content(struct slice payload, struct amqp_content *content, const char **why)
+{
+    const char *fault;
+
+    *content = (struct amqp_content){0};
+    fault = fault_in(payload, content);
+    if (fault)
+        *why = fault;
+    return fault ? AMQP_BAD : AMQP_OK;
+}
+
+static void put_property(struct amqp_out *out, const struct amqp_content *content,
+                         enum amqp_property property)
 {
     switch (property) {
     case AMQP_HEADERS:
-        return 4 + content->headers.len;
+        write_long_text(out, content->headers);
+        break;
     case AMQP_DELIVERY_MODE:
+        write_u8(out, content->delivery_mode);
+        break;
     case AMQP_PRIORITY:
-        return 1;
+        write_u8(out, content->priority);
+        break;
     case AMQP_TIMESTAMP:
-        return 8;
+        write_u64be(out, content->timestamp);
+        break;
     default:
-        return 1 + content->texts[property].len;
+        write_short_text(out, content->texts[property]);
     }
 }
 
-size_t amqp_content_bytes(const struct amqp_content *content)
+void amqp_put_content(struct amqp_out *out, const struct amqp_content *content)
 {
-    size_t n = FIXED_BYTES;
+    uint16_t flags = content->flags & FLAGS_ALL;
 
-    for (unsigned property = AMQP_CONTENT_TYPE; property >= AMQP_CLUSTER_ID; property--) {
-        if (!amqp_content_has(content, (enum amqp_property)property))
-            continue;
-        if (is_text(property) && content->texts[property].len > AMQP_SHORT_TEXT_MAX)
-            return 0;
-        n += property_bytes(content, property);
-    }
-    return n;
-}
-
-static char *put_property(char *at, const struct amqp_content *content, unsigned property)
-{
-    switch (property) {
-    case AMQP_HEADERS:
-        return put_long_text(at, content->headers);
-    case AMQP_DELIVERY_MODE:
-        *at = (char)content->delivery_mode;
-        return at + 1;
-    case AMQP_PRIORITY:
-        *at = (char)content->priority;
-        return at + 1;
-    case AMQP_TIMESTAMP:
-        return put_u64be(at, content->timestamp);
-    default:
-        return put_short_text(at, content->texts[property]);
-    }
-}
-
-char *amqp_put_content(char *at, const struct amqp_content *content)
-{
-    at = put_u16be(at, CLASS_BASIC);
-    at = put_u16be(at, 0);
-    at = put_u64be(at, content->body_bytes);
-    at = put_u16be(at, content->flags & FLAGS_ALL);
-    for (unsigned property = AMQP_CONTENT_TYPE; property >= AMQP_CLUSTER_ID; property--)
-        if (amqp_content_has(content, (enum amqp_property)property))
-            at = put_property(at, content, property);
-    return at;
+    write_u16be(out, CLASS_BASIC);
+    write_u16be(out, 0);
+    write_u64be(out, content->body_bytes);
+    write_u16be(out, flags);
+    for (uint16_t left = flags; left; left &= (uint16_t) ~(1u << first_property(left)))
+        put_property(out, content, first_property(left));
 }
