@@ -234,7 +234,7 @@ static void ended(void *arg, const struct broker_ending *ending)
 
 static void open_broker(void)
 {
-    static const struct broker_events events = {deliver, ended};
+    static const struct broker_events events = {.deliver = deliver, .ended = ended};
     struct broker_options options = {
         .storage = storage, .events = &events, .seed = 1, .now_us = clock_wall_us()};
     struct broker_queue_options queue = {

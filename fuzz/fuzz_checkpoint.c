@@ -19,7 +19,7 @@ static void on_ending(void *arg, const struct broker_ending *ending)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const struct broker_events events = {on_delivery, on_ending};
+    static const struct broker_events events = {.deliver = on_delivery, .ended = on_ending};
     static struct disk *disk;
     struct slice state = exact_copy(slice_of((const char *)data, size));
     struct log_options of_log = {.segment_bytes = 4096, .id = 1};

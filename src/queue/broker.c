@@ -50,6 +50,8 @@ int broker_open(struct broker **result, const struct broker_options *options, st
     if (!broker)
         return -ENOMEM;
     error = broker_recover(broker, options->storage, report);
+    if (!error)
+        error = topology_drop_transient(broker);
     if (error) {
         broker_close(broker);
         return error;
@@ -95,6 +97,7 @@ void broker_close(struct broker *broker)
 
         free_keys(queue);
         free_consumers(&queue->consumers);
+        free_consumers(&queue->stopped);
         queue_free(queue);
     }
     free_consumers(&broker->ended);
@@ -103,6 +106,7 @@ void broker_close(struct broker *broker)
     timer_heap_free(&broker->deadlines);
     timer_heap_free(&broker->wakes);
     timer_heap_free(&broker->expiries);
+    timer_heap_free(&broker->idles);
     recent_free(&broker->finished);
     recent_free(&broker->idempotency);
     log_buffer_free(&broker->buffer);
@@ -211,10 +215,17 @@ static void append_marks(struct broker *broker)
     while ((at = list_pop_front(&broker->to_mark))) {
         const struct queue *queue = container_of(at, struct queue, to_mark);
 
-        delivered_entry_put(block + len, &(struct message_ref){queue->id, queue->delivered});
-        len += DELIVERED_BYTES;
-        if (len == sizeof block)
-            append_list(broker, LOG_MORE, RECORD_DELIVERED, block, &len);
+        for (unsigned i = 0; i < queue->n_levels; i++) {
+            struct level *level = &queue->levels[i];
+
+            if (!level->to_mark)
+                continue;
+            level->to_mark = false;
+            delivered_entry_put(block + len, &(struct message_ref){queue->id, level->delivered});
+            len += DELIVERED_BYTES;
+            if (len == sizeof block)
+                append_list(broker, LOG_MORE, RECORD_DELIVERED, block, &len);
+        }
     }
     append_list(broker, LOG_MORE, RECORD_DELIVERED, block, &len);
 }
@@ -228,9 +239,9 @@ void broker_flush(struct broker *broker)
 
 /* ---- a message into its queues ----------------------------------------------------------------------------------- */
 
-int broker_reserve(struct queue *queue, bool delayed)
+int broker_reserve(struct queue *queue, const struct message *message, bool delayed)
 {
-    return delayed ? held_reserve(queue) : ready_reserve(&queue->ready);
+    return delayed ? held_reserve(queue) : ready_reserve(&queue_level(queue, message->priority)->ready);
 }
 
 static uint32_t order_key(const struct queue *queue, const struct message *message)
@@ -255,6 +266,8 @@ struct ready_entry broker_entry(const struct queue *queue, const struct message 
         .queued_ms = message->queued_us / US_PER_MS & ((UINT64_C(1) << 48) - 1),
         .bytes = (uint32_t)(message->head.len + message->body.len),
         .key = order_key(queue, message),
+        .has_ttl = message->ttl_us != 0,
+        .priority = message->priority,
     };
 }
 
@@ -267,7 +280,7 @@ void broker_enqueue(struct queue *queue, const struct message *message, uint64_t
     if (message->due_us > broker->now_us || (broker->replaying && message->due_us))
         held_create(queue, &entry, HELD_DELAYED, message->due_us);
     else
-        ready_push(&queue->ready, &entry);
+        ready_push(&queue_level(queue, entry.priority)->ready, &entry);
     if (list_empty(&queue->fresh))
         list_push_back(&broker->fresh, &queue->fresh);
 }
@@ -301,7 +314,7 @@ enum publish_result broker_append(struct broker *broker, struct message *message
     for (unsigned i = 0; i < n; i++) {
         put_u32le(broker->target_ids + i * sizeof(uint32_t), targets[i]->id);
         if (!error)
-            error = broker_reserve(targets[i], message->due_us > broker->now_us);
+            error = broker_reserve(targets[i], message, message->due_us > broker->now_us);
     }
     message->targets = slice_of(broker->target_ids, n * sizeof(uint32_t));
     message_parts(message, block, parts);
@@ -363,22 +376,29 @@ void broker_remember_key(struct broker *broker, const struct message *message, u
     recent_add(&broker->idempotency, &same.item);
 }
 
-static enum publish_result make_room(struct queue *const *targets, unsigned n, uint64_t bytes,
-                                     struct broker_published *published)
+/* For the message, in all of them. Those that refuse are asked first, before others drop anything for it. NULL: there is; else
+ * the queue that has none. */
+static struct queue *make_room(struct queue *const *targets, unsigned n, uint64_t bytes)
 {
     for (unsigned i = 0; i < n; i++)
-        if (targets[i]->options.overflow == LIMIT_REJECT_NEW && !queue_make_room(targets[i], bytes)) {
-            targets[i]->tallies.refused++;
-            published->full = targets[i]->name;
-            return PUBLISH_FULL;
-        }
+        if (targets[i]->options.overflow == LIMIT_REJECT_NEW ||
+            targets[i]->options.overflow == LIMIT_BURY_NEW)
+            if (!queue_make_room(targets[i], bytes))
+                return targets[i];
     for (unsigned i = 0; i < n; i++)
-        if (!queue_make_room(targets[i], bytes)) {
-            targets[i]->tallies.refused++;
-            published->full = targets[i]->name;
-            return PUBLISH_FULL;
-        }
-    return PUBLISH_OK;
+        if (!queue_make_room(targets[i], bytes))
+            return targets[i];
+    return NULL;
+}
+
+static enum publish_result refuse(struct queue *queue, const struct message *message,
+                                  struct broker_published *published)
+{
+    queue->tallies.refused++;
+    published->full = queue->name;
+    if (queue->options.overflow == LIMIT_BURY_NEW)
+        queue_bury_new(queue, message);
+    return PUBLISH_FULL;
 }
 
 /* Where it goes: how many queues, or the result that says why it goes nowhere. */
@@ -409,11 +429,14 @@ enum publish_result broker_publish(struct broker *broker, const struct broker_pu
         .body = p->body,
         .published_us = now_us,
         .due_us = p->delay_us ? now_us + p->delay_us : 0,
+        .ttl_us = p->ttl_us,
+        .priority = p->priority,
     };
     struct queue **targets = broker->targets;
     char key[IDEMPOTENCY_KEY_BYTES];
     const struct same_key *same;
     enum publish_result result;
+    struct queue *full;
     int n;
 
     broker->now_us = now_us;
@@ -438,9 +461,9 @@ enum publish_result broker_publish(struct broker *broker, const struct broker_pu
         message.idempotency = slice_of(key, sizeof key);
         message.idempotency_until_us = now_us + p->idempotency_window_us;
     }
-    result = make_room(targets, (unsigned)n, p->head.len + p->body.len, published);
-    if (result != PUBLISH_OK)
-        return result;
+    full = make_room(targets, (unsigned)n, p->head.len + p->body.len);
+    if (full)
+        return refuse(full, &message, published);
     result = broker_append(broker, &message, targets, (unsigned)n, &published->position);
     if (result != PUBLISH_OK)
         return result;
@@ -475,10 +498,12 @@ void broker_run(struct broker *broker, uint64_t now_us)
 
 uint64_t broker_next_us(const struct broker *broker)
 {
-    uint64_t next = timer_next(&broker->deadlines), wake = timer_next(&broker->wakes),
-             expiry = timer_next(&broker->expiries);
+    const struct timer_heap *heaps[] = {&broker->deadlines, &broker->wakes, &broker->expiries,
+                                        &broker->idles};
+    uint64_t next = UINT64_MAX;
 
-    if (wake < next)
-        next = wake;
-    return expiry < next ? expiry : next;
+    for (size_t i = 0; i < sizeof heaps / sizeof heaps[0]; i++)
+        if (timer_next(heaps[i]) < next)
+            next = timer_next(heaps[i]);
+    return next;
 }

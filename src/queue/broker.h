@@ -30,8 +30,11 @@
 
 struct broker;
 struct broker_consumer;
+struct broker_session;
+struct broker_window;
 
 #define BROKER_NAME_MAX 255
+#define BROKER_KEY_MAX 255
 
 struct broker_delivery {
     struct message_ref ref;
@@ -54,6 +57,10 @@ struct broker_ending {
 struct broker_events {
     void (*deliver)(void *arg, struct broker_consumer *consumer, const struct broker_delivery *delivery);
     void (*ended)(void *arg, const struct broker_ending *ending);
+    /* Its queue was deleted: it gets nothing any more, and only unsubscribes. NULL: nobody is told. */
+    void (*cancelled)(void *arg, struct broker_consumer *consumer);
+    /* Of a consumer that is told (tells_late): it has a message for longer than its queue allows, and keeps it. */
+    void (*late)(void *arg, struct broker_consumer *consumer);
 };
 
 struct broker_options {
@@ -78,19 +85,31 @@ enum queue_limit_rule {
     LIMIT_REJECT_NEW,
     LIMIT_DROP_OLDEST,
     LIMIT_DEAD_LETTER, /* the oldest */
+    LIMIT_BURY_NEW,    /* refuses new ones, and they go to the dead letters */
 };
 
 struct broker_queue_options {
     uint64_t max_length, max_bytes; /* 0: no limit */
     uint64_t max_age_us;            /* 0: no limit */
     uint64_t ack_timeout_us;
-    uint64_t retry_first_us, retry_most_us;
-    uint32_t attempts; /* 0: no end */
+    uint64_t retry_first_us, retry_most_us; /* first 0: at once */
+    uint64_t idle_us;                       /* deleted when nobody used it for so long; 0: stays */
+    uint32_t attempts;                      /* 0: no end */
     enum queue_limit_rule overflow;
+    uint8_t priorities; /* the highest that a message of it can have */
+    bool managed;       /* the operator's: what clients declare of it is not compared */
+    bool transient;     /* gone after a restart */
+    bool exclusive;     /* to the session that owns it, with which it goes; and transient */
+    bool auto_delete;   /* goes with its last consumer */
+    bool single_active; /* one consumer gets everything, the first that came of those that are there */
     bool has_dead_letter;
+    bool dead_keeps_key;                  /* dead_key is not used */
     struct slice dead_exchange, dead_key; /* where the dead go: exchange and routing key */
     struct slice order_by;                /* name of a field; empty: none */
+    struct slice arguments;               /* as declared, for whoever asks: an AMQP table */
 };
+
+#define BROKER_ARGUMENTS_MAX 32768
 
 enum exchange_type { EXCHANGE_DIRECT, EXCHANGE_FANOUT };
 
@@ -106,6 +125,18 @@ int broker_delete_exchange(struct broker *broker, struct slice name);
 /* Binding twice is the same as once; -ENOENT: the exchange, the queue or the binding is not there. */
 int broker_bind(struct broker *broker, struct slice exchange, struct slice queue, struct slice key);
 int broker_unbind(struct broker *broker, struct slice exchange, struct slice queue, struct slice key);
+
+/* Who holds exclusive queues: a connection. NULL: no memory. */
+struct broker_session *broker_session_open(struct broker *broker);
+/* Its queues are deleted. */
+void broker_session_close(struct broker *broker, struct broker_session *session, uint64_t now_us);
+/* An exclusive queue that was declared now is the session's. */
+void broker_own_queue(struct broker *broker, struct slice name, struct broker_session *session);
+/* Another session's: nobody else may do anything with it. */
+bool broker_queue_is_locked(const struct broker *broker, struct slice name,
+                            const struct broker_session *session);
+/* Somebody used it who is no consumer, so that idle_us begins anew. */
+void broker_touch_queue(struct broker *broker, struct slice name, uint64_t now_us);
 
 /* Names of the queues that an exchange leads to, up to most; how many. Good until the next command. */
 size_t broker_readers(const struct broker *broker, struct slice exchange, struct slice *queues, size_t most);
@@ -127,7 +158,9 @@ enum publish_result {
 struct broker_publication {
     struct slice exchange, key;
     struct slice head, body;
-    uint64_t delay_us;        /* 0: at once */
+    uint64_t delay_us; /* 0: at once */
+    uint64_t ttl_us;   /* 0: as long as its queue lets it wait */
+    uint8_t priority;
     struct slice idempotency; /* empty, or what the client sent */
     uint64_t idempotency_window_us;
 };
@@ -146,15 +179,37 @@ enum publish_result broker_publish(struct broker *broker, const struct broker_pu
 
 struct broker_consumer_options {
     void *owner;
-    unsigned prefetch; /* most in flight; 0: no limit */
-    double rate;       /* per second; 0: no limit */
-    unsigned burst;    /* at once, after a silence; at least 1 */
+    unsigned prefetch;            /* most in flight; 0: no limit */
+    double rate;                  /* per second; 0: no limit */
+    unsigned burst;               /* at once, after a silence; at least 1 */
+    int priority;                 /* who has a higher one gets all that he can take */
+    bool auto_ack;                /* delivered is acknowledged; prefetch does not count */
+    bool exclusive;               /* nobody beside it */
+    bool on_demand;               /* gets what it takes (broker_take), and does not count as a consumer */
+    bool counts_loss;             /* an attempt failed whose message it leaves behind */
+    bool tells_late;              /* see broker_events; else an attempt that takes too long has failed */
+    uint64_t transit_most;        /* bytes delivered that were not credited (broker_credit); 0: no limit */
+    struct broker_window *window; /* NULL: none */
 };
 
-/* Deliveries come with the next broker_run. -ENOENT: no such queue; -ENOMEM. */
+/* A prefetch that consumers share. */
+struct broker_window *broker_window_create(unsigned prefetch);
+void broker_window_change(struct broker *broker, struct broker_window *window, unsigned prefetch);
+/* None of its consumers is there any more. */
+void broker_window_free(struct broker_window *window);
+
+/* Deliveries come with the next broker_run. -ENOENT: no such queue; -EBUSY: it, or one that is there, wants to be the only
+ * one; -ENOMEM. */
 int broker_subscribe(struct broker *broker, struct slice queue, const struct broker_consumer_options *options,
                      struct broker_consumer **consumer);
-/* What it has in flight goes back at once, as if it had never been delivered but for the redelivered flag. */
+/* It gets nothing any more, and does not count; what it has in flight stays with it. */
+void broker_consumer_stop(struct broker *broker, struct broker_consumer *consumer, uint64_t now_us);
+/* Delivers the oldest to it now, whatever its prefetch. 1; 0: there is none that may go; -ENOENT: its queue was deleted. */
+int broker_take(struct broker *broker, struct broker_consumer *consumer, uint64_t now_us);
+/* So much of what was delivered to it has left. */
+void broker_credit(struct broker *broker, struct broker_consumer *consumer, uint64_t bytes);
+/* What it has in flight goes back at once, as if it had never been delivered but for the redelivered flag and, with
+ * counts_loss, an attempt. */
 void broker_unsubscribe(struct broker *broker, struct broker_consumer *consumer, uint64_t now_us);
 void broker_consumer_change(struct broker *broker, struct broker_consumer *consumer,
                             const struct broker_consumer_options *options);
@@ -210,6 +265,7 @@ struct broker_queue_numbers {
     unsigned consumers;
     unsigned resting; /* of them: nothing is delivered to them until their time (broker_consumer_hold) */
     bool paused;
+    bool owned; /* a session's */
     /* Since broker_open. */
     uint64_t published, delivered, redelivered, retried, refused;
     uint64_t ended[N_MESSAGE_ENDS];

@@ -163,18 +163,11 @@ static void write_entries(struct writing *w, const struct ready_block *block)
         write_bytes(w, block->entries + block->start, n * sizeof *block->entries);
 }
 
-static void write_queue(struct writing *w, const struct queue *queue)
+static void write_level(struct writing *w, const struct level *level)
 {
-    const struct ready *ready = &queue->ready;
-    char *at;
+    const struct ready *ready = &level->ready;
 
-    write_u32(w, queue->id);
-    write_text(w, queue->name);
-    at = room_for(w, queue_options_bytes(&queue->options));
-    if (at)
-        queue_options_put(at, &queue->options);
-    write_u8(w, queue->paused);
-    write_u64(w, queue->delivered);
+    write_u64(w, level->delivered);
     write_u64(w, ready->last);
     write_entries(w, &ready->front);
     write_u32(w, ready->slots_end - ready->slots_start);
@@ -184,6 +177,20 @@ static void write_queue(struct writing *w, const struct queue *queue)
         write_u32(w, ready->slots[i].crc);
     }
     write_entries(w, &ready->back);
+}
+
+static void write_queue(struct writing *w, const struct queue *queue)
+{
+    char *at;
+
+    write_u32(w, queue->id);
+    write_text(w, queue->name);
+    at = room_for(w, queue_options_bytes(&queue->options));
+    if (at)
+        queue_options_put(at, &queue->options);
+    write_u8(w, queue->paused);
+    for (unsigned i = 0; i < queue->n_levels; i++)
+        write_level(w, &queue->levels[i]);
 }
 
 static void write_topology(struct writing *w, const struct broker *broker)
@@ -376,10 +383,11 @@ static bool is_at(struct queue *queue, uint64_t number, uint64_t position)
 {
     struct held *held = held_find(queue->broker, (struct message_ref){queue->id, number});
     struct ready_entry entry;
+    struct level *level;
 
     if (held)
         return held->entry.position == position;
-    return ready_find(&queue->ready, number, &entry) == 1 && entry.position == position;
+    return queue_find_ready(queue, number, &entry, &level) == 1 && entry.position == position;
 }
 
 int broker_move_entry(struct queue *queue, uint64_t number, uint64_t position)
@@ -387,6 +395,7 @@ int broker_move_entry(struct queue *queue, uint64_t number, uint64_t position)
     struct broker *broker = queue->broker;
     struct held *held = held_find(broker, (struct message_ref){queue->id, number});
     struct ready_entry entry;
+    struct level *level;
     uint64_t from;
     int result;
 
@@ -397,9 +406,9 @@ int broker_move_entry(struct queue *queue, uint64_t number, uint64_t position)
         held->entry.position = position;
         result = 0;
     } else {
-        result = ready_find(&queue->ready, number, &entry);
+        result = queue_find_ready(queue, number, &entry, &level);
         from = entry.position;
-        result = result == 0 ? -ENOENT : result < 0 ? result : ready_move(&queue->ready, number, position);
+        result = result == 0 ? -ENOENT : result < 0 ? result : ready_move(&level->ready, number, position);
     }
     segments_drop(broker, result ? position : from);
     return result;

@@ -76,6 +76,7 @@ struct passage {
     unsigned n;
     unsigned attempts; /* that it had */
     bool bury;         /* its head tells of its death */
+    char key_block[BROKER_KEY_MAX];
 };
 
 /* head anew, with its death in it; malloc's. ptr NULL: no memory. */
@@ -123,6 +124,8 @@ static int pass_on(struct queue *queue, const struct ready_entry *entry, const s
     message.removes_end = passage->end;
     message.removes_attempts = passage->attempts;
     message.due_us = 0;
+    if (passage->bury)
+        message.ttl_us = 0;
     message.idempotency = (struct slice){0};
     message.exchange = passage->exchange ? passage->exchange->id : 0;
     message.routing_key = passage->key;
@@ -144,24 +147,86 @@ static int pass_on(struct queue *queue, const struct ready_entry *entry, const s
 
 #define DEAD_TARGETS_MOST 64
 
-/* Where the dead of a queue go; false: nowhere. A queue is no dead letter of its own, unless somebody said no to the message:
- * it would go round for ever. */
-static bool dead_passage(const struct queue *queue, enum message_end end,
+/* Whether a message that dies in queue would come back to target by dying alone, where it died before without anybody having
+ * said no to it since: it would go round for ever. */
+static bool goes_round(const struct queue *queue, enum message_end end, const struct queue *target,
+                       struct slice head)
+{
+    struct envelope_item item;
+    struct death death;
+
+    if (end == END_REJECTED)
+        return false;
+    if (target == queue)
+        return true;
+    while (envelope_take(&head, &item)) {
+        if (item.tag != ENVELOPE_DEATH || !death_parse(item.value, &death))
+            continue;
+        if (death.reason == END_REJECTED)
+            return false;
+        if (slice_equal(death.queue, target->name))
+            return true;
+    }
+    return false;
+}
+
+/* Where a message goes that dies in the queue; false: nowhere. */
+static bool dead_passage(const struct queue *queue, const struct message *message, enum message_end end,
                          struct queue *targets[DEAD_TARGETS_MOST], struct passage *passage)
 {
     const struct broker_queue_options *o = &queue->options;
+    struct slice key = o->dead_keeps_key ? message->routing_key : o->dead_key;
     int n;
 
-    *passage = (struct passage){.end = end, .key = o->dead_key, .targets = targets, .bury = true};
+    *passage = (struct passage){.end = end, .targets = targets, .bury = true};
+    memcpy(passage->key_block, key.ptr, key.len);
+    passage->key = slice_of(passage->key_block, key.len);
     passage->exchange = broker_exchange(queue->broker, o->dead_exchange);
     if (!o->has_dead_letter || (o->dead_exchange.len && !passage->exchange))
         return false;
-    n = broker_route(queue->broker, passage->exchange, o->dead_key, targets, DEAD_TARGETS_MOST);
+    n = broker_route(queue->broker, passage->exchange, passage->key, targets, DEAD_TARGETS_MOST);
     for (int i = 0; i < n; i++)
-        if (targets[i] == queue && end != END_REJECTED && end != END_ATTEMPTS)
+        if (goes_round(queue, end, targets[i], message->head))
             targets[i--] = targets[--n];
     passage->n = n > 0 ? (unsigned)n : 0;
     return n > 0;
+}
+
+/* The same of one that is in the queue: 1, 0, or why it cannot be read. */
+static int find_passage(const struct queue *queue, const struct ready_entry *entry, enum message_end end,
+                        struct queue *targets[DEAD_TARGETS_MOST], struct passage *passage)
+{
+    const struct broker_queue_options *o = &queue->options;
+    struct message message;
+    int error;
+
+    if (!o->has_dead_letter ||
+        (!o->dead_exchange.len && !o->dead_keeps_key && !broker_queue(queue->broker, o->dead_key)))
+        return 0;
+    error = broker_read(queue->broker, entry->position, &message);
+    return error ? error : dead_passage(queue, &message, end, targets, passage);
+}
+
+void queue_bury_new(struct queue *queue, const struct message *refused)
+{
+    struct queue *targets[DEAD_TARGETS_MOST];
+    struct message message = *refused;
+    struct passage passage;
+    uint64_t position, bytes = message.head.len + message.body.len;
+
+    if (!queue->options.has_dead_letter || !dead_passage(queue, &message, END_MAXLEN, targets, &passage))
+        return;
+    for (unsigned i = 0; i < passage.n; i++)
+        if (!queue_make_room(targets[i], bytes))
+            return;
+    message.head = bury(queue, refused, END_MAXLEN);
+    message.routing_key = passage.key;
+    message.exchange = passage.exchange ? passage.exchange->id : 0;
+    message.idempotency = (struct slice){0};
+    message.due_us = message.ttl_us = 0;
+    if (message.head.ptr)
+        broker_append(queue->broker, &message, targets, passage.n, &position);
+    free((char *)(uintptr_t)message.head.ptr);
 }
 
 void held_die(struct held *held, enum message_end end)
@@ -171,13 +236,14 @@ void held_die(struct held *held, enum message_end end)
     struct done_entry done = {{queue->id, entry.number}, end, held->attempts};
     struct retry_entry retry = {.ref = done.ref, .attempts = held->attempts};
     struct passage passage;
+    int found = find_passage(queue, &entry, end, targets, &passage);
 
-    if (!dead_passage(queue, end, targets, &passage)) {
+    if (found == 0) {
         held_end(held, end);
         return;
     }
     passage.attempts = held->attempts;
-    if (pass_on(queue, &entry, &passage) == 0) {
+    if (found == 1 && pass_on(queue, &entry, &passage) == 0) {
         held_free(held);
         take_leave(queue, &entry, &done);
         return;
@@ -196,7 +262,7 @@ static void take_out(struct queue *queue, struct held *held, const struct ready_
     if (held)
         held_free(held);
     else
-        ready_pop(&queue->ready);
+        queue_pop(queue, entry);
     take_leave(queue, entry, done);
 }
 
@@ -230,16 +296,21 @@ static bool kill_oldest(struct queue *queue, enum message_end end)
 {
     struct queue *targets[DEAD_TARGETS_MOST];
     struct passage passage;
-    bool buried = dead_passage(queue, end, targets, &passage);
+    struct ready_entry entry;
+    struct held *held;
+    int error = 0, found;
 
-    return drop_oldest(queue, end, buried ? &passage : NULL) == 0;
+    if (!queue_oldest(queue, &held, &entry, &error))
+        return false;
+    found = find_passage(queue, &entry, end, targets, &passage);
+    return found >= 0 && drop_oldest(queue, end, found ? &passage : NULL) == 0;
 }
 
 /* ---- limits ------------------------------------------------------------------------------------------------------ */
 
 static uint64_t queue_length(const struct queue *queue)
 {
-    return queue->ready.count + queue->n_held[HELD_AGAIN] + queue->n_held[HELD_DELAYED] +
+    return queue_n_ready(queue) + queue->n_held[HELD_AGAIN] + queue->n_held[HELD_DELAYED] +
            queue->n_held[HELD_BLOCKED];
 }
 
@@ -261,8 +332,8 @@ bool queue_make_room(struct queue *queue, uint64_t bytes)
 
     if (!is_over(queue, bytes))
         return true;
-    if (queue->options.overflow == LIMIT_REJECT_NEW || broker->depth == DEPTH_MOST ||
-        (queue->options.max_bytes && bytes > queue->options.max_bytes))
+    if (queue->options.overflow == LIMIT_REJECT_NEW || queue->options.overflow == LIMIT_BURY_NEW ||
+        broker->depth == DEPTH_MOST || (queue->options.max_bytes && bytes > queue->options.max_bytes))
         return false;
     broker->depth++;
     while (room && is_over(queue, bytes))
@@ -272,16 +343,38 @@ bool queue_make_room(struct queue *queue, uint64_t bytes)
     return room;
 }
 
-/* When the oldest that waits is over max-age; UINT64_MAX: none will be. */
+/* For how long a message may wait, by its record; UINT64_MAX: that does not say. The last answer is kept: the same one stays the
+ * oldest for a while. */
+static uint64_t own_ttl_us(struct queue *queue, const struct ready_entry *entry)
+{
+    struct message message;
+
+    if (!entry->has_ttl)
+        return UINT64_MAX;
+    if (queue->ttl_number != entry->number) {
+        if (broker_read(queue->broker, entry->position, &message) != 0)
+            return UINT64_MAX;
+        queue->ttl_number = entry->number;
+        queue->ttl_us = message.ttl_us;
+    }
+    return queue->ttl_us;
+}
+
+/* When the oldest that waits is too old; UINT64_MAX: none will be, or it was not offered to anybody yet. */
 static uint64_t oldest_expires_us(struct queue *queue)
 {
+    uint64_t most_us = queue->options.max_age_us ? queue->options.max_age_us : UINT64_MAX, own_us, at_us;
     struct ready_entry entry;
     struct held *held;
-    int error;
+    int error = 0;
 
-    if (!queue->options.max_age_us || !queue_oldest(queue, &held, &entry, &error))
+    if (!queue_oldest(queue, &held, &entry, &error) || entry.number >= queue->offered)
         return UINT64_MAX;
-    return ready_queued_us(&entry) + queue->options.max_age_us;
+    own_us = own_ttl_us(queue, &entry);
+    if (own_us < most_us)
+        most_us = own_us;
+    at_us = ready_queued_us(&entry) + most_us;
+    return most_us == UINT64_MAX || at_us < most_us ? UINT64_MAX : at_us;
 }
 
 void queue_expire(struct queue *queue)
@@ -305,15 +398,13 @@ void queue_expire(struct queue *queue)
 /* What waits and is held, oldest first; the caller frees it. NULL with *n 0: none; with *n > 0: no memory. */
 static struct held **waiting(const struct queue *queue, uint64_t *n)
 {
-    const struct broker *broker = queue->broker;
     uint64_t room = queue->n_held[HELD_AGAIN] + queue->n_held[HELD_DELAYED] + queue->n_held[HELD_BLOCKED];
     struct held **list = room ? malloc(room * sizeof(struct held *)) : NULL;
 
     *n = list ? 0 : room;
-    for (uint64_t i = 0; list && i < broker->n_held_buckets; i++)
-        for (struct held *held = broker->held[i]; held; held = held->next_in_bucket)
-            if (held->queue == queue && held->state != HELD_IN_FLIGHT)
-                list[(*n)++] = held;
+    for (struct list *at = queue->held.next; list && at != &queue->held; at = at->next)
+        if (container_of(at, struct held, in_queue)->state != HELD_IN_FLIGHT)
+            list[(*n)++] = container_of(at, struct held, in_queue);
     return list;
 }
 
@@ -339,7 +430,7 @@ int broker_purge(struct broker *broker, struct slice name, uint64_t *n, uint64_t
         held_end(list[i], END_PURGED);
     free(list);
     while (queue_oldest(queue, &held, &entry, &error)) {
-        ready_pop(&queue->ready);
+        queue_pop(queue, &entry);
         message_ended(queue, &entry, 0, END_PURGED);
         ++*n;
     }

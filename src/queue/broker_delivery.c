@@ -1,4 +1,4 @@
-/* broker_delivery.c - messages that are on their way: held, delivered, answered for. See broker_private.h. */
+/* broker_delivery.c - messages that are on their way: held, delivered, late. See broker_private.h. */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -9,6 +9,8 @@
 
 /* A consumer with a rate that waited for its turn may make good for so long of having been late. */
 #define LATE_MOST_US (100 * US_PER_MS)
+/* Counted beside the bytes of each message on its way to a consumer. */
+#define TRANSIT_OVERHEAD 64
 /* Of a back-off, what chance may take off. */
 #define JITTER_SHARE 4
 
@@ -90,6 +92,8 @@ struct held *held_create(struct queue *queue, const struct ready_entry *entry, e
     timer_init(&held->timer);
     timer_init(&held->turn);
     list_init(&held->link);
+    list_init(&held->in_queue);
+    list_push_back(&queue->held, &held->in_queue);
     bucket = bucket_of(broker, ref_of(held));
     held->next_in_bucket = *bucket;
     *bucket = held;
@@ -99,6 +103,46 @@ struct held *held_create(struct queue *queue, const struct ready_entry *entry, e
     return held;
 }
 
+/* A window that was full lets its other consumers' queues go on. */
+static void leave_window(struct broker_window *window)
+{
+    bool was_full = window->prefetch && window->in_flight >= window->prefetch;
+
+    window->in_flight--;
+    if (!was_full || window->in_flight >= window->prefetch)
+        return;
+    for (struct list *at = window->consumers.next; at != &window->consumers; at = at->next) {
+        struct broker_consumer *consumer = container_of(at, struct broker_consumer, in_window);
+
+        if (consumer->queue)
+            queue_kick(consumer->queue);
+    }
+}
+
+static void leave_consumer(struct held *held)
+{
+    struct broker_consumer *consumer = held->consumer;
+
+    consumer->in_flight--;
+    held->consumer = NULL;
+    if (consumer->options.window)
+        leave_window(consumer->options.window);
+}
+
+/* Where among those that come again: as ready has it, by priority and then by number. */
+static uint64_t turn_of(const struct held *held)
+{
+    const struct queue *queue = held->queue;
+    uint64_t above =
+        (uint64_t)(&queue->levels[queue->n_levels - 1] - queue_level(queue, held->entry.priority));
+
+#ifdef MAITRED_PLANT_REQUEUE /* a fault for the simulator to find: it comes back behind the younger ones */
+    return UINT64_MAX - held->entry.number - above;
+#else
+    return above << 56 | held->entry.number;
+#endif
+}
+
 void held_set_state(struct held *held, enum held_state state, uint64_t when_us)
 {
     struct queue *queue = held->queue;
@@ -106,10 +150,8 @@ void held_set_state(struct held *held, enum held_state state, uint64_t when_us)
 
     timer_disarm(&broker->deadlines, &held->timer);
     timer_disarm(&queue->again, &held->turn);
-    if (held->consumer) {
-        held->consumer->in_flight--;
-        held->consumer = NULL;
-    }
+    if (held->consumer)
+        leave_consumer(held);
     list_remove(&held->link);
     if (held->state == HELD_IN_FLIGHT)
         queue->in_flight_bytes -= held->entry.bytes;
@@ -120,11 +162,7 @@ void held_set_state(struct held *held, enum held_state state, uint64_t when_us)
     held->state = (uint8_t)state;
     held->when_us = when_us;
     if (state == HELD_AGAIN) {
-#ifdef MAITRED_PLANT_REQUEUE /* a fault for the simulator to find: it comes back behind the younger ones */
-        timer_arm(&queue->again, &held->turn, UINT64_MAX - held->entry.number);
-#else
-        timer_arm(&queue->again, &held->turn, held->entry.number);
-#endif
+        timer_arm(&queue->again, &held->turn, turn_of(held));
         queue_kick(queue);
     } else if (state != HELD_BLOCKED) {
         timer_arm(&broker->deadlines, &held->timer, when_us);
@@ -249,6 +287,7 @@ void held_free(struct held *held)
     while (*at != held)
         at = &(*at)->next_in_bucket;
     *at = held->next_in_bucket;
+    list_remove(&held->in_queue);
     broker->n_held--;
     free(held);
 }
@@ -289,8 +328,12 @@ static uint64_t token_us(const struct broker *broker, const struct broker_consum
 static bool may_take(struct broker *broker, struct broker_consumer *consumer)
 {
     const struct broker_consumer_options *o = &consumer->options;
+    const struct broker_window *window = o->window;
 
-    if (o->prefetch && consumer->in_flight >= o->prefetch)
+    if (!o->auto_ack && ((o->prefetch && consumer->in_flight >= o->prefetch) ||
+                         (window && window->prefetch && window->in_flight >= window->prefetch)))
+        return false;
+    if (o->transit_most && consumer->transit >= o->transit_most)
         return false;
     if (consumer->until_us > broker->now_us) {
         timer_arm(&broker->wakes, &consumer->timer, consumer->until_us);
@@ -302,16 +345,30 @@ static bool may_take(struct broker *broker, struct broker_consumer *consumer)
     return false;
 }
 
-/* The first who may take one; it goes to the end of the line, so that all get their share. */
+void consumer_line_up(struct queue *queue, struct broker_consumer *consumer)
+{
+    struct list *at = &queue->consumers;
+
+    while (!queue->options.single_active && at->prev != &queue->consumers &&
+           container_of(at->prev, struct broker_consumer, link)->options.priority <
+               consumer->options.priority)
+        at = at->prev;
+    list_push_back(at, &consumer->link);
+}
+
+/* The first who may take one; it goes behind its equals, so that all get their share. */
 static struct broker_consumer *next_consumer(struct queue *queue)
 {
     for (struct list *at = queue->consumers.next; at != &queue->consumers; at = at->next) {
         struct broker_consumer *consumer = container_of(at, struct broker_consumer, link);
+        bool may = may_take(queue->broker, consumer);
 
-        if (!may_take(queue->broker, consumer))
+        if (queue->options.single_active)
+            return may ? consumer : NULL;
+        if (!may)
             continue;
         list_remove(&consumer->link);
-        list_push_back(&queue->consumers, &consumer->link);
+        consumer_line_up(queue, consumer);
         return consumer;
     }
     return NULL;
@@ -332,17 +389,50 @@ static void rest_consumers(struct queue *queue)
 
 /* ---- delivering -------------------------------------------------------------------------------------------------- */
 
+/* Of the highest priority that has any. */
+static const struct ready_entry *first_ready(struct queue *queue, int *error)
+{
+    unsigned i = queue->n_levels - 1;
+
+    while (i && !queue->levels[i].ready.count)
+        i--;
+    *error = 0;
+    return ready_front(&queue->levels[i].ready, error);
+}
+
 bool queue_oldest(struct queue *queue, struct held **held, struct ready_entry *entry, int *error)
 {
-    const struct ready_entry *front = ready_front(&queue->ready, error);
+    const struct ready_entry *front = first_ready(queue, error);
 
     *held = queue->again.count ? container_of(queue->again.entries[0].timer, struct held, turn) : NULL;
     if (*error || (!*held && !front))
         return false;
-    if (front && *held && front->number < (*held)->entry.number)
-        *held = NULL;
+    if (front && *held) {
+        const struct level *a = queue_level(queue, front->priority),
+                           *b = queue_level(queue, (*held)->entry.priority);
+
+        if (a > b || (a == b && front->number < (*held)->entry.number))
+            *held = NULL;
+    }
     *entry = *held ? (*held)->entry : *front;
     return true;
+}
+
+void queue_pop(struct queue *queue, const struct ready_entry *entry)
+{
+    ready_pop(&queue_level(queue, entry->priority)->ready);
+}
+
+int queue_find_ready(const struct queue *queue, uint64_t number, struct ready_entry *entry,
+                     struct level **level)
+{
+    int found = 0;
+
+    for (unsigned i = 0; !found && i < queue->n_levels; i++) {
+        *level = &queue->levels[i];
+        found = ready_find(&queue->levels[i].ready, number, entry);
+    }
+    return found;
 }
 
 /* One that was delayed before its first delivery: how far its queue has delivered does not tell of it. */
@@ -356,7 +446,7 @@ static void mark_delivered(struct held *held)
     held->entry.redelivered = true;
 }
 
-static void deliver(struct held *held, struct broker_consumer *consumer)
+void held_deliver(struct held *held, struct broker_consumer *consumer)
 {
     struct queue *queue = held->queue;
     struct broker *broker = queue->broker;
@@ -366,6 +456,9 @@ static void deliver(struct held *held, struct broker_consumer *consumer)
     held->consumer = consumer;
     list_push_back(&consumer->held, &held->link);
     consumer->in_flight++;
+    if (consumer->options.window)
+        consumer->options.window->in_flight++;
+    consumer->transit += held->entry.bytes + TRANSIT_OVERHEAD;
     if (consumer->options.rate > 0)
         consumer->tokens -= 1;
     queue->tallies.delivered++;
@@ -380,6 +473,10 @@ static void deliver(struct held *held, struct broker_consumer *consumer)
     };
     mark_delivered(held);
     broker->events->deliver(broker->arg, consumer, &delivery);
+    if (!consumer->options.auto_ack)
+        return;
+    held->attempts++;
+    held_end(held, END_ACKED);
 }
 
 /* Takes the oldest message out of what waits. NULL: there is none that may go now. */
@@ -387,8 +484,9 @@ static struct held *take_next(struct queue *queue)
 {
     struct broker *broker = queue->broker;
     struct ready_entry entry;
+    struct level *level;
     struct held *held;
-    int error;
+    int error = 0;
 
     if (!queue_oldest(queue, &held, &entry, &error)) {
         if (error)
@@ -406,9 +504,11 @@ static struct held *take_next(struct queue *queue)
     held = held_create(queue, &entry, HELD_AGAIN, 0);
     if (!held)
         return NULL;
-    ready_pop(&queue->ready);
+    queue_pop(queue, &entry);
     held->marked = true;
-    queue->delivered = entry.number;
+    level = queue_level(queue, entry.priority);
+    level->delivered = entry.number;
+    level->to_mark = true;
     if (list_empty(&queue->to_mark))
         list_push_back(&broker->to_mark, &queue->to_mark);
     return held;
@@ -428,25 +528,43 @@ static bool take_key(struct held *held)
     return false;
 }
 
-static void pump_queue(struct queue *queue)
+struct held *queue_take(struct queue *queue)
 {
-    struct broker *broker = queue->broker;
+    struct held *held;
 
-    queue_expire(queue);
-    while (!queue->paused && !broker->failure[0] && (queue->again.count || queue->ready.count)) {
+    do {
+        held = take_next(queue);
+    } while (held && !take_key(held) && held->state == HELD_BLOCKED);
+    return held && held->state == HELD_AGAIN && (!held->entry.key || held->owns_key) ? held : NULL;
+}
+
+static bool has_waiting(const struct queue *queue)
+{
+    return queue->again.count || queue_n_ready(queue);
+}
+
+static void deliver_waiting(struct queue *queue)
+{
+    while (!queue->paused && !queue->broker->failure[0] && has_waiting(queue)) {
         struct broker_consumer *consumer = next_consumer(queue);
-        struct held *held;
+        struct held *held = consumer ? queue_take(queue) : NULL;
 
-        if (!consumer)
+        if (!held)
             return;
-        do {
-            held = take_next(queue);
-        } while (held && !take_key(held) && held->state == HELD_BLOCKED);
-        if (!held || held->state != HELD_AGAIN || (held->entry.key && !held->owns_key))
-            return;
-        deliver(held, consumer);
+        held_deliver(held, consumer);
     }
     rest_consumers(queue);
+}
+
+/* What came since the last time is offered before it may be too old: one that may not wait at all goes to who takes it now. */
+static void pump_queue(struct queue *queue)
+{
+    queue_expire(queue);
+    deliver_waiting(queue);
+    if (queue->offered < queue->broker->durable_number) {
+        queue->offered = queue->broker->durable_number;
+        queue_expire(queue);
+    }
 }
 
 void broker_pump(struct broker *broker)
@@ -470,8 +588,7 @@ static uint64_t backoff_us(struct broker *broker, const struct queue *queue, uns
     return wait - (wait >= JITTER_SHARE ? rng_below(&broker->rng, wait / JITTER_SHARE + 1) : 0);
 }
 
-/* The attempt failed, and counts. */
-static void fail_attempt(struct held *held)
+void held_fail(struct held *held)
 {
     struct queue *queue = held->queue;
     struct broker *broker = queue->broker;
@@ -483,10 +600,43 @@ static void fail_attempt(struct held *held)
         held_die(held, END_ATTEMPTS);
         return;
     }
-    held_set_state(held, HELD_DELAYED, broker->now_us + backoff_us(broker, queue, held->attempts));
     entry.attempts = held->attempts;
-    entry.due_us = held->when_us;
+    if (queue->options.retry_first_us) {
+        held_set_state(held, HELD_DELAYED, broker->now_us + backoff_us(broker, queue, held->attempts));
+        entry.due_us = held->when_us;
+    } else {
+        held_set_state(held, HELD_AGAIN, 0);
+    }
     broker_gather_retry(broker, &entry);
+}
+
+/* A consumer that is told keeps its message, and is told again after as long. */
+static void fail_late(struct held *held)
+{
+    struct broker *broker = held->queue->broker;
+    struct broker_consumer *consumer = held->consumer;
+
+    if (!consumer->options.tells_late) {
+        queue_kick(held->queue); /* its consumer has room for another one */
+        held_fail(held);
+        return;
+    }
+    held->when_us = broker->now_us + held->queue->options.ack_timeout_us;
+    timer_arm(&broker->deadlines, &held->timer, held->when_us);
+    broker->events->late(broker->arg, consumer);
+}
+
+/* Those that nobody used for so long. One whose end cannot be logged is tried again later. */
+static void expire_idle(struct broker *broker)
+{
+    struct timer *timer;
+
+    while ((timer = timer_pop(&broker->idles, broker->now_us))) {
+        struct queue *queue = container_of(timer, struct queue, idle);
+
+        if (queue_delete(queue) != 0)
+            queue_touch(queue);
+    }
 }
 
 void broker_expire_deadlines(struct broker *broker)
@@ -503,164 +653,16 @@ void broker_expire_deadlines(struct broker *broker)
     }
     while ((timer = timer_pop(&broker->expiries, broker->now_us)))
         queue_kick(container_of(timer, struct queue, expiry));
+    expire_idle(broker);
     while ((timer = timer_pop(&broker->deadlines, broker->now_us))) {
         struct held *held = container_of(timer, struct held, timer);
 
         if (held->state == HELD_IN_FLIGHT) {
-            queue_kick(held->queue); /* its consumer has room for another one */
-            fail_attempt(held);
+            fail_late(held);
         } else if (held->dies_of) {
             held_die(held, (enum message_end)(held->dies_of - 1));
         } else {
             held_set_state(held, HELD_AGAIN, 0);
         }
     }
-}
-
-/* ---- commands of consumers --------------------------------------------------------------------------------------- */
-
-int broker_subscribe(struct broker *broker, struct slice name, const struct broker_consumer_options *options,
-                     struct broker_consumer **result)
-{
-    struct queue *queue = broker_queue(broker, name);
-    struct broker_consumer *consumer;
-
-    *result = NULL;
-    if (!queue)
-        return -ENOENT;
-    consumer = calloc(1, sizeof *consumer);
-    if (!consumer || timer_heap_reserve(&broker->wakes, broker->n_consumers + 1)) {
-        free(consumer);
-        return -ENOMEM;
-    }
-    consumer->queue = queue;
-    consumer->options = *options;
-    consumer->tokens = options->burst;
-    consumer->filled_us = broker->now_us;
-    timer_init(&consumer->timer);
-    list_init(&consumer->held);
-    list_push_back(&queue->consumers, &consumer->link);
-    queue->n_consumers++;
-    broker->n_consumers++;
-    queue_kick(queue);
-    *result = consumer;
-    return 0;
-}
-
-void broker_consumer_change(struct broker *broker, struct broker_consumer *consumer,
-                            const struct broker_consumer_options *options)
-{
-    consumer->options = *options;
-    timer_disarm(&broker->wakes, &consumer->timer);
-    if (consumer->queue)
-        queue_kick(consumer->queue);
-}
-
-void broker_consumer_hold(struct broker *broker, struct broker_consumer *consumer, uint64_t until_us)
-{
-    consumer->until_us = until_us;
-    timer_disarm(&broker->wakes, &consumer->timer);
-    if (consumer->queue)
-        queue_kick(consumer->queue);
-}
-
-void *broker_consumer_owner(const struct broker_consumer *consumer)
-{
-    return consumer->options.owner;
-}
-
-bool broker_consumer_ended(const struct broker_consumer *consumer)
-{
-    return consumer->queue == NULL;
-}
-
-/* What it has in flight waits again; it gets nothing any more. */
-void consumer_end(struct broker_consumer *consumer)
-{
-    struct queue *queue = consumer->queue;
-
-    while (!list_empty(&consumer->held))
-        held_set_state(container_of(consumer->held.next, struct held, link), HELD_AGAIN, 0);
-    timer_disarm(&queue->broker->wakes, &consumer->timer);
-    list_remove(&consumer->link);
-    list_push_back(&queue->broker->ended, &consumer->link);
-    queue->n_consumers--;
-    consumer->queue = NULL;
-}
-
-void broker_unsubscribe(struct broker *broker, struct broker_consumer *consumer, uint64_t now_us)
-{
-    broker->now_us = now_us;
-    if (consumer->queue)
-        consumer_end(consumer);
-    list_remove(&consumer->link);
-    broker->n_consumers--;
-    free(consumer);
-}
-
-/* The delivery, while it is the consumer's. */
-static struct held *in_flight(struct broker *broker, const struct broker_consumer *consumer,
-                              struct message_ref ref, uint64_t now_us)
-{
-    struct held *held = held_find(broker, ref);
-
-    broker->now_us = now_us;
-    if (!held || held->state != HELD_IN_FLIGHT || held->consumer != consumer)
-        return NULL;
-    queue_kick(held->queue);
-    return held;
-}
-
-int broker_ack(struct broker *broker, struct broker_consumer *consumer, struct message_ref ref,
-               uint64_t now_us)
-{
-    struct held *held = in_flight(broker, consumer, ref, now_us);
-
-    if (!held)
-        return -ENOENT;
-    held->attempts++;
-    held_end(held, END_ACKED);
-    return 0;
-}
-
-int broker_retry(struct broker *broker, struct broker_consumer *consumer, struct message_ref ref,
-                 uint64_t now_us)
-{
-    struct held *held = in_flight(broker, consumer, ref, now_us);
-
-    if (!held)
-        return -ENOENT;
-    fail_attempt(held);
-    return 0;
-}
-
-int broker_return(struct broker *broker, struct broker_consumer *consumer, struct message_ref ref,
-                  uint64_t delay_us, uint64_t now_us)
-{
-    struct held *held = in_flight(broker, consumer, ref, now_us);
-    struct retry_entry entry = {.ref = ref};
-
-    if (!held)
-        return -ENOENT;
-    if (!delay_us) {
-        held_set_state(held, HELD_AGAIN, 0);
-        return 0;
-    }
-    held_set_state(held, HELD_DELAYED, now_us + delay_us);
-    entry.attempts = held->attempts;
-    entry.due_us = held->when_us;
-    broker_gather_retry(broker, &entry);
-    return 0;
-}
-
-int broker_reject(struct broker *broker, struct broker_consumer *consumer, struct message_ref ref,
-                  uint64_t now_us)
-{
-    struct held *held = in_flight(broker, consumer, ref, now_us);
-
-    if (!held)
-        return -ENOENT;
-    held->attempts++;
-    held_die(held, END_REJECTED);
-    return 0;
 }

@@ -14,12 +14,14 @@
 /* An entry that belongs into a queue's slots. */
 struct found {
     uint32_t queue;
+    const struct level *level;
     struct ready_entry entry;
 };
 
 /* Which numbers of a queue stand in slots. */
 struct slot_range {
     uint32_t queue;
+    const struct level *level;
     uint64_t first, behind;
 };
 
@@ -31,9 +33,10 @@ struct rebuilding {
     size_t n, room;
 };
 
-static int note_range(struct rebuilding *r, const struct saved_queue *q)
+static int note_range(struct rebuilding *r, uint32_t queue, const struct level *level,
+                      const struct saved_level *saved)
 {
-    struct slice slots = q->slots, back = q->back;
+    struct slice slots = saved->slots, back = saved->back;
     struct ready_entry entry;
     struct ready_slot slot;
     struct slot_range *ranges;
@@ -44,12 +47,12 @@ static int note_range(struct rebuilding *r, const struct saved_queue *q)
     if (!ranges)
         return -ENOMEM;
     r->ranges = ranges;
-    ranges[r->n_ranges++] =
-        (struct slot_range){q->id, slot.first, saved_take_entry(&back, &entry) ? entry.number : q->last + 1};
+    ranges[r->n_ranges++] = (struct slot_range){
+        queue, level, slot.first, saved_take_entry(&back, &entry) ? entry.number : saved->last + 1};
     return 0;
 }
 
-static int note_found(struct rebuilding *r, uint32_t queue, const struct ready_entry *entry)
+static int note_found(struct rebuilding *r, const struct slot_range *range, const struct ready_entry *entry)
 {
     size_t room = r->room ? r->room * 2 : 4096;
     struct found *found;
@@ -61,7 +64,7 @@ static int note_found(struct rebuilding *r, uint32_t queue, const struct ready_e
         r->found = found;
         r->room = room;
     }
-    r->found[r->n++] = (struct found){queue, *entry};
+    r->found[r->n++] = (struct found){range->queue, range->level, *entry};
     return 0;
 }
 
@@ -76,14 +79,18 @@ static int find_in_record(void *arg, const struct log_record *record)
     if (!message_parse(record->payload, &message))
         return -EBADMSG;
     for (unsigned i = 0; !error && i < message_n_targets(&message); i++)
-        for (size_t k = 0; !error && k < r->n_ranges; k++)
-            if (r->ranges[k].queue == message_target(&message, i) && message.number >= r->ranges[k].first &&
-                message.number < r->ranges[k].behind && !message.due_us) {
-                struct queue *queue = broker_queue_by_id(r->broker, r->ranges[k].queue);
-                struct ready_entry entry = broker_entry(queue, &message, record->position);
+        for (size_t k = 0; !error && k < r->n_ranges; k++) {
+            const struct slot_range *range = &r->ranges[k];
+            const struct queue *queue = broker_queue_by_id(r->broker, range->queue);
+            struct ready_entry entry;
 
-                error = note_found(r, queue->id, &entry);
-            }
+            if (range->queue != message_target(&message, i) ||
+                range->level != queue_level(queue, message.priority) || message.number < range->first ||
+                message.number >= range->behind || message.due_us)
+                continue;
+            entry = broker_entry(queue, &message, record->position);
+            error = note_found(r, range, &entry);
+        }
     return error;
 }
 
@@ -100,19 +107,19 @@ static int compare_found(const void *a, const void *b)
 }
 
 /* The queue's slots, by the messages that were found. -EBADMSG: there are more or fewer than there were. */
-static int push_found(struct queue *queue, const struct rebuilding *r, uint64_t wanted)
+static int push_found(struct level *level, const struct rebuilding *r, uint64_t wanted)
 {
     uint64_t n = 0, last = 0;
 
     for (size_t i = 0; i < r->n; i++) {
         const struct found *found = &r->found[i];
 
-        if (found->queue != queue->id || found->entry.number == last)
+        if (found->level != level || found->entry.number == last)
             continue;
         last = found->entry.number;
-        if (ready_reserve(&queue->ready))
+        if (ready_reserve(&level->ready))
             return -ENOMEM;
-        ready_push(&queue->ready, &found->entry);
+        ready_push(&level->ready, &found->entry);
         n++;
     }
     return n == wanted ? 0 : -EBADMSG;
@@ -120,34 +127,52 @@ static int push_found(struct queue *queue, const struct rebuilding *r, uint64_t 
 
 /* ---- loading a checkpoint ---------------------------------------------------------------------------------------- */
 
-static int push_entries(struct queue *queue, struct slice list)
+static int push_entries(struct level *level, struct slice list)
 {
     struct ready_entry entry;
 
     while (saved_take_entry(&list, &entry)) {
-        if (entry.number <= queue->ready.last)
+        if (entry.number <= level->ready.last)
             return -EBADMSG;
-        if (ready_reserve(&queue->ready))
+        if (ready_reserve(&level->ready))
             return -ENOMEM;
-        ready_push(&queue->ready, &entry);
+        ready_push(&level->ready, &entry);
     }
     return 0;
 }
 
 /* rebuilding NULL: slots are taken as they are. */
-static int load_ready(struct queue *queue, const struct saved_queue *q, const struct rebuilding *rebuilding)
+static int load_level(struct level *level, const struct saved_level *saved,
+                      const struct rebuilding *rebuilding)
 {
-    struct slice slots = q->slots;
+    struct slice slots = saved->slots;
     struct ready_slot slot;
-    int error = push_entries(queue, q->front);
+    int error = push_entries(level, saved->front);
 
     if (!error && rebuilding)
-        error = push_found(queue, rebuilding, slots.len / CHECKPOINT_SLOT_BYTES * READY_SLOT_ENTRIES);
+        error = push_found(level, rebuilding, slots.len / CHECKPOINT_SLOT_BYTES * READY_SLOT_ENTRIES);
     while (!error && !rebuilding && saved_take_slot(&slots, &slot))
-        error = ready_adopt(&queue->ready, &slot);
+        error = ready_adopt(&level->ready, &slot);
     if (!error)
-        error = push_entries(queue, q->back);
-    queue->ready.last = q->last;
+        error = push_entries(level, saved->back);
+    level->ready.last = saved->last;
+    return error;
+}
+
+static int load_levels(struct queue *queue, struct slice *s, bool with_ready, struct rebuilding *rebuilding)
+{
+    struct saved_level saved;
+    int error = 0;
+
+    for (unsigned i = 0; !error && i < queue->n_levels; i++) {
+        struct level *level = &queue->levels[i];
+
+        if (!saved_take_level(s, &saved))
+            return -EBADMSG;
+        level->delivered = saved.delivered;
+        error = with_ready ? load_level(level, &saved, rebuilding)
+                           : note_range(rebuilding, queue->id, level, &saved);
+    }
     return error;
 }
 
@@ -169,11 +194,7 @@ static int load_queues(struct broker *broker, struct slice *s, bool with_ready, 
         if (!queue)
             return -ENOMEM;
         queue->paused = q.paused;
-        queue->delivered = q.delivered;
-        if (with_ready)
-            error = load_ready(queue, &q, rebuilding);
-        else
-            error = note_range(rebuilding, &q);
+        error = load_levels(queue, s, with_ready, rebuilding);
     }
     return error;
 }
@@ -306,7 +327,8 @@ static int count_ready(struct broker *broker)
     for (struct list *at = broker->queues.next; !error && at != &broker->queues; at = at->next) {
         struct queue *queue = container_of(at, struct queue, link);
 
-        error = ready_each(&queue->ready, count_entries, queue);
+        for (unsigned i = 0; !error && i < queue->n_levels; i++)
+            error = ready_each(&queue->levels[i].ready, count_entries, queue);
     }
     return error;
 }
@@ -317,7 +339,8 @@ static void clear_ready(struct broker *broker)
     for (struct list *at = broker->queues.next; at != &broker->queues; at = at->next) {
         struct queue *queue = container_of(at, struct queue, link);
 
-        ready_clear(&queue->ready);
+        for (unsigned i = 0; i < queue->n_levels; i++)
+            ready_clear(&queue->levels[i].ready);
         queue->bytes = 0;
     }
     index_clear(broker->index);

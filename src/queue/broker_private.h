@@ -2,7 +2,8 @@
  *
  *   broker.c             a life: opening, publishing, flushing, turns
  *   broker_topology.c    exchanges, queues, bindings
- *   broker_delivery.c    held messages: delivering, acknowledging, deadlines, order by key
+ *   broker_delivery.c    held messages: delivering, deadlines, order by key
+ *   broker_consumer.c    consumers: coming, going, acknowledging
  *   broker_death.c       how messages leave: limits, dead letters, purge, move
  *   broker_load.c        from a checkpoint to the state (broker_saved.h: its bytes)
  *   broker_recover.c     from the state and the records behind it to the state at the end
@@ -41,9 +42,10 @@ struct held {
     struct queue *queue;
     struct held *next_in_bucket;
     struct broker_consumer *consumer; /* IN_FLIGHT; NULL before a restart's messages are sorted */
+    struct list in_queue;             /* of queue->held */
     struct list link;                 /* IN_FLIGHT: of its consumer; BLOCKED: of its key */
     struct timer timer;               /* DELAYED, IN_FLIGHT: in broker->deadlines */
-    struct timer turn;                /* AGAIN: in queue->again, by number */
+    struct timer turn;                /* AGAIN: in queue->again, by priority and number */
     uint64_t when_us;
     uint32_t attempts; /* that counted */
     uint8_t state;
@@ -64,6 +66,13 @@ struct queue_tallies {
     uint64_t ended[N_MESSAGE_ENDS];
 };
 
+/* Messages of a priority that wait. */
+struct level {
+    struct ready ready;
+    uint64_t delivered; /* number of the youngest that left ready by delivery */
+    bool to_mark;       /* which is not logged */
+};
+
 struct queue {
     struct broker *broker;
     struct list link; /* of broker->queues */
@@ -71,29 +80,53 @@ struct queue {
     struct queue *next_by_id;
     struct slice name;                   /* owned */
     struct broker_queue_options options; /* its slices are owned */
-    struct ready ready;
-    struct timer_heap again; /* struct held by number */
-    struct timer expiry;     /* in broker->expiries: when the oldest that waits is over max-age */
+    struct level *levels;                /* by priority, from 0; owned, unless it is the one */
+    struct level level;
+    unsigned n_levels;
+    struct list held;        /* struct held */
+    struct timer_heap again; /* struct held */
+    struct timer expiry;     /* in broker->expiries: when the oldest that waits is too old */
+    struct timer idle;       /* in broker->idles: when nobody used it for so long that it is deleted */
+    uint64_t offered;    /* numbers below it have had their chance to be delivered before they were too old */
+    uint64_t ttl_number; /* whose time to live is in ttl_us; 0: nobody's */
+    uint64_t ttl_us;
     uint64_t n_held[HELD_IN_FLIGHT + 1];
     uint64_t bytes, in_flight_bytes;
-    struct list consumers; /* those that may get the next message first */
-    unsigned n_consumers;
+    struct list consumers; /* by priority, those that may get the next message first */
+    struct list stopped;   /* consumers that get nothing by themselves */
+    unsigned n_consumers;  /* of the former */
+    struct broker_session *owner;
+    struct list owned;         /* of owner->queues */
     struct list to_run;        /* of broker->to_run, while something may be delivered */
     struct list to_mark;       /* of broker->to_mark, while delivered is not logged */
     struct list fresh;         /* of broker->fresh, while it has messages that may not be durable */
     struct ordered_key **keys; /* buckets; NULL: none is on its way */
     uint32_t n_keys, n_key_buckets;
-    uint64_t delivered; /* number of the youngest that left ready by delivery */
     bool paused;
-    bool deleted;  /* its end is logged as one */
-    bool dropping; /* its oldest is on its way out: no other one may be dropped meanwhile */
+    bool had_consumer;
+    bool has_exclusive; /* its consumer is the only one */
+    bool deleted;       /* its end is logged as one */
+    bool dropping;      /* its oldest is on its way out: no other one may be dropped meanwhile */
     struct queue_tallies tallies;
 };
 
+struct broker_session {
+    struct list queues; /* struct queue: owned */
+};
+
+struct broker_window {
+    unsigned prefetch; /* 0: no limit */
+    unsigned in_flight;
+    struct list consumers;
+};
+
 struct broker_consumer {
-    struct queue *queue; /* NULL: it was deleted */
-    struct list link;    /* of queue->consumers, or of broker->ended */
-    struct list held;    /* what it has in flight */
+    struct queue *queue;   /* NULL: it was deleted */
+    struct list link;      /* of queue->consumers, queue->stopped, or of broker->ended */
+    struct list in_window; /* of its window's */
+    struct list held;      /* what it has in flight */
+    bool stopped;
+    uint64_t transit; /* bytes delivered and not credited */
     struct broker_consumer_options options;
     unsigned in_flight;
     double tokens;
@@ -144,6 +177,7 @@ struct broker {
     struct timer_heap deadlines; /* struct held */
     struct timer_heap wakes;     /* struct broker_consumer */
     struct timer_heap expiries;  /* struct queue */
+    struct timer_heap idles;     /* struct queue */
     char *done, *retries;        /* gathered for the next flush; owned */
     size_t done_len, done_room, retries_len, retries_room;
     struct recent finished;        /* struct finished */
@@ -192,7 +226,7 @@ enum publish_result broker_append(struct broker *broker, struct message *message
                                   struct queue *const *targets, unsigned n, uint64_t *position);
 /* A message as replay or broker_append has it, into one queue. Memory was reserved (broker_reserve). */
 void broker_enqueue(struct queue *queue, const struct message *message, uint64_t position);
-int broker_reserve(struct queue *queue, bool delayed);
+int broker_reserve(struct queue *queue, const struct message *message, bool delayed);
 struct ready_entry broker_entry(const struct queue *queue, const struct message *message, uint64_t position);
 enum publish_result broker_error_result(int error);
 void broker_remember_key(struct broker *broker, const struct message *message, uint64_t position);
@@ -220,6 +254,27 @@ bool queue_options_take(struct slice *s, struct broker_queue_options *options);
 struct queue *queue_create(struct broker *broker, uint32_t id, struct slice name,
                            const struct broker_queue_options *options);
 void queue_free(struct queue *queue);
+/* Logs it and does it. */
+int queue_delete(struct queue *queue);
+/* Queues that a restart ends. */
+int topology_drop_transient(struct broker *broker);
+/* Begins to count how long nobody uses it, if that counts. */
+void queue_touch(struct queue *queue);
+/* Messages that wait in their order. */
+static inline uint64_t queue_n_ready(const struct queue *queue)
+{
+    uint64_t n = 0;
+
+    for (unsigned i = 0; i < queue->n_levels; i++)
+        n += queue->levels[i].ready.count;
+    return n;
+}
+
+/* Where messages of a priority wait. */
+static inline struct level *queue_level(const struct queue *queue, unsigned priority)
+{
+    return &queue->levels[priority < queue->n_levels ? priority : queue->n_levels - 1];
+}
 struct exchange *broker_create_exchange(struct broker *broker, uint32_t id, struct slice name,
                                         enum exchange_type type);
 void broker_free_exchange(struct exchange *exchange);
@@ -238,10 +293,25 @@ void held_free(struct held *held);
 void queue_kick(struct queue *queue);
 /* After a restart: messages that wait for another attempt go before the younger ones of their key. 0 or -ENOMEM. */
 int held_claim_keys(struct broker *broker);
-/* The oldest that may be delivered, were nobody in the way: held, or the front of ready. False: none, or *error. */
+/* The one that may be delivered next, were nobody in the way: held, or the front of ready. False: none, or *error. */
 bool queue_oldest(struct queue *queue, struct held **held, struct ready_entry *entry, int *error);
+/* What waits in its order under that number, and where. 1, 0: nothing does, or an error. */
+int queue_find_ready(const struct queue *queue, uint64_t number, struct ready_entry *entry,
+                     struct level **level);
+/* Takes it off, when it is not held. */
+void queue_pop(struct queue *queue, const struct ready_entry *entry);
 void broker_pump(struct broker *broker);
 void broker_expire_deadlines(struct broker *broker);
+/* The next one that may go, whatever its key, out of what waits; NULL: there is none. */
+struct held *queue_take(struct queue *queue);
+void held_deliver(struct held *held, struct broker_consumer *consumer);
+/* The attempt failed, and counts. */
+void held_fail(struct held *held);
+/* Behind those of its priority. Where one gets everything, they stand as they came. */
+void consumer_line_up(struct queue *queue, struct broker_consumer *consumer);
+
+/* ---- broker_consumer.c ---- */
+/* It gets nothing any more, and what it has in flight waits again. */
 void consumer_end(struct broker_consumer *consumer);
 
 /* ---- broker_death.c ---- */
@@ -253,7 +323,9 @@ void held_end(struct held *held, enum message_end end);
 void held_die(struct held *held, enum message_end end);
 /* Room for one message more of so many bytes: drops what the rules say. False: it is full. */
 bool queue_make_room(struct queue *queue, uint64_t bytes);
-/* Ends what is older than max-age, from the oldest on. */
+/* One that was refused goes to the dead letters, if they take it. */
+void queue_bury_new(struct queue *queue, const struct message *message);
+/* Ends what waited for longer than it may, from the oldest on. */
 void queue_expire(struct queue *queue);
 
 /* ---- broker_checkpoint.c ---- */

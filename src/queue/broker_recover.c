@@ -13,25 +13,38 @@
 /* ---- replay ------------------------------------------------------------------------------------------------------ */
 
 /* Everything up to number had been delivered. */
-static int catch_up(struct queue *queue, uint64_t number)
+static int catch_up_level(struct queue *queue, struct level *level, uint64_t number)
 {
     const struct ready_entry *front;
     int error = 0;
 
-#ifdef MAITRED_PLANT_RECOVERY /* a fault for the simulator to find: one too few */
-    number--;
-#endif
-    while ((front = ready_front(&queue->ready, &error)) && front->number <= number) {
+    while ((front = ready_front(&level->ready, &error)) && front->number <= number) {
         struct ready_entry entry = *front;
 
         entry.redelivered = true;
         if (!held_create(queue, &entry, HELD_AGAIN, 0))
             return -ENOMEM;
-        ready_pop(&queue->ready);
+        ready_pop(&level->ready);
     }
-    if (number > queue->delivered)
-        queue->delivered = number;
+    if (number > level->delivered)
+        level->delivered = number;
     return error;
+}
+
+/* Everything of its priority. One that does not wait any more was caught up with before. */
+static int catch_up(struct queue *queue, uint64_t number)
+{
+    struct ready_entry entry;
+    struct level *level;
+    int found;
+
+#ifdef MAITRED_PLANT_RECOVERY /* a fault for the simulator to find: one too few */
+    number--;
+#endif
+    if (queue->n_levels == 1)
+        return catch_up_level(queue, queue->levels, number);
+    found = queue_find_ready(queue, number, &entry, &level);
+    return found <= 0 ? found : catch_up_level(queue, level, number);
 }
 
 static int replay_end(struct broker *broker, struct message_ref ref, enum message_end end, unsigned attempts)
@@ -63,7 +76,7 @@ static int replay_message(struct broker *broker, const struct log_record *record
 
         if (!queue)
             return -EBADMSG;
-        error = broker_reserve(queue, m.due_us != 0);
+        error = broker_reserve(queue, &m, m.due_us != 0);
         if (!error)
             error = segments_add(broker, record->position, 1);
         if (!error)

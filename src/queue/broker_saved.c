@@ -28,10 +28,15 @@ bool saved_take_list(struct slice *s, size_t bytes_each, struct slice *list)
 bool saved_take_queue(struct slice *s, struct saved_queue *q)
 {
     return take_u32le(s, &q->id) && saved_take_text(s, &q->name) && queue_options_take(s, &q->options) &&
-           take_flag(s, &q->paused) && take_u64le(s, &q->delivered) && take_u64le(s, &q->last) &&
-           saved_take_list(s, CHECKPOINT_ENTRY_BYTES, &q->front) &&
-           saved_take_list(s, CHECKPOINT_SLOT_BYTES, &q->slots) &&
-           saved_take_list(s, CHECKPOINT_ENTRY_BYTES, &q->back);
+           take_flag(s, &q->paused);
+}
+
+bool saved_take_level(struct slice *s, struct saved_level *level)
+{
+    return take_u64le(s, &level->delivered) && take_u64le(s, &level->last) &&
+           saved_take_list(s, CHECKPOINT_ENTRY_BYTES, &level->front) &&
+           saved_take_list(s, CHECKPOINT_SLOT_BYTES, &level->slots) &&
+           saved_take_list(s, CHECKPOINT_ENTRY_BYTES, &level->back);
 }
 
 bool saved_take_entry(struct slice *list, struct ready_entry *entry)

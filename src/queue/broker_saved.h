@@ -28,6 +28,10 @@ struct saved_queue {
     struct slice name;
     struct broker_queue_options options;
     bool paused;
+};
+
+/* Behind a queue, one for each of its levels. */
+struct saved_level {
     uint64_t delivered, last;
     struct slice front, slots, back; /* saved_take_entry, saved_take_slot */
 };
@@ -50,6 +54,7 @@ struct saved_held {
 bool saved_take_state(struct slice *s, struct saved_state *state);
 bool saved_take_segment(struct slice *list, struct saved_segment *segment);
 bool saved_take_queue(struct slice *s, struct saved_queue *q);
+bool saved_take_level(struct slice *s, struct saved_level *level);
 bool saved_take_entry(struct slice *list, struct ready_entry *entry);
 bool saved_take_slot(struct slice *list, struct ready_slot *slot);
 bool saved_take_exchange(struct slice *s, struct saved_exchange *exchange);

@@ -50,33 +50,67 @@ static void free_options(struct broker_queue_options *options)
     free_text(&options->dead_exchange);
     free_text(&options->dead_key);
     free_text(&options->order_by);
+    free_text(&options->arguments);
 }
 
 static bool copy_options(struct broker_queue_options *copy, const struct broker_queue_options *options)
 {
     *copy = *options;
-    copy->dead_exchange = copy->dead_key = copy->order_by = (struct slice){0};
+    copy->dead_exchange = copy->dead_key = copy->order_by = copy->arguments = (struct slice){0};
     if (copy_text(&copy->dead_exchange, options->dead_exchange) &&
-        copy_text(&copy->dead_key, options->dead_key) && copy_text(&copy->order_by, options->order_by))
+        copy_text(&copy->dead_key, options->dead_key) && copy_text(&copy->order_by, options->order_by) &&
+        copy_text(&copy->arguments, options->arguments))
         return true;
     free_options(copy);
     return false;
+}
+
+enum option_flag {
+    FLAG_MANAGED = 1,
+    FLAG_TRANSIENT = 2,
+    FLAG_EXCLUSIVE = 4,
+    FLAG_AUTO_DELETE = 8,
+    FLAG_SINGLE_ACTIVE = 16,
+    FLAG_DEAD_LETTER = 32,
+    FLAG_DEAD_KEEPS_KEY = 64,
+};
+
+static unsigned option_flags(const struct broker_queue_options *o)
+{
+    return (o->managed ? FLAG_MANAGED : 0) | (o->transient ? FLAG_TRANSIENT : 0) |
+           (o->exclusive ? FLAG_EXCLUSIVE : 0) | (o->auto_delete ? FLAG_AUTO_DELETE : 0) |
+           (o->single_active ? FLAG_SINGLE_ACTIVE : 0) | (o->has_dead_letter ? FLAG_DEAD_LETTER : 0) |
+           (o->dead_keeps_key ? FLAG_DEAD_KEEPS_KEY : 0);
+}
+
+static void set_option_flags(struct broker_queue_options *o, unsigned flags)
+{
+    o->managed = flags & FLAG_MANAGED;
+    o->transient = flags & FLAG_TRANSIENT;
+    o->exclusive = flags & FLAG_EXCLUSIVE;
+    o->auto_delete = flags & FLAG_AUTO_DELETE;
+    o->single_active = flags & FLAG_SINGLE_ACTIVE;
+    o->has_dead_letter = flags & FLAG_DEAD_LETTER;
+    o->dead_keeps_key = flags & FLAG_DEAD_KEEPS_KEY;
 }
 
 static bool same_options(const struct broker_queue_options *a, const struct broker_queue_options *b)
 {
     return a->max_length == b->max_length && a->max_bytes == b->max_bytes && a->max_age_us == b->max_age_us &&
            a->ack_timeout_us == b->ack_timeout_us && a->retry_first_us == b->retry_first_us &&
-           a->retry_most_us == b->retry_most_us && a->attempts == b->attempts && a->overflow == b->overflow &&
-           a->has_dead_letter == b->has_dead_letter && slice_equal(a->dead_exchange, b->dead_exchange) &&
-           slice_equal(a->dead_key, b->dead_key) && slice_equal(a->order_by, b->order_by);
+           a->retry_most_us == b->retry_most_us && a->idle_us == b->idle_us && a->attempts == b->attempts &&
+           a->overflow == b->overflow && a->priorities == b->priorities &&
+           option_flags(a) == option_flags(b) && slice_equal(a->dead_exchange, b->dead_exchange) &&
+           slice_equal(a->dead_key, b->dead_key) && slice_equal(a->order_by, b->order_by) &&
+           slice_equal(a->arguments, b->arguments);
 }
 
-#define OPTIONS_FIXED (6 * 8 + 4 + 2)
+#define OPTIONS_FIXED (7 * 8 + 4 + 3)
 
 size_t queue_options_bytes(const struct broker_queue_options *options)
 {
-    return OPTIONS_FIXED + 3 * 2 + options->dead_exchange.len + options->dead_key.len + options->order_by.len;
+    return OPTIONS_FIXED + 4 * 2 + options->dead_exchange.len + options->dead_key.len +
+           options->order_by.len + options->arguments.len;
 }
 
 char *queue_options_put(char *at, const struct broker_queue_options *options)
@@ -87,11 +121,13 @@ char *queue_options_put(char *at, const struct broker_queue_options *options)
     put_u64le(at + 24, options->ack_timeout_us);
     put_u64le(at + 32, options->retry_first_us);
     put_u64le(at + 40, options->retry_most_us);
-    put_u32le(at + 48, options->attempts);
-    at[52] = (char)options->overflow;
-    at[53] = (char)options->has_dead_letter;
-    return put_text(put_text(put_text(at + OPTIONS_FIXED, options->dead_exchange), options->dead_key),
-                    options->order_by);
+    put_u64le(at + 48, options->idle_us);
+    put_u32le(at + 56, options->attempts);
+    at[60] = (char)options->overflow;
+    at[61] = (char)options->priorities;
+    at[62] = (char)option_flags(options);
+    at = put_text(put_text(at + OPTIONS_FIXED, options->dead_exchange), options->dead_key);
+    return put_text(put_text(at, options->order_by), options->arguments);
 }
 
 bool queue_options_take(struct slice *s, struct broker_queue_options *options)
@@ -107,12 +143,15 @@ bool queue_options_take(struct slice *s, struct broker_queue_options *options)
         .ack_timeout_us = get_u64le(fixed.ptr + 24),
         .retry_first_us = get_u64le(fixed.ptr + 32),
         .retry_most_us = get_u64le(fixed.ptr + 40),
-        .attempts = get_u32le(fixed.ptr + 48),
-        .overflow = (enum queue_limit_rule)(uint8_t)fixed.ptr[52],
-        .has_dead_letter = fixed.ptr[53] != 0,
+        .idle_us = get_u64le(fixed.ptr + 48),
+        .attempts = get_u32le(fixed.ptr + 56),
+        .overflow = (enum queue_limit_rule)(uint8_t)fixed.ptr[60],
+        .priorities = (uint8_t)fixed.ptr[61],
     };
-    return options->overflow <= LIMIT_DEAD_LETTER && take_text(s, &options->dead_exchange) &&
-           take_text(s, &options->dead_key) && take_text(s, &options->order_by);
+    set_option_flags(options, (uint8_t)fixed.ptr[62]);
+    return options->overflow <= LIMIT_BURY_NEW && take_text(s, &options->dead_exchange) &&
+           take_text(s, &options->dead_key) && take_text(s, &options->order_by) &&
+           take_text(s, &options->arguments);
 }
 
 /* ---- looking up -------------------------------------------------------------------------------------------------- */
@@ -238,6 +277,24 @@ static void remove_id(struct queue *queue)
     *at = queue->next_by_id;
 }
 
+/* The levels of a queue are as many for good: what waits is sorted by them. */
+static bool make_levels(struct queue *queue, unsigned priorities)
+{
+    queue->n_levels = priorities + 1;
+    queue->levels = priorities ? calloc(queue->n_levels, sizeof *queue->levels) : &queue->level;
+    for (unsigned i = 0; queue->levels && i < queue->n_levels; i++)
+        ready_init(&queue->levels[i].ready, queue->broker->index);
+    return queue->levels != NULL;
+}
+
+static void free_levels(struct queue *queue)
+{
+    for (unsigned i = 0; queue->levels && i < queue->n_levels; i++)
+        ready_clear(&queue->levels[i].ready);
+    if (queue->levels != &queue->level)
+        free(queue->levels);
+}
+
 struct queue *queue_create(struct broker *broker, uint32_t id, struct slice name,
                            const struct broker_queue_options *options)
 {
@@ -249,13 +306,19 @@ struct queue *queue_create(struct broker *broker, uint32_t id, struct slice name
     queue->id = id;
     list_init(&queue->link);
     list_init(&queue->consumers);
+    list_init(&queue->stopped);
+    list_init(&queue->owned);
+    list_init(&queue->held);
     list_init(&queue->to_run);
     list_init(&queue->to_mark);
     list_init(&queue->fresh);
-    ready_init(&queue->ready, broker->index);
     timer_init(&queue->expiry);
-    if (timer_heap_reserve(&broker->expiries, broker->n_queues + 1) || !copy_text(&queue->name, name) ||
+    timer_init(&queue->idle);
+    if (!make_levels(queue, options->priorities) ||
+        timer_heap_reserve(&broker->expiries, broker->n_queues + 1) ||
+        timer_heap_reserve(&broker->idles, broker->n_queues + 1) || !copy_text(&queue->name, name) ||
         !copy_options(&queue->options, options) || !place_id(broker, queue)) {
+        free_levels(queue);
         free_options(&queue->options);
         free_text(&queue->name);
         free(queue);
@@ -270,15 +333,17 @@ struct queue *queue_create(struct broker *broker, uint32_t id, struct slice name
 
 void queue_free(struct queue *queue)
 {
-    assert(list_empty(&queue->consumers) && queue->n_keys == 0);
+    assert(list_empty(&queue->consumers) && list_empty(&queue->stopped) && queue->n_keys == 0);
     remove_id(queue);
     queue->broker->n_queues--;
     timer_disarm(&queue->broker->expiries, &queue->expiry);
+    timer_disarm(&queue->broker->idles, &queue->idle);
     list_remove(&queue->link);
+    list_remove(&queue->owned);
     list_remove(&queue->to_run);
     list_remove(&queue->to_mark);
     list_remove(&queue->fresh);
-    ready_clear(&queue->ready);
+    free_levels(queue);
     timer_heap_free(&queue->again);
     free(queue->keys);
     free_options(&queue->options);
@@ -387,24 +452,22 @@ static int destroy_queue(struct queue *queue)
     int error = 0;
 
     queue->deleted = true;
-    while (!list_empty(&queue->consumers))
-        consumer_end(container_of(queue->consumers.next, struct broker_consumer, link));
-    for (uint64_t i = 0; i < broker->n_held_buckets && queue->n_held[HELD_BLOCKED]; i++)
-        for (held = broker->held[i]; held; held = held->next_in_bucket)
-            if (held->queue == queue && held->state == HELD_BLOCKED)
-                held_set_state(held, HELD_AGAIN, 0);
-    for (uint64_t i = 0; i < broker->n_held_buckets; i++) {
-        held = broker->held[i];
-        while (held) {
-            struct held *next = held->next_in_bucket;
+    while (!list_empty(&queue->consumers)) {
+        struct broker_consumer *consumer = container_of(queue->consumers.next, struct broker_consumer, link);
 
-            if (held->queue == queue)
-                held_end(held, END_PURGED);
-            held = next;
-        }
+        consumer_end(consumer);
+        if (broker->events->cancelled)
+            broker->events->cancelled(broker->arg, consumer);
     }
+    while (!list_empty(&queue->stopped))
+        consumer_end(container_of(queue->stopped.next, struct broker_consumer, link));
+    for (struct list *at = queue->held.next; at != &queue->held; at = at->next)
+        if (container_of(at, struct held, in_queue)->state == HELD_BLOCKED)
+            held_set_state(container_of(at, struct held, in_queue), HELD_AGAIN, 0);
+    while (!list_empty(&queue->held))
+        held_end(container_of(queue->held.next, struct held, in_queue), END_PURGED);
     while (queue_oldest(queue, &held, &entry, &error)) {
-        ready_pop(&queue->ready);
+        queue_pop(queue, &entry);
         message_ended(queue, &entry, 0, END_PURGED);
     }
     for (struct list *at = broker->exchanges.next; at != &broker->exchanges; at = at->next) {
@@ -477,8 +540,10 @@ static int change_queue(struct queue *queue, const struct broker_queue_options *
         free_options(&copy);
         return error;
     }
+    copy.priorities = queue->options.priorities;
     free_options(&queue->options);
     queue->options = copy;
+    queue_touch(queue);
     queue_kick(queue);
     return 0;
 }
@@ -495,7 +560,8 @@ int broker_declare_queue(struct broker *broker, struct slice name, const struct 
     int error;
 
     if (name_is_too_long(name) || name_is_too_long(options->dead_exchange) ||
-        name_is_too_long(options->dead_key) || name_is_too_long(options->order_by))
+        name_is_too_long(options->dead_key) || name_is_too_long(options->order_by) ||
+        options->arguments.len > BROKER_ARGUMENTS_MAX)
         return -ENAMETOOLONG;
     if (queue && same_options(&queue->options, options))
         return 0;
@@ -507,6 +573,8 @@ int broker_declare_queue(struct broker *broker, struct slice name, const struct 
     error = log_queue(broker, queue->id, name, options);
     if (error)
         queue_free(queue);
+    else
+        queue_touch(queue);
     return error;
 }
 
@@ -531,21 +599,108 @@ int broker_declare_exchange(struct broker *broker, struct slice name, enum excha
 int broker_delete_queue(struct broker *broker, struct slice name, bool if_empty, uint64_t now_us)
 {
     struct queue *queue = broker_queue(broker, name);
-    char block[4];
-    int error;
 
     broker->now_us = now_us;
     if (!queue)
         return -ENOENT;
-    if (if_empty && (queue->ready.count || queue->n_held[HELD_AGAIN] || queue->n_held[HELD_DELAYED] ||
-                     queue->n_held[HELD_BLOCKED] || queue->n_held[HELD_IN_FLIGHT]))
+    if (if_empty && (queue_n_ready(queue) || !list_empty(&queue->held)))
         return -ENOTEMPTY;
+    return queue_delete(queue);
+}
+
+int queue_delete(struct queue *queue)
+{
+    struct broker *broker = queue->broker;
+    char block[4];
+    int error;
+
     broker_flush(broker);
     put_u32le(block, queue->id);
     error = append_block(broker, LOG_RELIEF, RECORD_QUEUE_DELETE, block, sizeof block);
     if (!error && destroy_queue(queue) != 0)
         broker_fail(broker, "the index of what waits cannot be read; a restart makes it anew");
     return error;
+}
+
+int topology_drop_transient(struct broker *broker)
+{
+    struct list *next;
+    int error = 0;
+
+    for (struct list *at = broker->queues.next; !error && at != &broker->queues; at = next) {
+        struct queue *queue = container_of(at, struct queue, link);
+
+        next = at->next;
+        if (queue->options.transient || queue->options.exclusive)
+            error = queue_delete(queue);
+        else
+            queue_touch(queue);
+    }
+    return error;
+}
+
+/* ---- who uses a queue -------------------------------------------------------------------------------------------- */
+
+void queue_touch(struct queue *queue)
+{
+    struct broker *broker = queue->broker;
+
+    if (!queue->options.idle_us || queue->n_consumers)
+        timer_disarm(&broker->idles, &queue->idle);
+    else
+        timer_arm(&broker->idles, &queue->idle, broker->now_us + queue->options.idle_us);
+}
+
+void broker_touch_queue(struct broker *broker, struct slice name, uint64_t now_us)
+{
+    struct queue *queue = broker_queue(broker, name);
+
+    broker->now_us = now_us;
+    if (queue)
+        queue_touch(queue);
+}
+
+struct broker_session *broker_session_open(struct broker *broker)
+{
+    struct broker_session *session = malloc(sizeof *session);
+
+    (void)broker;
+    if (session)
+        list_init(&session->queues);
+    return session;
+}
+
+void broker_session_close(struct broker *broker, struct broker_session *session, uint64_t now_us)
+{
+    struct list *at;
+
+    broker->now_us = now_us;
+    while ((at = list_pop_front(&session->queues))) {
+        struct queue *queue = container_of(at, struct queue, owned);
+
+        queue->owner = NULL;
+        if (queue_delete(queue) != 0)
+            queue->options.exclusive = false; /* it goes with the next start */
+    }
+    free(session);
+}
+
+void broker_own_queue(struct broker *broker, struct slice name, struct broker_session *session)
+{
+    struct queue *queue = broker_queue(broker, name);
+
+    if (!queue || queue->owner)
+        return;
+    queue->owner = session;
+    list_push_back(&session->queues, &queue->owned);
+}
+
+bool broker_queue_is_locked(const struct broker *broker, struct slice name,
+                            const struct broker_session *session)
+{
+    const struct queue *queue = broker_queue(broker, name);
+
+    return queue && queue->owner && queue->owner != session;
 }
 
 int broker_delete_exchange(struct broker *broker, struct slice name)

@@ -36,7 +36,7 @@ static void view_queue(struct queue *queue, struct broker_queue_view *view)
         .options = &queue->options,
         .numbers =
             {
-                .ready = queue->ready.count + queue->n_held[HELD_AGAIN],
+                .ready = queue_n_ready(queue) + queue->n_held[HELD_AGAIN],
                 .delayed = queue->n_held[HELD_DELAYED],
                 .blocked = queue->n_held[HELD_BLOCKED],
                 .in_flight = queue->n_held[HELD_IN_FLIGHT],
@@ -45,6 +45,7 @@ static void view_queue(struct queue *queue, struct broker_queue_view *view)
                 .consumers = queue->n_consumers,
                 .resting = count_resting(queue),
                 .paused = queue->paused,
+                .owned = queue->owner != NULL,
                 .published = t->published,
                 .delivered = t->delivered,
                 .redelivered = t->redelivered,
@@ -98,6 +99,7 @@ static bool status_in_queue(struct queue *queue, uint64_t number, struct broker_
     struct held *held = held_find(broker, ref);
     const struct finished *finished;
     struct ready_entry entry;
+    struct level *level;
 
     *status = (struct broker_status){.queue = queue->name, .state = MESSAGE_QUEUED};
     if (held) {
@@ -109,7 +111,7 @@ static bool status_in_queue(struct queue *queue, uint64_t number, struct broker_
         status->time_us = held->when_us;
         return true;
     }
-    if (ready_find(&queue->ready, number, &entry) == 1) {
+    if (queue_find_ready(queue, number, &entry, &level) == 1) {
         status->queued_us = ready_queued_us(&entry);
         return true;
     }
@@ -203,16 +205,22 @@ static int compare_glimpses(const void *a, const void *b)
 
 static int collect(struct queue *queue, struct peeking *p)
 {
-    const struct broker *broker = queue->broker;
-    int error = ready_each(&queue->ready, peek_entries, p);
+    uint64_t most = p->most;
+    int error = 0;
 
-    if (error == -ECANCELED)
-        error = 0;
-    for (uint64_t i = 0; i < broker->n_held_buckets; i++)
-        for (const struct held *held = broker->held[i]; held && !error; held = held->next_in_bucket)
-            if (held->queue == queue && held->state != HELD_IN_FLIGHT)
-                error = add_glimpse(p, &(struct glimpse){held->entry, held->attempts,
-                                                         held->state == HELD_DELAYED ? held->when_us : 0});
+    for (unsigned i = 0; !error && i < queue->n_levels; i++) {
+        p->most = most;
+        error = ready_each(&queue->levels[i].ready, peek_entries, p);
+        if (error == -ECANCELED)
+            error = 0;
+    }
+    for (const struct list *at = queue->held.next; !error && at != &queue->held; at = at->next) {
+        const struct held *held = container_of(at, const struct held, in_queue);
+
+        if (held->state != HELD_IN_FLIGHT)
+            error = add_glimpse(p, &(struct glimpse){held->entry, held->attempts,
+                                                     held->state == HELD_DELAYED ? held->when_us : 0});
+    }
     if (!error && p->n)
         qsort(p->list, p->n, sizeof *p->list, compare_glimpses);
     return error;

@@ -21,7 +21,9 @@ struct ready_entry {
     uint64_t position;       /* in the log */
     uint64_t queued_ms : 48; /* wall time */
     uint64_t redelivered : 1;
-    uint64_t unused : 15;
+    uint64_t has_ttl : 1; /* its record says for how long it may wait */
+    uint64_t unused : 6;
+    uint64_t priority : 8;
     uint32_t bytes; /* of head and body */
     uint32_t key;   /* hash of what order-by names; 0: none */
 };

@@ -26,9 +26,10 @@ enum {
     AT_KEY_LEN = 82,
     AT_REMOVES_END = 83,
     AT_HAS_IDEMPOTENCY = 84,
-    AT_ZERO = 85,
+    AT_PRIORITY = 85,
     AT_REMOVES_ATTEMPTS = 86,
     AT_QUEUED = 88,
+    AT_TTL = 96,
 };
 
 static uint16_t attempts_kept(unsigned attempts)
@@ -43,7 +44,8 @@ void message_parts(const struct message *m, char block[MESSAGE_FIXED_BYTES],
 
     assert(m->targets.len % sizeof(uint32_t) == 0 && m->routing_key.len <= UINT8_MAX &&
            m->head.len <= UINT32_MAX);
-    block[AT_ZERO] = 0;
+    block[AT_PRIORITY] = (char)m->priority;
+    put_u64le(block + AT_TTL, m->ttl_us);
     put_u16le(block + AT_REMOVES_ATTEMPTS, attempts_kept(m->removes_attempts));
     put_u64le(block + AT_QUEUED, m->queued_us);
     put_u64le(block + AT_NUMBER, m->number);
@@ -90,6 +92,8 @@ bool message_parse(struct slice payload, struct message *m)
         .published_us = get_u64le(block + AT_PUBLISHED),
         .queued_us = get_u64le(block + AT_QUEUED),
         .due_us = get_u64le(block + AT_DUE),
+        .ttl_us = get_u64le(block + AT_TTL),
+        .priority = (uint8_t)block[AT_PRIORITY],
         .removes = {get_u32le(block + AT_REMOVES_QUEUE), get_u64le(block + AT_REMOVES_NUMBER)},
         .removes_end = (enum message_end)(uint8_t)block[AT_REMOVES_END],
         .removes_attempts = get_u16le(block + AT_REMOVES_ATTEMPTS),

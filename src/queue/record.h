@@ -56,6 +56,8 @@ struct message {
     uint64_t published_us;      /* wall time of the first time */
     uint64_t queued_us;         /* wall time of this time */
     uint64_t due_us;            /* wall time before which it is not delivered; 0: none */
+    uint64_t ttl_us;            /* how long it may wait in its queue; 0: as long as that lets it */
+    uint8_t priority;           /* of queues that have any: higher ones go first */
     struct message_ref removes; /* what left its queue in the same moment; queue 0: nothing */
     enum message_end removes_end;
     unsigned removes_attempts;     /* at most 0xffff are kept */
@@ -67,7 +69,7 @@ struct message {
     struct slice body;
 };
 
-#define MESSAGE_FIXED_BYTES 96
+#define MESSAGE_FIXED_BYTES 104
 #define MESSAGE_PARTS 5
 
 /* The parts of a message's payload: block (MESSAGE_FIXED_BYTES), then slices of message, all borrowed. */

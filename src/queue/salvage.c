@@ -56,7 +56,7 @@ static void ignore_ending(void *arg, const struct broker_ending *ending)
     (void)ending;
 }
 
-static const struct broker_events no_events = {ignore_delivery, ignore_ending};
+static const struct broker_events no_events = {.deliver = ignore_delivery, .ended = ignore_ending};
 
 /* In memory. Until where it would take up records is what counts. */
 static void try_start(struct salvage *s)
@@ -105,24 +105,25 @@ static int know_entries(struct salvage *s, uint32_t queue, struct slice list)
     return error;
 }
 
-static int add_range(struct salvage *s, uint32_t queue, uint64_t first, uint64_t behind)
+static int add_range(struct salvage *s, const struct range *range)
 {
     struct range *ranges = realloc(s->ranges, (s->n_ranges + 1) * sizeof *ranges);
 
     if (!ranges)
         return -ENOMEM;
     s->ranges = ranges;
-    ranges[s->n_ranges++] = (struct range){queue, first, behind};
+    ranges[s->n_ranges++] = *range;
     return 0;
 }
 
-/* Where a slot cannot be read, what waits is every message of the queue from its first to the next one's. */
-static int know_slots(struct salvage *s, const struct saved_queue *q, const struct index *index)
+/* Where a slot cannot be read, what waits is every message of its level from its first to the next one's. */
+static int know_slots(struct salvage *s, const struct queue *queue, unsigned level,
+                      const struct saved_level *saved, const struct index *index)
 {
-    struct slice slots = q->slots, next, back = q->back;
+    struct slice slots = saved->slots, next, back = saved->back;
     struct ready_entry *entries = malloc(READY_SLOT_BYTES), first_behind;
     struct ready_slot slot, behind;
-    uint64_t first = saved_take_entry(&back, &first_behind) ? first_behind.number : q->last + 1;
+    uint64_t first = saved_take_entry(&back, &first_behind) ? first_behind.number : saved->last + 1;
     int error = entries ? 0 : -ENOMEM;
 
     while (!error && saved_take_slot(&slots, &slot)) {
@@ -130,11 +131,30 @@ static int know_slots(struct salvage *s, const struct saved_queue *q, const stru
 
         next = slots;
         for (unsigned i = 0; !unread && !error && i < READY_SLOT_ENTRIES; i++)
-            error = know(s, q->id, &entries[i], 0, 0);
+            error = know(s, queue->id, &entries[i], 0, 0);
         if (unread && !error)
-            error = add_range(s, q->id, slot.first, saved_take_slot(&next, &behind) ? behind.first : first);
+            error = add_range(s, &(struct range){queue->id, level, queue->n_levels, slot.first,
+                                                 saved_take_slot(&next, &behind) ? behind.first : first});
     }
     free(entries);
+    return error;
+}
+
+static int know_levels(struct salvage *s, struct queue *queue, struct slice *state, const struct index *index)
+{
+    struct saved_level saved;
+    int error = 0;
+
+    for (unsigned i = 0; !error && i < queue->n_levels; i++) {
+        if (!saved_take_level(state, &saved))
+            return -EBADMSG;
+        queue->levels[i].delivered = saved.delivered;
+        error = know_entries(s, queue->id, saved.front);
+        if (!error)
+            error = know_slots(s, queue, i, &saved, index);
+        if (!error)
+            error = know_entries(s, queue->id, saved.back);
+    }
     return error;
 }
 
@@ -152,12 +172,7 @@ static int know_queues(struct salvage *s, struct slice *state, const struct inde
         if (!queue)
             return -ENOMEM;
         queue->paused = q.paused;
-        queue->delivered = q.delivered;
-        error = know_entries(s, q.id, q.front);
-        if (!error)
-            error = know_slots(s, &q, index);
-        if (!error)
-            error = know_entries(s, q.id, q.back);
+        error = know_levels(s, queue, state, index);
     }
     return error;
 }
@@ -204,20 +219,25 @@ static int know_checkpoint(struct salvage *s)
 
 static bool in_range(const struct salvage *s, uint32_t queue, const struct message *m)
 {
-    for (size_t i = 0; i < s->n_ranges; i++)
-        if (s->ranges[i].queue == queue && m->number >= s->ranges[i].first &&
-            m->number < s->ranges[i].behind && !m->due_us)
+    for (size_t i = 0; i < s->n_ranges; i++) {
+        const struct range *r = &s->ranges[i];
+        unsigned level = m->priority < r->n_levels ? m->priority : r->n_levels - 1;
+
+        if (r->queue == queue && r->level == level && m->number >= r->first && m->number < r->behind &&
+            !m->due_us)
             return true;
+    }
     return false;
 }
 
-/* As replay does: what is older than one that left or failed had been delivered before. */
+/* As replay does: what is older than one that left or failed had been delivered before. Of which priority the number is is not
+ * known here: the first level speaks for all, so that some of a queue with priorities say too easily that they may have been. */
 static void note_delivered(const struct salvage *s, struct message_ref upto)
 {
     struct queue *queue = broker_queue_by_id(s->broker, upto.queue);
 
-    if (queue && upto.number > queue->delivered)
-        queue->delivered = upto.number;
+    if (queue && upto.number > queue->levels[0].delivered)
+        queue->levels[0].delivered = upto.number;
 }
 
 static int take_done(struct salvage *s, struct message_ref ref, uint64_t place)

@@ -32,6 +32,7 @@ struct fact {
 /* A slot of the index that cannot be read: READY_SLOT_ENTRIES messages wait, which are all of the queue between two numbers. */
 struct range {
     uint32_t queue;
+    unsigned level, n_levels;
     uint64_t first, behind;
 };
 

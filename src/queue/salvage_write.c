@@ -86,8 +86,8 @@ static int append_delivered(const struct salvage *s, struct log *log)
         const struct queue *queue = container_of(at, struct queue, link);
         char block[DELIVERED_BYTES];
 
-        delivered_entry_put(block, &(struct message_ref){queue->id, queue->delivered});
-        if (queue->delivered)
+        delivered_entry_put(block, &(struct message_ref){queue->id, queue->levels[0].delivered});
+        if (queue->levels[0].delivered)
             error = append(log, RECORD_DELIVERED, &(struct iovec){block, sizeof block}, 1);
     }
     return error;

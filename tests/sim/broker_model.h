@@ -32,8 +32,12 @@ struct entry {
     bool blocks;    /* delayed after it was delivered: younger ones of its key wait */
     bool delivered; /* since the last restart */
     bool confirmed; /* its publisher was told yes */
-    unsigned attempts, deaths;
-    enum message_end died_of;
+    unsigned attempts;
+    unsigned n_deaths; /* the latest first, none twice */
+    struct model_death {
+        uint8_t queue;
+        uint8_t reason;
+    } deaths[QUEUES_MAX * N_MESSAGE_ENDS];
     uint64_t due_low, due_high;
     uint64_t queued_us, deadline_us;
     int consumer;

@@ -37,7 +37,7 @@ static void on_damage(void *arg, const char *text)
 
 static void open_copy(uint64_t seed, uint64_t now_us)
 {
-    static const struct broker_events events = {on_delivery, on_end};
+    static const struct broker_events events = {.deliver = on_delivery, .ended = on_end};
     struct broker_options of_broker = {
         .storage = disk_storage(disk), .events = &events, .seed = seed, .now_us = now_us};
     struct log_options of_log = {.storage = disk_storage(disk), .segment_bytes = 65536};

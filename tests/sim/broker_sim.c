@@ -110,16 +110,43 @@ static struct entry *must_find(struct message_ref ref, const char *what)
     return e;
 }
 
-/* Queue where its dead go, as the model knows it; -1: nowhere. */
-static int dead_target(int queue, enum message_end end)
+/* Whether it would come back to a queue in which it died, and nobody said no to it since. */
+static bool goes_round(const struct entry *e, enum message_end end, int target)
 {
-    const struct model_queue *q = &w.m.queues[queue];
+    bool refused = end == END_REJECTED;
+
+    if (!refused && target == e->queue)
+        return true;
+    for (unsigned i = 0; i < e->n_deaths && !refused; i++) {
+        refused = e->deaths[i].reason == END_REJECTED;
+        if (!refused && e->deaths[i].queue == target)
+            return true;
+    }
+    return false;
+}
+
+static void die_once_more(struct entry *e, int queue, enum message_end end)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < e->n_deaths; i++)
+        if (e->deaths[i].queue != queue || e->deaths[i].reason != end)
+            e->deaths[n++] = e->deaths[i];
+    memmove(e->deaths + 1, e->deaths, n * sizeof e->deaths[0]);
+    e->deaths[0] = (struct model_death){(uint8_t)queue, (uint8_t)end};
+    e->n_deaths = n + 1;
+}
+
+/* Queue where it goes when it dies, as the model knows it; -1: nowhere. */
+static int dead_target(const struct entry *e, enum message_end end)
+{
+    const struct model_queue *q = &w.m.queues[e->queue];
 
     if (!q->options.has_dead_letter)
         return -1;
     for (int i = 0; i < QUEUES_MAX; i++)
         if (w.m.queues[i].there && strcmp(queue_name(i), q->dead_key) == 0)
-            return i == queue && end != END_REJECTED && end != END_ATTEMPTS ? -1 : i;
+            return goes_round(e, end, i) ? -1 : i;
     return -1;
 }
 
@@ -180,12 +207,12 @@ static void check_content(const struct entry *e, const struct message *message)
               (unsigned long long)e->number);
     sim_check(e->key ? key.len == 1 && key.ptr[0] == (char)('0' + e->key) : !key.ptr,
               "message %llu has another key", (unsigned long long)e->number);
-    sim_check((value.ptr != NULL) == (e->deaths > 0), "message %llu has a death too many or too few",
+    sim_check((value.ptr != NULL) == (e->n_deaths > 0), "message %llu has a death too many or too few",
               (unsigned long long)e->number);
     if (!value.ptr)
         return;
     sim_check(death_parse(value, &death), "a death does not parse");
-    sim_check(death.reason == e->died_of, "message %llu died of %s", (unsigned long long)e->number,
+    sim_check(death.reason == e->deaths[0].reason, "message %llu died of %s", (unsigned long long)e->number,
               message_end_names[death.reason]);
 }
 
@@ -250,7 +277,7 @@ static void ended(void *arg, const struct broker_ending *ending)
         target = w.moving_to;
     else if (ending->end != END_ACKED && ending->end != END_PURGED &&
              !(ending->end == END_MAXLEN && options_of(e->queue)->overflow == LIMIT_DROP_OLDEST))
-        target = dead_target(e->queue, ending->end);
+        target = dead_target(e, ending->end);
     if (ending->end == END_EXPIRED)
         sim_check(options_of(e->queue)->max_age_us &&
                       e->queued_us / US_PER_MS * US_PER_MS + options_of(e->queue)->max_age_us <= w.now_us,
@@ -276,12 +303,11 @@ static void ended(void *arg, const struct broker_ending *ending)
     e->gone_low = e->gone_high = e->delivered_place = e->attempts_place = 0;
     e->attempts_logged = 0;
     if (ending->end != END_MOVED) {
-        e->deaths++;
-        e->died_of = ending->end;
+        die_once_more(e, old.queue, ending->end);
     }
 }
 
-static const struct broker_events events = {deliver, ended};
+static const struct broker_events events = {.deliver = deliver, .ended = ended};
 
 /* ---- turns ----------------------------------------------------------------------------------------------------------- */
 
@@ -854,7 +880,7 @@ static void settle_one(struct entry *e, struct rng *rng)
     }
     sim_check(error == 0, "a delivery cannot be settled: %s", strerror(-error));
     e = &w.m.entries[at];
-    sim_check(e->state != DYING || dead_target(e->queue, END_REJECTED) >= 0, "dead, and still there");
+    sim_check(e->state != DYING || dead_target(e, END_REJECTED) >= 0, "dead, and still there");
     error = broker_ack(w.broker, c->handle, ref, w.now_us);
     sim_check(error == -ENOENT, "settled twice");
 }

@@ -47,7 +47,7 @@ static void on_ending(void *arg, const struct broker_ending *ending)
 
 static void open_broker(void)
 {
-    static const struct broker_events events = {on_delivery, on_ending};
+    static const struct broker_events events = {.deliver = on_delivery, .ended = on_ending};
     struct log_options of_log = {.storage = disk_storage(disk), .segment_bytes = 1u << 20, .id = 7};
     struct broker_options of_broker = {
         .storage = disk_storage(disk), .events = &events, .seed = 1, .now_us = now_us};
