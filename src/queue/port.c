@@ -238,6 +238,14 @@ static struct broker_consumer_options options_of(struct queue_consumer *consumer
         .prefetch = consumer->options.prefetch,
         .rate = consumer->options.rate,
         .burst = consumer->options.burst ? consumer->options.burst : 1,
+        .priority = consumer->options.priority,
+        .auto_ack = consumer->options.auto_ack,
+        .exclusive = consumer->options.exclusive,
+        .on_demand = consumer->options.on_demand,
+        .counts_loss = consumer->options.counts_loss,
+        .tells_late = consumer->options.late != NULL,
+        .transit_most = consumer->options.transit_most,
+        .window = consumer->options.window,
     };
 }
 
@@ -264,6 +272,22 @@ static void free_subscription(struct queue_job *job)
     free(s);
 }
 
+static void on_gone(struct mail *mail)
+{
+    struct queue_consumer *consumer = container_of(mail, struct queue_consumer, gone);
+
+    if (!consumer->ended && consumer->options.gone)
+        consumer->options.gone(consumer->options.arg);
+}
+
+static void on_late(struct mail *mail)
+{
+    struct queue_consumer *consumer = container_of(mail, struct queue_consumer, late);
+
+    if (!consumer->ended)
+        consumer->options.late(consumer->options.arg);
+}
+
 int queue_subscribe(struct queue_port *port, struct slice queue, const struct queue_consumer_options *options,
                     struct queue_consumer **result)
 {
@@ -282,6 +306,8 @@ int queue_subscribe(struct queue_port *port, struct slice queue, const struct qu
     s->job = (struct queue_job){.run = run_subscribe, .free = free_subscription};
     s->consumer->port = port;
     s->consumer->options = *options;
+    s->consumer->gone.deliver = on_gone;
+    s->consumer->late.deliver = on_late;
     s->error = -ECANCELED;
     memcpy(s->name, queue.ptr, queue.len);
     s->name_len = queue.len;
@@ -331,12 +357,13 @@ void queue_unsubscribe(struct queue_consumer *consumer)
     send(consumer->port, &consumer->farewell, take_farewell, drop_farewell);
 }
 
-/* A change of a consumer's options, or a hold. */
+enum adjusting { ADJUST_OPTIONS, ADJUST_HOLD, ADJUST_STOP };
+
 struct adjustment {
     struct mail mail;
     struct queue_consumer *consumer;
     struct broker_consumer_options options;
-    bool holds;
+    enum adjusting what;
     uint64_t hold_us;
 };
 
@@ -345,9 +372,11 @@ static void take_adjustment(struct mail *mail)
     struct adjustment *a = container_of(mail, struct adjustment, mail);
     struct queue_thread *thread = a->consumer->port->thread;
 
-    if (a->holds)
+    if (a->what == ADJUST_HOLD)
         broker_consumer_hold(thread->broker, a->consumer->at_broker,
                              a->hold_us ? queue_thread_now_us(thread) + a->hold_us : 0);
+    else if (a->what == ADJUST_STOP)
+        broker_consumer_stop(thread->broker, a->consumer->at_broker, queue_thread_now_us(thread));
     else
         broker_consumer_change(thread->broker, a->consumer->at_broker, &a->options);
     queue_thread_kick(thread);
@@ -360,26 +389,31 @@ static void drop_adjustment(struct mail *mail)
 }
 
 /* Without memory all stays as it is. */
-static void adjust(struct queue_consumer *consumer, bool holds, uint64_t hold_us)
+static void adjust(struct queue_consumer *consumer, enum adjusting what, uint64_t hold_us)
 {
     struct adjustment *a = malloc(sizeof *a);
 
     if (!a)
         return;
     *a = (struct adjustment){
-        .consumer = consumer, .options = options_of(consumer), .holds = holds, .hold_us = hold_us};
+        .consumer = consumer, .options = options_of(consumer), .what = what, .hold_us = hold_us};
     send(consumer->port, &a->mail, take_adjustment, drop_adjustment);
 }
 
 void queue_consumer_change(struct queue_consumer *consumer, const struct queue_consumer_options *options)
 {
     consumer->options = *options;
-    adjust(consumer, false, 0);
+    adjust(consumer, ADJUST_OPTIONS, 0);
+}
+
+void queue_consumer_stop(struct queue_consumer *consumer)
+{
+    adjust(consumer, ADJUST_STOP, 0);
 }
 
 void queue_hold(struct queue_consumer *consumer, uint64_t hold_us)
 {
-    adjust(consumer, true, hold_us);
+    adjust(consumer, ADJUST_HOLD, hold_us);
 }
 
 static void take_verdict(struct mail *mail)

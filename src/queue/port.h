@@ -104,16 +104,27 @@ struct queue_consumer_options {
     unsigned prefetch; /* most in flight; 0: no limit */
     double rate;       /* per second; 0: no limit */
     unsigned burst;
-    /* On the port's thread, outside of fibers; must not wait. The delivery is the callee's until queue_settle. */
+    /* As broker_consumer_options has them. */
+    int priority;
+    bool auto_ack, exclusive, on_demand, counts_loss;
+    uint64_t transit_most;
+    struct broker_window *window;
+    /* On the port's thread, outside of fibers; must not wait. The delivery is the callee's until queue_settle, or free. */
     void (*deliver)(void *arg, struct queue_delivery *delivery);
+    /* Its queue was deleted. NULL: that is not told. */
+    void (*gone)(void *arg);
+    /* It has a message for longer than the queue allows, and keeps it. NULL: that attempt failed. */
+    void (*late)(void *arg);
     void *arg;
 };
 
-/* Waits for the queue thread. 0; -ENOENT: no such queue; -ENOMEM, -ECANCELED. */
+/* Waits for the queue thread. 0; -ENOENT: no such queue; -EBUSY: see broker_subscribe; -ENOMEM, -ECANCELED. */
 int queue_subscribe(struct queue_port *port, struct slice queue, const struct queue_consumer_options *options,
                     struct queue_consumer **consumer);
 /* No more deliveries come once it returns, whether or not it was cancelled; what was not settled goes back. Frees it. */
 void queue_unsubscribe(struct queue_consumer *consumer);
+/* It gets nothing any more but what is on its way; what was not settled stays with it. */
+void queue_consumer_stop(struct queue_consumer *consumer);
 void queue_consumer_change(struct queue_consumer *consumer, const struct queue_consumer_options *options);
 /* Says what became of it; it is gone. */
 void queue_settle(struct queue_delivery *delivery, enum queue_verdict verdict);
@@ -131,6 +142,7 @@ struct queue_job {
     struct queue_port *port;
     struct fiber *waiter;
     bool durable; /* answered once what it did is durable */
+    bool late;    /* run at the end of a turn, when all that was sent before is durable; set by the caller */
     bool done;
     struct queue_job *next;
 };

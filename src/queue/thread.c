@@ -157,18 +157,110 @@ void queue_thread_take_request(struct queue_thread *thread, struct queue_request
     }
     publish(thread, request);
 }
+
+static void append_job(struct job_list *list, struct queue_job *job)
+{
+    job->next = NULL;
+    *list->last = job;
+    list->last = &job->next;
+}
+
 void queue_thread_take_job(struct queue_thread *thread, struct queue_job *job)
 {
-    if (thread->broker)
-        job->run(job, thread->broker, queue_thread_now_us(thread));
     queue_thread_kick(thread);
-    if (!job->durable || !thread->broker) {
-        mailbox_send(job->port->home, &job->mail);
+    if (job->late && thread->broker) {
+        append_job(&thread->late_jobs, job);
         return;
     }
-    job->next = NULL;
-    *thread->jobs.last = job;
-    thread->jobs.last = &job->next;
+    if (thread->broker)
+        job->run(job, thread->broker, queue_thread_now_us(thread));
+    if (job->durable && thread->broker)
+        append_job(&thread->jobs, job);
+    else
+        mailbox_send(job->port->home, &job->mail);
+}
+
+/* What they do is written with the deliveries of the turn. */
+static void run_late_jobs(struct queue_thread *thread)
+{
+    struct queue_job *job;
+
+    for (job = thread->late_jobs.first; job; job = job->next)
+        job->run(job, thread->broker, queue_thread_now_us(thread));
+}
+
+/* After the deliveries that they made. */
+static void send_late_jobs(struct queue_thread *thread)
+{
+    struct queue_job *job;
+
+    while ((job = thread->late_jobs.first)) {
+        thread->late_jobs.first = job->next;
+        mailbox_send(job->port->home, &job->mail);
+    }
+    thread->late_jobs.last = &thread->late_jobs.first;
+}
+
+static void publish_one(struct queue_thread *thread, struct queue_batch *batch, struct queue_publication *p,
+                        uint64_t now_us)
+{
+    struct broker_publication publication = {
+        .exchange = p->exchange,
+        .key = p->key,
+        .head = p->head,
+        .body = p->body,
+        .ttl_us = p->ttl_us,
+        .priority = p->priority,
+    };
+    struct broker_published published;
+
+    p->result = broker_publish(thread->broker, &publication, &published, now_us);
+    if (p->result == PUBLISH_OK)
+        batch->position = published.position;
+}
+
+static void settle_one(struct queue_thread *thread, const struct queue_settlement *s, uint64_t now_us)
+{
+    struct broker_consumer *consumer = s->consumer->at_broker;
+
+    switch (s->verdict) {
+    case VERDICT_ACK:
+        broker_ack(thread->broker, consumer, s->ref, now_us);
+        break;
+    case VERDICT_RETRY:
+        broker_retry(thread->broker, consumer, s->ref, now_us);
+        break;
+    case VERDICT_RETURN:
+        broker_return(thread->broker, consumer, s->ref, 0, now_us);
+        break;
+    case VERDICT_REJECT:
+        broker_reject(thread->broker, consumer, s->ref, now_us);
+        break;
+    }
+}
+
+void queue_thread_take_batch(struct queue_thread *thread, struct queue_batch *batch)
+{
+    uint64_t now_us = queue_thread_now_us(thread);
+
+    batch->position = 0;
+    batch->next = NULL;
+    for (unsigned i = 0; i < batch->n_publications; i++)
+        if (thread->broker)
+            publish_one(thread, batch, &batch->publications[i], now_us);
+        else
+            batch->publications[i].result = PUBLISH_CLOSED;
+    for (unsigned i = 0; thread->broker && i < batch->n_settlements; i++)
+        settle_one(thread, &batch->settlements[i], now_us);
+    for (unsigned i = 0; thread->broker && i < batch->n_credits; i++)
+        broker_credit(thread->broker, batch->credits[i].consumer->at_broker, batch->credits[i].bytes);
+    queue_thread_kick(thread);
+    if (!batch->n_publications || !thread->broker) {
+        mailbox_send(batch->port->home, &batch->mail);
+        return;
+    }
+    *thread->batches.last = batch;
+    thread->batches.last = &batch->next;
 }
 
 void queue_thread_take_verdict(struct queue_thread *thread, struct queue_delivery *d)
@@ -281,9 +373,49 @@ static void ended(void *arg, const struct broker_ending *ending)
         send_answer(waiter, NULL);
 }
 
-static const struct broker_events events = {.deliver = deliver, .ended = ended};
+static void cancelled(void *arg, struct broker_consumer *at_broker)
+{
+    struct queue_consumer *consumer = broker_consumer_owner(at_broker);
+
+    (void)arg;
+    mailbox_send(consumer->port->home, &consumer->gone);
+}
+
+static void late(void *arg, struct broker_consumer *at_broker)
+{
+    struct queue_consumer *consumer = broker_consumer_owner(at_broker);
+
+    (void)arg;
+    if (!consumer->was_late)
+        mailbox_send(consumer->port->home, &consumer->late);
+    consumer->was_late = true;
+}
+
+static const struct broker_events events = {
+    .deliver = deliver, .ended = ended, .cancelled = cancelled, .late = late};
 
 /* ---- turns ------------------------------------------------------------------------------------------------------- */
+
+static void confirm_batches(struct queue_thread *thread, bool failed)
+{
+    uint64_t durable = log_durable(thread->log), n = 0;
+    struct queue_batch *batch;
+
+    while ((batch = thread->batches.first) && (failed || batch->position < durable)) {
+        thread->batches.first = batch->next;
+        for (unsigned i = 0; i < batch->n_publications; i++) {
+            struct queue_publication *p = &batch->publications[i];
+
+            n += p->result == PUBLISH_OK;
+            if (p->result == PUBLISH_OK && batch->position >= durable)
+                p->result = PUBLISH_CLOSED;
+        }
+        mailbox_send(batch->port->home, &batch->mail);
+    }
+    counter_add(&thread->numbers.confirmed, n);
+    if (!thread->batches.first)
+        thread->batches.last = &thread->batches.first;
+}
 
 static void confirm(struct queue_thread *thread)
 {
@@ -304,6 +436,7 @@ static void confirm(struct queue_thread *thread)
     }
     if (!thread->published.first)
         thread->published.last = &thread->published.first;
+    confirm_batches(thread, failed);
     if (!log_is_durable(thread->log) && !failed)
         return;
     while ((job = thread->jobs.first)) {
@@ -342,8 +475,9 @@ static void count_log(struct queue_thread *thread)
 /* Whether somebody waits for the disk, or should not have to wait for longer. */
 static bool must_commit(const struct queue_thread *thread, uint64_t now_us)
 {
-    return thread->published.first || thread->jobs.first || broker_needs_commit(thread->broker) ||
-           thread->stopping || (thread->unsynced_us && now_us - thread->unsynced_us >= REST_US);
+    return thread->published.first || thread->batches.first || thread->jobs.first ||
+           broker_needs_commit(thread->broker) || thread->stopping ||
+           (thread->unsynced_us && now_us - thread->unsynced_us >= REST_US);
 }
 
 static void write_log(struct queue_thread *thread)
@@ -600,7 +734,9 @@ static void turn(struct queue_thread *thread)
     confirm(thread);
     note_failure(thread);
     broker_run(thread->broker, queue_thread_now_us(thread));
+    run_late_jobs(thread);
     send_deliveries(thread);
+    send_late_jobs(thread);
     if (!thread->stopping && broker_compact(thread->broker, COMPACT_BYTES))
         thread->due = true;
     start_helpers(thread);
@@ -724,7 +860,9 @@ static struct queue_thread *create(const struct queue_thread_options *options)
         return NULL;
     thread->wall_offset_us = clock_wall_us() - clock_monotonic_us();
     thread->published.last = &thread->published.first;
+    thread->batches.last = &thread->batches.first;
     thread->jobs.last = &thread->jobs.first;
+    thread->late_jobs.last = &thread->late_jobs.first;
     thread->deliveries.last = &thread->deliveries.first;
     thread->options = *options;
     thread->folder = strdup(options->folder);

@@ -6,11 +6,14 @@
 #include <stdatomic.h>
 
 #include "fiber/loop.h"
+#include "queue/batch.h"
 #include "queue/thread.h"
 
 /* A consumer has a half on each thread. */
 struct queue_consumer {
-    struct mail farewell; /* its last word; comes back after all that was delivered before */
+    struct mail farewell;   /* its last word; comes back after all that was delivered before */
+    struct mail gone, late; /* from the queue thread, once each */
+    bool was_late;          /* the queue thread's: it was told */
     struct queue_port *port;
     struct queue_consumer_options options;
     bool ended;                        /* the port's: what is still on its way is dropped */
@@ -19,6 +22,10 @@ struct queue_consumer {
 
 struct request_list {
     struct queue_request *first, **last;
+};
+
+struct batch_list {
+    struct queue_batch *first, **last;
 };
 
 struct job_list {
@@ -48,7 +55,9 @@ struct queue_thread {
     uint64_t wall_offset_us;         /* wall time less monotonic time, as of the start */
     uint64_t unsynced_us;            /* since when something is appended and not synced; 0: nothing is */
     struct request_list published;   /* wait for the commit, in the order of their positions */
+    struct batch_list batches;       /* done, and wait for the commit */
     struct job_list jobs;            /* done, and wait for the commit */
+    struct job_list late_jobs;       /* to be done at the end of the turn */
     struct delivery_list deliveries; /* of this turn */
     struct queue_request **waiters;  /* buckets, by number: they wait for an answer */
     uint32_t n_waiters, n_waiter_buckets;
@@ -62,6 +71,7 @@ void queue_thread_take_request(struct queue_thread *thread, struct queue_request
 void queue_thread_forget_waiter(struct queue_thread *thread, const struct queue_request *request,
                                 uint64_t number);
 void queue_thread_take_verdict(struct queue_thread *thread, struct queue_delivery *delivery);
+void queue_thread_take_batch(struct queue_thread *thread, struct queue_batch *batch);
 void queue_thread_take_job(struct queue_thread *thread, struct queue_job *job);
 /* Something was done at the broker: there is to be a turn. */
 void queue_thread_kick(struct queue_thread *thread);
