@@ -76,6 +76,7 @@ struct passage {
     unsigned n;
     unsigned attempts; /* that it had */
     bool bury;         /* its head tells of its death */
+    int error;         /* why it is not known where it goes */
 };
 
 /* head anew, with its death in it; malloc's. ptr NULL: no memory. */
@@ -105,6 +106,8 @@ static int pass_on(struct queue *queue, const struct ready_entry *entry, const s
     uint64_t position;
     int error;
 
+    if (passage->error)
+        return passage->error;
     for (unsigned i = 0; i < passage->n; i++) /* before it is read, because that reads others */
         if (!queue_make_room(passage->targets[i], entry->bytes))
             return -EXFULL;
@@ -144,19 +147,42 @@ static int pass_on(struct queue *queue, const struct ready_entry *entry, const s
 
 #define DEAD_TARGETS_MOST 64
 
+/* A message on its way to the dead letters; by its head only where there is an exchange that could look at it. */
+static int dead_routing(struct queue *queue, const struct ready_entry *entry, struct routing *routing)
+{
+    const struct broker_queue_options *o = &queue->options;
+    struct message message;
+    int error;
+
+    *routing =
+        (struct routing){.exchange = broker_exchange(queue->broker, o->dead_exchange), .key = o->dead_key};
+    if (!routing->exchange)
+        return 0;
+    error = broker_read(queue->broker, entry->position, &message);
+    if (!error)
+        routing->head = message.head;
+    return error;
+}
+
 /* Where the dead of a queue go; false: nowhere. A queue is no dead letter of its own, unless somebody said no to the message:
  * it would go round for ever. */
-static bool dead_passage(const struct queue *queue, enum message_end end,
+static bool dead_passage(struct queue *queue, const struct ready_entry *entry, enum message_end end,
                          struct queue *targets[DEAD_TARGETS_MOST], struct passage *passage)
 {
     const struct broker_queue_options *o = &queue->options;
+    struct routing routing;
     int n;
 
     *passage = (struct passage){.end = end, .key = o->dead_key, .targets = targets, .bury = true};
-    passage->exchange = broker_exchange(queue->broker, o->dead_exchange);
-    if (!o->has_dead_letter || (o->dead_exchange.len && !passage->exchange))
+    if (!o->has_dead_letter)
         return false;
-    n = broker_route(queue->broker, passage->exchange, o->dead_key, targets, DEAD_TARGETS_MOST);
+    passage->error = dead_routing(queue, entry, &routing);
+    passage->exchange = routing.exchange;
+    if (passage->error)
+        return true;
+    if (o->dead_exchange.len && !routing.exchange)
+        return false;
+    n = broker_route(queue->broker, &routing, targets, DEAD_TARGETS_MOST);
     for (int i = 0; i < n; i++)
         if (targets[i] == queue && end != END_REJECTED && end != END_ATTEMPTS)
             targets[i--] = targets[--n];
@@ -172,7 +198,7 @@ void held_die(struct held *held, enum message_end end)
     struct retry_entry retry = {.ref = done.ref, .attempts = held->attempts};
     struct passage passage;
 
-    if (!dead_passage(queue, end, targets, &passage)) {
+    if (!dead_passage(queue, &entry, end, targets, &passage)) {
         held_end(held, end);
         return;
     }
@@ -230,9 +256,13 @@ static bool kill_oldest(struct queue *queue, enum message_end end)
 {
     struct queue *targets[DEAD_TARGETS_MOST];
     struct passage passage;
-    bool buried = dead_passage(queue, end, targets, &passage);
+    struct ready_entry entry;
+    struct held *held;
+    int error;
 
-    return drop_oldest(queue, end, buried ? &passage : NULL) == 0;
+    return queue_oldest(queue, &held, &entry, &error) &&
+           drop_oldest(queue, end, dead_passage(queue, &entry, end, targets, &passage) ? &passage : NULL) ==
+               0;
 }
 
 /* ---- limits ------------------------------------------------------------------------------------------------------ */
@@ -360,6 +390,8 @@ int broker_move(struct broker *broker, struct slice from_name, struct slice to_n
     if (from == to)
         return -EINVAL;
     passage.key = to->name;
+    if (passage.key.len > BROKER_KEY_MAX) /* its end: the virtual host is in front */
+        slice_drop(&passage.key, passage.key.len - BROKER_KEY_MAX);
     while (*n < most && (error = drop_oldest(from, END_MOVED, &passage)) == 0)
         ++*n;
     return error == -ENODATA ? 0 : error;
