@@ -50,14 +50,22 @@ int broker_open(struct broker **result, const struct broker_options *options, st
     if (!broker)
         return -ENOMEM;
     error = broker_recover(broker, options->storage, report);
+    broker->replayed_end = error ? 0 : log_end(broker->log);
     if (!error)
         error = topology_drop_transient(broker);
-    if (error) {
+    if (!error)
+        error = broker_delete_transient(broker);
+    if (error && error != -ENOSPC) { /* those that stay go with the next start */
         broker_close(broker);
         return error;
     }
     *result = broker;
     return 0;
+}
+
+uint64_t broker_replayed_end(const struct broker *broker)
+{
+    return broker->replayed_end;
 }
 
 static void free_held(struct broker *broker)
@@ -92,6 +100,7 @@ static void free_consumers(struct list *consumers)
 void broker_close(struct broker *broker)
 {
     free_held(broker);
+    broker_free_exchanges(broker);
     while (!list_empty(&broker->queues)) {
         struct queue *queue = container_of(broker->queues.next, struct queue, link);
 
@@ -101,8 +110,6 @@ void broker_close(struct broker *broker)
         queue_free(queue);
     }
     free_consumers(&broker->ended);
-    while (!list_empty(&broker->exchanges))
-        broker_free_exchange(container_of(broker->exchanges.next, struct exchange, link));
     timer_heap_free(&broker->deadlines);
     timer_heap_free(&broker->wakes);
     timer_heap_free(&broker->expiries);
@@ -111,7 +118,8 @@ void broker_close(struct broker *broker)
     recent_free(&broker->idempotency);
     log_buffer_free(&broker->buffer);
     index_close(broker->index);
-    free(broker->by_id);
+    hash_table_free(&broker->queues_by_name);
+    hash_table_free(&broker->queues_by_id);
     free(broker->segments);
     free(broker->done);
     free(broker->retries);
@@ -405,13 +413,14 @@ static enum publish_result refuse(struct queue *queue, const struct message *mes
 static int find_targets(struct broker *broker, const struct broker_publication *p, struct message *message,
                         struct queue **targets, enum publish_result *result)
 {
-    const struct exchange *exchange = p->exchange.len ? broker_exchange(broker, p->exchange) : NULL;
+    struct exchange *exchange = p->exchange.len ? broker_exchange(broker, p->exchange) : NULL;
+    struct routing routing = {exchange, p->key, p->more_keys, p->head};
     int n;
 
     *result = PUBLISH_NO_EXCHANGE;
     if (p->exchange.len && !exchange)
         return 0;
-    n = broker_route(broker, exchange, p->key, targets, MESSAGE_TARGETS_MAX);
+    n = broker_route(broker, &routing, targets, MESSAGE_TARGETS_MAX);
     *result = n < 0 ? PUBLISH_TOO_LARGE : PUBLISH_UNROUTABLE;
     if (n <= 0)
         return 0;
@@ -443,7 +452,7 @@ enum publish_result broker_publish(struct broker *broker, const struct broker_pu
     *published = (struct broker_published){0};
     if (broker_failure(broker))
         return PUBLISH_CLOSED;
-    if (p->key.len > BROKER_NAME_MAX)
+    if (p->key.len > BROKER_KEY_MAX)
         return PUBLISH_TOO_LARGE;
     n = find_targets(broker, p, &message, targets, &result);
     if (n == 0)
@@ -471,6 +480,7 @@ enum publish_result broker_publish(struct broker *broker, const struct broker_pu
         broker_remember_key(broker, &message, published->position);
     for (int i = 0; i < n; i++)
         targets[i]->tallies.published++;
+    exchange_count(broker, message.exchange);
     published->number = message.number;
     return PUBLISH_OK;
 }

@@ -1,8 +1,8 @@
 /* broker.h - the queues of a server as a pure state machine: commands in, deliveries and outcomes out.
  *
- * Topology is AMQP's: exchanges, queues, bindings; a topic is a fanout exchange; the default exchange (name "") leads to
- * the queue that the routing key names. What must survive goes to the log as records; the broker only appends. Its
- * owner runs it in turns:
+ * Topology is AMQP's, as RabbitMQ 3.10 has it: exchanges, queues, bindings. A topic of the configuration is a fanout exchange;
+ * the default exchange (name "") leads to the queue that the routing key names. What must survive goes to the log as
+ * records; the broker only appends. Its owner runs it in turns:
  *
  *     commands ...            (each may append)
  *     broker_flush            (appends what was gathered: what is done, what waits for another attempt)
@@ -33,8 +33,8 @@ struct broker_consumer;
 struct broker_session;
 struct broker_window;
 
-#define BROKER_NAME_MAX 255
-#define BROKER_KEY_MAX 255
+#define BROKER_NAME_MAX 512 /* of a queue or an exchange: it may have its virtual host before it */
+#define BROKER_KEY_MAX 255  /* of a routing or binding key */
 
 struct broker_delivery {
     struct message_ref ref;
@@ -78,6 +78,8 @@ int broker_open(struct broker **broker, const struct broker_options *options, st
 void broker_close(struct broker *broker);
 /* Whether the index of waiting messages did not verify, and was made anew from the log. */
 bool broker_index_was_rebuilt(const struct broker *broker);
+/* Where the log ended when it was opened: behind it stands what broker_open appended itself. */
+uint64_t broker_replayed_end(const struct broker *broker);
 
 /* ---- topology ---------------------------------------------------------------------------------------------------- */
 
@@ -111,20 +113,13 @@ struct broker_queue_options {
 
 #define BROKER_ARGUMENTS_MAX 32768
 
-enum exchange_type { EXCHANGE_DIRECT, EXCHANGE_FANOUT };
-
-/* Ids are never used twice. DECLARE_SAME: one that is there must be the same (-EEXIST), as AMQP wants it; DECLARE_SET: it
- * is changed. -ENAMETOOLONG, -ENOMEM, -ENOSPC, -EIO. */
+/* Ids are never used twice, by a queue and an exchange neither. DECLARE_SAME: one that is there must be the same (-EEXIST),
+ * as AMQP wants it; DECLARE_SET: it is changed. -ENAMETOOLONG, -ENOMEM, -ENOSPC, -EIO. */
 enum declare_rule { DECLARE_SAME, DECLARE_SET };
 int broker_declare_queue(struct broker *broker, struct slice name, const struct broker_queue_options *options,
                          enum declare_rule rule);
-int broker_declare_exchange(struct broker *broker, struct slice name, enum exchange_type type);
 /* With its messages, bindings and consumers (whose deliveries end). -ENOENT; if_empty: -ENOTEMPTY. */
 int broker_delete_queue(struct broker *broker, struct slice name, bool if_empty, uint64_t now_us);
-int broker_delete_exchange(struct broker *broker, struct slice name);
-/* Binding twice is the same as once; -ENOENT: the exchange, the queue or the binding is not there. */
-int broker_bind(struct broker *broker, struct slice exchange, struct slice queue, struct slice key);
-int broker_unbind(struct broker *broker, struct slice exchange, struct slice queue, struct slice key);
 
 /* Who holds exclusive queues: a connection. NULL: no memory. */
 struct broker_session *broker_session_open(struct broker *broker);
@@ -138,8 +133,39 @@ bool broker_queue_is_locked(const struct broker *broker, struct slice name,
 /* Somebody used it who is no consumer, so that idle_us begins anew. */
 void broker_touch_queue(struct broker *broker, struct slice name, uint64_t now_us);
 
-/* Names of the queues that an exchange leads to, up to most; how many. Good until the next command. */
-size_t broker_readers(const struct broker *broker, struct slice exchange, struct slice *queues, size_t most);
+enum exchange_type { EXCHANGE_DIRECT, EXCHANGE_FANOUT, EXCHANGE_TOPIC, EXCHANGE_HEADERS };
+
+struct broker_exchange_options {
+    enum exchange_type type;
+    bool durable;           /* else it is gone after a restart */
+    bool auto_delete;       /* it goes with the last binding from it */
+    bool internal;          /* clients do not publish to it: who talks with them sees to that */
+    struct slice alternate; /* name of the exchange that gets what this one leads nowhere; empty: none */
+    struct slice arguments; /* an AMQP table, as declared; kept for whoever asks */
+};
+
+/* As broker_declare_queue; the type cannot be changed (-EEXIST). */
+int broker_declare_exchange(struct broker *broker, struct slice name,
+                            const struct broker_exchange_options *options, enum declare_rule rule);
+/* With the bindings from it and to it. -ENOENT; if_unused: -EBUSY, there are bindings from it. */
+int broker_delete_exchange(struct broker *broker, struct slice name, bool if_unused);
+
+/* Names of queues and of exchanges are two things. */
+struct broker_destination {
+    struct slice name;
+    bool is_exchange;
+};
+
+/* Source, destination, key and arguments (an AMQP table, in any order) are what makes a binding: made twice it is one. -ENOENT:
+ * the source, the destination or the binding is not there. -EINVAL: what a headers exchange cannot match by. -ENAMETOOLONG: key. */
+int broker_bind(struct broker *broker, struct slice source, const struct broker_destination *destination,
+                struct slice key, struct slice arguments);
+int broker_unbind(struct broker *broker, struct slice source, const struct broker_destination *destination,
+                  struct slice key, struct slice arguments);
+
+/* Names of the queues that an exchange leads to, through others too and whatever the key, up to most; how many. Good until the
+ * next command. */
+size_t broker_readers(struct broker *broker, struct slice exchange, struct slice *queues, size_t most);
 
 /* ---- publishing -------------------------------------------------------------------------------------------------- */
 
@@ -157,6 +183,7 @@ enum publish_result {
 
 struct broker_publication {
     struct slice exchange, key;
+    struct slice more_keys; /* of CC and BCC: each {u8 length, bytes} */
     struct slice head, body;
     uint64_t delay_us; /* 0: at once */
     uint64_t ttl_us;   /* 0: as long as its queue lets it wait */
@@ -285,6 +312,31 @@ void broker_each_queue(const struct broker *broker,
                        void (*each)(void *arg, const struct broker_queue_view *view), void *arg);
 /* False: there is no such queue. */
 bool broker_find_queue(const struct broker *broker, struct slice name, struct broker_queue_view *view);
+
+struct broker_exchange_view {
+    struct slice name;
+    uint32_t id;
+    const struct broker_exchange_options *options;
+    size_t n_bindings;  /* from it */
+    uint64_t published; /* messages, that were taken, since broker_open */
+};
+
+struct broker_binding_view {
+    struct slice source, destination; /* names */
+    bool to_exchange;
+    struct slice key, arguments;
+};
+
+/* As those of queues; bindings come exchange by exchange, in the order they were made. False: it is not there. */
+void broker_each_exchange(const struct broker *broker,
+                          void (*each)(void *arg, const struct broker_exchange_view *view), void *arg);
+bool broker_find_exchange(const struct broker *broker, struct slice name, struct broker_exchange_view *view);
+void broker_each_binding(const struct broker *broker,
+                         void (*each)(void *arg, const struct broker_binding_view *view), void *arg);
+bool broker_each_binding_from(const struct broker *broker, struct slice source,
+                              void (*each)(void *arg, const struct broker_binding_view *view), void *arg);
+bool broker_each_binding_to(const struct broker *broker, const struct broker_destination *destination,
+                            void (*each)(void *arg, const struct broker_binding_view *view), void *arg);
 
 enum message_state { MESSAGE_UNKNOWN, MESSAGE_QUEUED, MESSAGE_DELAYED, MESSAGE_IN_FLIGHT, MESSAGE_ENDED };
 

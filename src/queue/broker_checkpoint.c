@@ -193,28 +193,22 @@ static void write_queue(struct writing *w, const struct queue *queue)
         write_level(w, &queue->levels[i]);
 }
 
+/* Payloads of the records that make exchanges and bindings. */
+static void write_exchanges(struct writing *w, const struct broker *broker)
+{
+    size_t n = exchanges_bytes(broker);
+    char *at = room_for(w, n);
+
+    if (at)
+        exchanges_put(at, broker);
+}
+
 static void write_topology(struct writing *w, const struct broker *broker)
 {
-    uint32_t n = 0;
-
     write_u32(w, broker->n_queues);
     for (const struct list *at = broker->queues.next; at != &broker->queues; at = at->next)
         write_queue(w, container_of(at, struct queue, link));
-    for (const struct list *at = broker->exchanges.next; at != &broker->exchanges; at = at->next)
-        n++;
-    write_u32(w, n);
-    for (const struct list *at = broker->exchanges.next; at != &broker->exchanges; at = at->next) {
-        const struct exchange *exchange = container_of(at, struct exchange, link);
-
-        write_u32(w, exchange->id);
-        write_u8(w, (uint8_t)exchange->type);
-        write_text(w, exchange->name);
-        write_u32(w, (uint32_t)exchange->n_bindings);
-        for (size_t i = 0; i < exchange->n_bindings; i++) {
-            write_u32(w, exchange->bindings[i].queue);
-            write_text(w, exchange->bindings[i].key);
-        }
-    }
+    write_exchanges(w, broker);
 }
 
 /* One in flight will be there again, and delivered once more. */

@@ -176,15 +176,16 @@ static bool dead_passage(const struct queue *queue, const struct message *messag
 {
     const struct broker_queue_options *o = &queue->options;
     struct slice key = o->dead_keeps_key ? message->routing_key : o->dead_key;
+    struct routing routing = {.exchange = broker_exchange(queue->broker, o->dead_exchange),
+                              .head = message->head};
     int n;
 
-    *passage = (struct passage){.end = end, .targets = targets, .bury = true};
+    *passage = (struct passage){.end = end, .targets = targets, .bury = true, .exchange = routing.exchange};
     memcpy(passage->key_block, key.ptr, key.len);
-    passage->key = slice_of(passage->key_block, key.len);
-    passage->exchange = broker_exchange(queue->broker, o->dead_exchange);
+    routing.key = passage->key = slice_of(passage->key_block, key.len);
     if (!o->has_dead_letter || (o->dead_exchange.len && !passage->exchange))
         return false;
-    n = broker_route(queue->broker, passage->exchange, passage->key, targets, DEAD_TARGETS_MOST);
+    n = broker_route(queue->broker, &routing, targets, DEAD_TARGETS_MOST);
     for (int i = 0; i < n; i++)
         if (goes_round(queue, end, targets[i], message->head))
             targets[i--] = targets[--n];
@@ -451,6 +452,8 @@ int broker_move(struct broker *broker, struct slice from_name, struct slice to_n
     if (from == to)
         return -EINVAL;
     passage.key = to->name;
+    if (passage.key.len > BROKER_KEY_MAX) /* its end: the virtual host is in front */
+        slice_drop(&passage.key, passage.key.len - BROKER_KEY_MAX);
     while (*n < most && (error = drop_oldest(from, END_MOVED, &passage)) == 0)
         ++*n;
     return error == -ENODATA ? 0 : error;

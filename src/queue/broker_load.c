@@ -199,33 +199,6 @@ static int load_queues(struct broker *broker, struct slice *s, bool with_ready, 
     return error;
 }
 
-int broker_load_exchanges(struct broker *broker, struct slice *s)
-{
-    struct exchange *exchange;
-    struct saved_exchange saved;
-    struct slice key;
-    uint32_t n, queue;
-    int error = 0;
-
-    if (!take_u32le(s, &n))
-        return -EBADMSG;
-    while (n--) {
-        if (!saved_take_exchange(s, &saved))
-            return -EBADMSG;
-        exchange = broker_create_exchange(broker, saved.id, saved.name, (enum exchange_type)saved.type);
-        if (!exchange)
-            return -ENOMEM;
-        while (!error && saved.n_bindings--) {
-            if (!saved_take_binding(s, &queue, &key) || !broker_queue_by_id(broker, queue))
-                return -EBADMSG;
-            error = broker_add_binding(exchange, queue, key);
-        }
-        if (error)
-            return error;
-    }
-    return 0;
-}
-
 static int load_held(struct broker *broker, struct slice *s)
 {
     struct saved_held saved;

@@ -1,7 +1,8 @@
 /* broker_private.h - what the parts of the broker share; see broker.h for what holds.
  *
  *   broker.c             a life: opening, publishing, flushing, turns
- *   broker_topology.c    exchanges, queues, bindings
+ *   broker_topology.c    queues
+ *   broker_exchange.c    exchanges and bindings: broker_exchange.h
  *   broker_delivery.c    held messages: delivering, deadlines, order by key
  *   broker_consumer.c    consumers: coming, going, acknowledging
  *   broker_death.c       how messages leave: limits, dead letters, purge, move
@@ -16,6 +17,7 @@
 #include "base/rng.h"
 #include "fiber/timer.h"
 #include "queue/broker.h"
+#include "queue/broker_exchange.h"
 #include "queue/ready.h"
 #include "queue/recent.h"
 
@@ -77,7 +79,8 @@ struct queue {
     struct broker *broker;
     struct list link; /* of broker->queues */
     uint32_t id;
-    struct queue *next_by_id;
+    struct hash_item by_name, by_id;
+    struct destination destination;      /* of bindings */
     struct slice name;                   /* owned */
     struct broker_queue_options options; /* its slices are owned */
     struct level *levels;                /* by priority, from 0; owned, unless it is the one */
@@ -135,20 +138,6 @@ struct broker_consumer {
     struct timer timer; /* in broker->wakes: when it may get the next */
 };
 
-struct binding {
-    uint32_t queue;
-    struct slice key; /* owned */
-};
-
-struct exchange {
-    struct list link; /* of broker->exchanges */
-    uint32_t id;
-    struct slice name; /* owned */
-    enum exchange_type type;
-    struct binding *bindings; /* owned, by queue and key */
-    size_t n_bindings;
-};
-
 /* How many messages in queues point into a segment, and how many ever did. */
 struct segment_refs {
     uint64_t number;
@@ -167,13 +156,14 @@ struct broker {
     uint64_t appended_upto;  /* log_end after the last message was appended */
     uint32_t next_id;        /* of queues and exchanges; from 1 */
     struct list queues, exchanges;
-    struct queue **by_id; /* buckets; owned */
-    uint32_t n_id_buckets;
+    struct hash_table queues_by_name, queues_by_id, exchanges_by_name, exchanges_by_id;
+    uint64_t walks;        /* from exchanges to queues, so far */
+    uint64_t replayed_end; /* of the log */
     struct list to_run, to_mark, fresh;
     struct list ended;  /* consumers whose queue was deleted */
     struct held **held; /* buckets */
     uint64_t n_held, n_held_buckets;
-    uint32_t n_consumers, n_queues;
+    uint32_t n_consumers, n_queues, n_exchanges;
     struct timer_heap deadlines; /* struct held */
     struct timer_heap wakes;     /* struct broker_consumer */
     struct timer_heap expiries;  /* struct queue */
@@ -237,12 +227,9 @@ void broker_gather_retry(struct broker *broker, const struct retry_entry *entry)
 /* ---- broker_topology.c ---- */
 struct queue *broker_queue(const struct broker *broker, struct slice name);
 struct queue *broker_queue_by_id(const struct broker *broker, uint32_t id);
-struct exchange *broker_exchange(const struct broker *broker, struct slice name);
-struct exchange *broker_exchange_by_id(const struct broker *broker, uint32_t id);
-/* The queues that an exchange (NULL: the default one) sends a message with the key to, none twice; how many, or
- * -EMSGSIZE: more than most. */
-int broker_route(const struct broker *broker, const struct exchange *exchange, struct slice key,
-                 struct queue **targets, unsigned most);
+/* Appends a record made of a block; what does not go into the log has not happened. */
+int broker_append_block(struct broker *broker, enum log_claim claim, uint8_t kind, const char *block,
+                        size_t n);
 int topology_replay(struct broker *broker, const struct log_record *record);
 /* Appends records that make all of it again. */
 int topology_append(struct broker *broker);
@@ -275,10 +262,6 @@ static inline struct level *queue_level(const struct queue *queue, unsigned prio
 {
     return &queue->levels[priority < queue->n_levels ? priority : queue->n_levels - 1];
 }
-struct exchange *broker_create_exchange(struct broker *broker, uint32_t id, struct slice name,
-                                        enum exchange_type type);
-void broker_free_exchange(struct exchange *exchange);
-int broker_add_binding(struct exchange *exchange, uint32_t queue, struct slice key);
 
 /* ---- broker_delivery.c ---- */
 struct held *held_find(const struct broker *broker, struct message_ref ref);
@@ -343,8 +326,6 @@ void segments_release(struct broker *broker, uint64_t number);
 /* ---- broker_load.c ---- */
 /* Empty: the state before anything. *report may say what is wrong. */
 int broker_load(struct broker *broker, struct slice checkpoint, struct log_report *report);
-/* The exchanges of a checkpoint, off its front; the queues are there already. */
-int broker_load_exchanges(struct broker *broker, struct slice *checkpoint);
 
 /* ---- broker_recover.c ---- */
 int broker_recover(struct broker *broker, struct storage *storage, struct log_report *report);

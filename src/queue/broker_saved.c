@@ -66,17 +66,6 @@ bool saved_take_held(struct slice *s, struct saved_held *held)
            take_u32le(s, &held->attempts) && take_u64le(s, &held->due_us);
 }
 
-bool saved_take_exchange(struct slice *s, struct saved_exchange *exchange)
-{
-    return take_u32le(s, &exchange->id) && take_u8(s, &exchange->type) && exchange->type <= EXCHANGE_FANOUT &&
-           saved_take_text(s, &exchange->name) && take_u32le(s, &exchange->n_bindings);
-}
-
-bool saved_take_binding(struct slice *s, uint32_t *queue, struct slice *key)
-{
-    return take_u32le(s, queue) && saved_take_text(s, key);
-}
-
 bool saved_take_state(struct slice *s, struct saved_state *state)
 {
     uint32_t version;

@@ -7,12 +7,12 @@
 
 #include "queue/broker_private.h"
 
-#define CHECKPOINT_VERSION 1u
+#define CHECKPOINT_VERSION 2u
 #define CHECKPOINT_ENTRY_BYTES 32u
 #define CHECKPOINT_SLOT_BYTES 16u
 #define SAVED_SEGMENT_BYTES 24
 
-/* The beginning: then come queues, exchanges, held messages, and what is remembered, each with their number before them. */
+/* The beginning: then come queues, exchanges, bindings, held messages, and what is remembered, each with their number before them. */
 struct saved_state {
     uint64_t next_number;
     uint32_t next_id;
@@ -36,14 +36,6 @@ struct saved_level {
     struct slice front, slots, back; /* saved_take_entry, saved_take_slot */
 };
 
-/* Its bindings come behind it. */
-struct saved_exchange {
-    uint32_t id;
-    uint8_t type;
-    struct slice name;
-    uint32_t n_bindings;
-};
-
 struct saved_held {
     uint32_t queue;
     struct ready_entry entry;
@@ -57,8 +49,6 @@ bool saved_take_queue(struct slice *s, struct saved_queue *q);
 bool saved_take_level(struct slice *s, struct saved_level *level);
 bool saved_take_entry(struct slice *list, struct ready_entry *entry);
 bool saved_take_slot(struct slice *list, struct ready_slot *slot);
-bool saved_take_exchange(struct slice *s, struct saved_exchange *exchange);
-bool saved_take_binding(struct slice *s, uint32_t *queue, struct slice *key);
 bool saved_take_held(struct slice *s, struct saved_held *held);
 bool saved_take_text(struct slice *s, struct slice *text);
 /* A list of n things of a size, n before it. */

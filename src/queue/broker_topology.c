@@ -1,47 +1,13 @@
-/* broker_topology.c - exchanges, queues, bindings: declared, routed over, logged. See broker_private.h.
+/* broker_topology.c - queues: declared, looked up, deleted, logged; broker_exchange.c has exchanges. See broker_private.h.
  *
  * Topology records hold what broker.h's functions say, texts with their length (u16) before them. */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/hash.h"
 #include "queue/broker_private.h"
-
-/* ---- texts ------------------------------------------------------------------------------------------------------- */
-
-static bool copy_text(struct slice *copy, struct slice text)
-{
-    char *bytes = malloc(text.len + 1);
-
-    if (!bytes)
-        return false;
-    if (text.len)
-        memcpy(bytes, text.ptr, text.len);
-    bytes[text.len] = '\0';
-    *copy = slice_of(bytes, text.len);
-    return true;
-}
-
-static void free_text(struct slice *text)
-{
-    free((char *)(uintptr_t)text->ptr);
-    *text = (struct slice){0};
-}
-
-static char *put_text(char *at, struct slice text)
-{
-    put_u16le(at, (uint16_t)text.len);
-    if (text.len)
-        memcpy(at + 2, text.ptr, text.len);
-    return at + 2 + text.len;
-}
-
-static bool take_text(struct slice *s, struct slice *text)
-{
-    uint16_t len;
-
-    return take_u16le(s, &len) && take_slice(s, len, text);
-}
+#include "queue/text.h"
 
 /* ---- a queue's options ------------------------------------------------------------------------------------------- */
 
@@ -156,24 +122,19 @@ bool queue_options_take(struct slice *s, struct broker_queue_options *options)
 
 /* ---- looking up -------------------------------------------------------------------------------------------------- */
 
-static struct queue **id_bucket(const struct broker *broker, uint32_t id)
-{
-    return &broker->by_id[id & (broker->n_id_buckets - 1)];
-}
-
 struct queue *broker_queue_by_id(const struct broker *broker, uint32_t id)
 {
-    struct queue *queue = broker->n_id_buckets ? *id_bucket(broker, id) : NULL;
+    struct hash_item *item = hash_table_find(&broker->queues_by_id, id);
 
-    while (queue && queue->id != id)
-        queue = queue->next_by_id;
-    return queue;
+    return item ? container_of(item, struct queue, by_id) : NULL;
 }
 
 struct queue *broker_queue(const struct broker *broker, struct slice name)
 {
-    for (struct list *at = broker->queues.next; at != &broker->queues; at = at->next) {
-        struct queue *queue = container_of(at, struct queue, link);
+    struct hash_item *item = hash_table_find(&broker->queues_by_name, hash_bytes(name));
+
+    for (; item; item = hash_table_next(item)) {
+        struct queue *queue = container_of(item, struct queue, by_name);
 
         if (slice_equal(queue->name, name))
             return queue;
@@ -181,100 +142,17 @@ struct queue *broker_queue(const struct broker *broker, struct slice name)
     return NULL;
 }
 
-struct exchange *broker_exchange(const struct broker *broker, struct slice name)
-{
-    for (struct list *at = broker->exchanges.next; at != &broker->exchanges; at = at->next) {
-        struct exchange *exchange = container_of(at, struct exchange, link);
-
-        if (slice_equal(exchange->name, name))
-            return exchange;
-    }
-    return NULL;
-}
-
-struct exchange *broker_exchange_by_id(const struct broker *broker, uint32_t id)
-{
-    for (struct list *at = broker->exchanges.next; at != &broker->exchanges; at = at->next) {
-        struct exchange *exchange = container_of(at, struct exchange, link);
-
-        if (exchange->id == id)
-            return exchange;
-    }
-    return NULL;
-}
-
-int broker_route(const struct broker *broker, const struct exchange *exchange, struct slice key,
-                 struct queue **targets, unsigned most)
-{
-    unsigned n = 0;
-
-    if (!exchange) {
-        targets[0] = broker_queue(broker, key);
-        return targets[0] != NULL;
-    }
-    for (size_t i = 0; i < exchange->n_bindings; i++) {
-        const struct binding *binding = &exchange->bindings[i];
-
-        if (exchange->type == EXCHANGE_DIRECT && !slice_equal(binding->key, key))
-            continue;
-        if (n && targets[n - 1]->id == binding->queue)
-            continue; /* bindings are sorted by queue */
-        if (n == most)
-            return -EMSGSIZE;
-        targets[n++] = broker_queue_by_id(broker, binding->queue);
-    }
-    return (int)n;
-}
-
-size_t broker_readers(const struct broker *broker, struct slice name, struct slice *queues, size_t most)
-{
-    const struct exchange *exchange = broker_exchange(broker, name);
-    size_t n = 0;
-
-    for (size_t i = 0; exchange && i < exchange->n_bindings && n < most; i++)
-        if (i == 0 || exchange->bindings[i].queue != exchange->bindings[i - 1].queue)
-            queues[n++] = broker_queue_by_id(broker, exchange->bindings[i].queue)->name;
-    return n;
-}
-
 /* ---- making and freeing ------------------------------------------------------------------------------------------ */
 
-static bool grow_id_buckets(struct broker *broker)
+/* False: no memory, or its id is taken. */
+static bool place_queue(struct broker *broker, struct queue *queue)
 {
-    uint32_t n = broker->n_id_buckets ? broker->n_id_buckets * 2 : 16, n_old = broker->n_id_buckets;
-    struct queue **old = broker->by_id, **grown = calloc(n, sizeof(struct queue *));
-
-    if (!grown)
+    if (broker_queue_by_id(broker, queue->id) || !hash_table_reserve(&broker->queues_by_name) ||
+        !hash_table_reserve(&broker->queues_by_id))
         return false;
-    broker->by_id = grown;
-    broker->n_id_buckets = n;
-    for (uint32_t i = 0; i < n_old; i++)
-        for (struct queue *next, *queue = old[i]; queue; queue = next) {
-            next = queue->next_by_id;
-            queue->next_by_id = *id_bucket(broker, queue->id);
-            *id_bucket(broker, queue->id) = queue;
-        }
-    free(old);
+    hash_table_add(&broker->queues_by_name, &queue->by_name, hash_bytes(queue->name));
+    hash_table_add(&broker->queues_by_id, &queue->by_id, queue->id);
     return true;
-}
-
-static bool place_id(struct broker *broker, struct queue *queue)
-{
-    if (broker_queue_by_id(broker, queue->id) ||
-        (broker->n_queues >= broker->n_id_buckets && !grow_id_buckets(broker)))
-        return false;
-    queue->next_by_id = *id_bucket(broker, queue->id);
-    *id_bucket(broker, queue->id) = queue;
-    return true;
-}
-
-static void remove_id(struct queue *queue)
-{
-    struct queue **at = id_bucket(queue->broker, queue->id);
-
-    while (*at != queue)
-        at = &(*at)->next_by_id;
-    *at = queue->next_by_id;
 }
 
 /* The levels of a queue are as many for good: what waits is sorted by them. */
@@ -304,6 +182,7 @@ struct queue *queue_create(struct broker *broker, uint32_t id, struct slice name
         return NULL;
     queue->broker = broker;
     queue->id = id;
+    destination_init(&queue->destination, false);
     list_init(&queue->link);
     list_init(&queue->consumers);
     list_init(&queue->stopped);
@@ -317,7 +196,7 @@ struct queue *queue_create(struct broker *broker, uint32_t id, struct slice name
     if (!make_levels(queue, options->priorities) ||
         timer_heap_reserve(&broker->expiries, broker->n_queues + 1) ||
         timer_heap_reserve(&broker->idles, broker->n_queues + 1) || !copy_text(&queue->name, name) ||
-        !copy_options(&queue->options, options) || !place_id(broker, queue)) {
+        !copy_options(&queue->options, options) || !place_queue(broker, queue)) {
         free_levels(queue);
         free_options(&queue->options);
         free_text(&queue->name);
@@ -333,8 +212,10 @@ struct queue *queue_create(struct broker *broker, uint32_t id, struct slice name
 
 void queue_free(struct queue *queue)
 {
-    assert(list_empty(&queue->consumers) && list_empty(&queue->stopped) && queue->n_keys == 0);
-    remove_id(queue);
+    assert(list_empty(&queue->consumers) && list_empty(&queue->stopped) && queue->n_keys == 0 &&
+           list_empty(&queue->destination.bindings));
+    hash_table_remove(&queue->broker->queues_by_name, &queue->by_name);
+    hash_table_remove(&queue->broker->queues_by_id, &queue->by_id);
     queue->broker->n_queues--;
     timer_disarm(&queue->broker->expiries, &queue->expiry);
     timer_disarm(&queue->broker->idles, &queue->idle);
@@ -349,97 +230,6 @@ void queue_free(struct queue *queue)
     free_options(&queue->options);
     free_text(&queue->name);
     free(queue);
-}
-
-struct exchange *broker_create_exchange(struct broker *broker, uint32_t id, struct slice name,
-                                        enum exchange_type type)
-{
-    struct exchange *exchange = calloc(1, sizeof *exchange);
-
-    if (!exchange)
-        return NULL;
-    exchange->id = id;
-    exchange->type = type;
-    if (!copy_text(&exchange->name, name)) {
-        free(exchange);
-        return NULL;
-    }
-    list_push_back(&broker->exchanges, &exchange->link);
-    if (id >= broker->next_id)
-        broker->next_id = id + 1;
-    return exchange;
-}
-
-void broker_free_exchange(struct exchange *exchange)
-{
-    for (size_t i = 0; i < exchange->n_bindings; i++)
-        free_text(&exchange->bindings[i].key);
-    free(exchange->bindings);
-    list_remove(&exchange->link);
-    free_text(&exchange->name);
-    free(exchange);
-}
-
-static int compare_binding(const struct binding *binding, uint32_t queue, struct slice key)
-{
-    size_t n = binding->key.len < key.len ? binding->key.len : key.len;
-    int order = n ? memcmp(binding->key.ptr, key.ptr, n) : 0;
-
-    if (binding->queue != queue)
-        return binding->queue < queue ? -1 : 1;
-    if (order == 0 && binding->key.len != key.len)
-        return binding->key.len < key.len ? -1 : 1;
-    return order;
-}
-
-/* Where the binding stands, or would. */
-static size_t find_binding(const struct exchange *exchange, uint32_t queue, struct slice key, bool *found)
-{
-    size_t low = 0, high = exchange->n_bindings;
-
-    *found = false;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        int order = compare_binding(&exchange->bindings[middle], queue, key);
-
-        if (order == 0) {
-            *found = true;
-            return middle;
-        }
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-int broker_add_binding(struct exchange *exchange, uint32_t queue, struct slice key)
-{
-    struct binding *bindings, binding = {.queue = queue};
-    bool found;
-    size_t at = find_binding(exchange, queue, key, &found);
-
-    if (found)
-        return 0;
-    bindings = realloc(exchange->bindings, (exchange->n_bindings + 1) * sizeof *bindings);
-    if (!bindings)
-        return -ENOMEM;
-    exchange->bindings = bindings;
-    if (!copy_text(&binding.key, key))
-        return -ENOMEM;
-    memmove(bindings + at + 1, bindings + at, (exchange->n_bindings - at) * sizeof *bindings);
-    bindings[at] = binding;
-    exchange->n_bindings++;
-    return 0;
-}
-
-static void remove_binding(struct exchange *exchange, size_t at)
-{
-    free_text(&exchange->bindings[at].key);
-    exchange->n_bindings--;
-    memmove(exchange->bindings + at, exchange->bindings + at + 1,
-            (exchange->n_bindings - at) * sizeof *exchange->bindings);
 }
 
 /* With all that is in it. An error: the index could not be read, and what its messages held in the log is not known; then no
@@ -470,21 +260,14 @@ static int destroy_queue(struct queue *queue)
         queue_pop(queue, &entry);
         message_ended(queue, &entry, 0, END_PURGED);
     }
-    for (struct list *at = broker->exchanges.next; at != &broker->exchanges; at = at->next) {
-        struct exchange *exchange = container_of(at, struct exchange, link);
-
-        for (size_t i = exchange->n_bindings; i-- > 0;)
-            if (exchange->bindings[i].queue == queue->id)
-                remove_binding(exchange, i);
-    }
+    exchange_unbind_all(broker, &queue->destination);
     queue_free(queue);
     return error;
 }
 
 /* ---- commands ---------------------------------------------------------------------------------------------------- */
 
-/* Appends a record made of a block; what does not go into the log has not happened. */
-static int append_block(struct broker *broker, enum log_claim claim, uint8_t kind, const char *block,
+int broker_append_block(struct broker *broker, enum log_claim claim, uint8_t kind, const char *block,
                         size_t n)
 {
     struct iovec part = {(void *)(uintptr_t)block, n};
@@ -504,19 +287,9 @@ static int log_queue(struct broker *broker, uint32_t id, struct slice name,
         return -ENOMEM;
     put_u32le(block, id);
     queue_options_put(put_text(block + 4, name), options);
-    error = append_block(broker, LOG_MORE, RECORD_QUEUE, block, n);
+    error = broker_append_block(broker, LOG_MORE, RECORD_QUEUE, block, n);
     free(block);
     return error;
-}
-
-static int append_exchange(struct broker *broker, const struct exchange *exchange)
-{
-    char block[4 + 1 + 2 + BROKER_NAME_MAX];
-
-    put_u32le(block, exchange->id);
-    block[4] = (char)exchange->type;
-    return append_block(broker, LOG_MORE, RECORD_EXCHANGE, block,
-                        (size_t)(put_text(block + 5, exchange->name) - block));
 }
 
 static int append_pause(struct broker *broker, const struct queue *queue)
@@ -525,7 +298,7 @@ static int append_pause(struct broker *broker, const struct queue *queue)
 
     put_u32le(block, queue->id);
     block[4] = queue->paused ? 1 : 0;
-    return append_block(broker, LOG_RELIEF, RECORD_PAUSE, block, sizeof block);
+    return broker_append_block(broker, LOG_RELIEF, RECORD_PAUSE, block, sizeof block);
 }
 
 static int change_queue(struct queue *queue, const struct broker_queue_options *options)
@@ -560,7 +333,7 @@ int broker_declare_queue(struct broker *broker, struct slice name, const struct 
     int error;
 
     if (name_is_too_long(name) || name_is_too_long(options->dead_exchange) ||
-        name_is_too_long(options->dead_key) || name_is_too_long(options->order_by) ||
+        options->dead_key.len > BROKER_KEY_MAX || name_is_too_long(options->order_by) ||
         options->arguments.len > BROKER_ARGUMENTS_MAX)
         return -ENAMETOOLONG;
     if (queue && same_options(&queue->options, options))
@@ -575,24 +348,6 @@ int broker_declare_queue(struct broker *broker, struct slice name, const struct 
         queue_free(queue);
     else
         queue_touch(queue);
-    return error;
-}
-
-int broker_declare_exchange(struct broker *broker, struct slice name, enum exchange_type type)
-{
-    struct exchange *exchange = broker_exchange(broker, name);
-    int error;
-
-    if (name_is_too_long(name))
-        return -ENAMETOOLONG;
-    if (exchange)
-        return exchange->type == type ? 0 : -EEXIST;
-    exchange = broker_create_exchange(broker, broker->next_id, name, type);
-    if (!exchange)
-        return -ENOMEM;
-    error = append_exchange(broker, exchange);
-    if (error)
-        broker_free_exchange(exchange);
     return error;
 }
 
@@ -616,7 +371,7 @@ int queue_delete(struct queue *queue)
 
     broker_flush(broker);
     put_u32le(block, queue->id);
-    error = append_block(broker, LOG_RELIEF, RECORD_QUEUE_DELETE, block, sizeof block);
+    error = broker_append_block(broker, LOG_RELIEF, RECORD_QUEUE_DELETE, block, sizeof block);
     if (!error && destroy_queue(queue) != 0)
         broker_fail(broker, "the index of what waits cannot be read; a restart makes it anew");
     return error;
@@ -703,74 +458,6 @@ bool broker_queue_is_locked(const struct broker *broker, struct slice name,
     return queue && queue->owner && queue->owner != session;
 }
 
-int broker_delete_exchange(struct broker *broker, struct slice name)
-{
-    struct exchange *exchange = broker_exchange(broker, name);
-    char block[4];
-    int error;
-
-    if (!exchange)
-        return -ENOENT;
-    put_u32le(block, exchange->id);
-    error = append_block(broker, LOG_RELIEF, RECORD_EXCHANGE_DELETE, block, sizeof block);
-    if (!error)
-        broker_free_exchange(exchange);
-    return error;
-}
-
-static int log_binding(struct broker *broker, uint8_t kind, const struct exchange *exchange, uint32_t queue,
-                       struct slice key)
-{
-    char block[8 + 2 + BROKER_NAME_MAX];
-
-    put_u32le(block, exchange->id);
-    put_u32le(block + 4, queue);
-    return append_block(broker, kind == RECORD_BIND ? LOG_MORE : LOG_RELIEF, kind, block,
-                        (size_t)(put_text(block + 8, key) - block));
-}
-
-int broker_bind(struct broker *broker, struct slice exchange_name, struct slice queue_name, struct slice key)
-{
-    struct exchange *exchange = broker_exchange(broker, exchange_name);
-    struct queue *queue = broker_queue(broker, queue_name);
-    bool found;
-    size_t at;
-    int error;
-
-    if (name_is_too_long(key))
-        return -ENAMETOOLONG;
-    if (!exchange || !queue)
-        return -ENOENT;
-    find_binding(exchange, queue->id, key, &found);
-    if (found)
-        return 0;
-    error = broker_add_binding(exchange, queue->id, key);
-    if (error)
-        return error;
-    error = log_binding(broker, RECORD_BIND, exchange, queue->id, key);
-    at = find_binding(exchange, queue->id, key, &found);
-    if (error)
-        remove_binding(exchange, at);
-    return error;
-}
-
-int broker_unbind(struct broker *broker, struct slice exchange_name, struct slice queue_name,
-                  struct slice key)
-{
-    struct exchange *exchange = broker_exchange(broker, exchange_name);
-    struct queue *queue = broker_queue(broker, queue_name);
-    bool found = false;
-    size_t at = exchange && queue ? find_binding(exchange, queue->id, key, &found) : 0;
-    int error;
-
-    if (!found)
-        return -ENOENT;
-    error = log_binding(broker, RECORD_UNBIND, exchange, queue->id, key);
-    if (!error)
-        remove_binding(exchange, at);
-    return error;
-}
-
 int broker_pause(struct broker *broker, struct slice name, bool pause)
 {
     struct queue *queue = broker_queue(broker, name);
@@ -800,15 +487,7 @@ int topology_append(struct broker *broker)
         if (!error && queue->paused)
             error = append_pause(broker, queue);
     }
-    for (struct list *at = broker->exchanges.next; at != &broker->exchanges && !error; at = at->next) {
-        const struct exchange *exchange = container_of(at, struct exchange, link);
-
-        error = append_exchange(broker, exchange);
-        for (size_t i = 0; i < exchange->n_bindings && !error; i++)
-            error = log_binding(broker, RECORD_BIND, exchange, exchange->bindings[i].queue,
-                                exchange->bindings[i].key);
-    }
-    return error;
+    return error ? error : exchange_append_all(broker);
 }
 
 /* ---- replay ------------------------------------------------------------------------------------------------------ */
@@ -828,44 +507,9 @@ static int replay_queue(struct broker *broker, struct slice s)
     return queue_create(broker, id, name, &options) ? 0 : -ENOMEM;
 }
 
-static int replay_exchange(struct broker *broker, struct slice s)
-{
-    struct slice name;
-    uint32_t id;
-    uint8_t type;
-
-    if (!take_u32le(&s, &id) || !take_u8(&s, &type) || type > EXCHANGE_FANOUT || !take_text(&s, &name) ||
-        broker_exchange_by_id(broker, id))
-        return -EBADMSG;
-    return broker_create_exchange(broker, id, name, (enum exchange_type)type) ? 0 : -ENOMEM;
-}
-
-static int replay_binding(struct broker *broker, uint8_t kind, struct slice s)
-{
-    struct exchange *exchange;
-    struct slice key;
-    uint32_t exchange_id, queue_id;
-    bool found;
-    size_t at;
-
-    if (!take_u32le(&s, &exchange_id) || !take_u32le(&s, &queue_id) || !take_text(&s, &key))
-        return -EBADMSG;
-    exchange = broker_exchange_by_id(broker, exchange_id);
-    if (!exchange || !broker_queue_by_id(broker, queue_id))
-        return -EBADMSG;
-    if (kind == RECORD_BIND)
-        return broker_add_binding(exchange, queue_id, key);
-    at = find_binding(exchange, queue_id, key, &found);
-    if (!found)
-        return -EBADMSG;
-    remove_binding(exchange, at);
-    return 0;
-}
-
 int topology_replay(struct broker *broker, const struct log_record *record)
 {
     struct slice s = record->payload;
-    struct exchange *exchange;
     struct queue *queue;
     uint32_t id;
     uint8_t pause;
@@ -874,22 +518,16 @@ int topology_replay(struct broker *broker, const struct log_record *record)
     case RECORD_QUEUE:
         return replay_queue(broker, s);
     case RECORD_EXCHANGE:
-        return replay_exchange(broker, s);
+    case RECORD_EXCHANGE_DELETE:
     case RECORD_BIND:
     case RECORD_UNBIND:
-        return replay_binding(broker, record->kind, s);
+        return exchange_replay(broker, record);
     default:
         break;
     }
     if (!take_u32le(&s, &id))
         return -EBADMSG;
     queue = broker_queue_by_id(broker, id);
-    if (record->kind == RECORD_EXCHANGE_DELETE) {
-        exchange = broker_exchange_by_id(broker, id);
-        if (exchange)
-            broker_free_exchange(exchange);
-        return exchange ? 0 : -EBADMSG;
-    }
     if (!queue)
         return -EBADMSG;
     if (record->kind == RECORD_QUEUE_DELETE)

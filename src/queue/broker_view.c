@@ -126,26 +126,36 @@ static bool status_in_queue(struct queue *queue, uint64_t number, struct broker_
     return true;
 }
 
+/* A message that is asked for, and who asks. */
+struct asking {
+    uint64_t number;
+    void (*each)(void *arg, const struct broker_status *status);
+    void *arg;
+};
+
+static void ask_queue(void *arg, struct queue *queue)
+{
+    const struct asking *asking = arg;
+    struct broker_status status;
+
+    if (status_in_queue(queue, asking->number, &status))
+        asking->each(asking->arg, &status);
+}
+
 void broker_status(struct broker *broker, uint32_t address, uint64_t number,
                    void (*each)(void *arg, const struct broker_status *status), void *arg)
 {
-    bool is_exchange = address & ADDRESS_IS_EXCHANGE;
-    const struct exchange *exchange =
-        is_exchange ? broker_exchange_by_id(broker, address & ~ADDRESS_IS_EXCHANGE) : NULL;
-    struct queue *queue = is_exchange ? NULL : broker_queue_by_id(broker, address);
-    struct broker_status status;
-    uint32_t last = 0;
+    struct asking asking = {number, each, arg};
+    struct queue *queue;
 
-    if (queue && status_in_queue(queue, number, &status))
-        each(arg, &status);
-    for (size_t i = 0; exchange && i < exchange->n_bindings; i++) {
-        if (exchange->bindings[i].queue == last)
-            continue;
-        last = exchange->bindings[i].queue;
-        queue = broker_queue_by_id(broker, last);
-        if (status_in_queue(queue, number, &status))
-            each(arg, &status);
+    if (address & ADDRESS_IS_EXCHANGE) {
+        exchange_each_queue(broker, broker_exchange_by_id(broker, address & ~ADDRESS_IS_EXCHANGE), ask_queue,
+                            &asking);
+        return;
     }
+    queue = broker_queue_by_id(broker, address);
+    if (queue)
+        ask_queue(&asking, queue);
 }
 
 /* ---- peeking ----------------------------------------------------------------------------------------------------- */

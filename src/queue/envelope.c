@@ -3,7 +3,7 @@
 
 #include <assert.h>
 
-/* A death: reason u8, count u32, time u64, then three texts with a length byte each. */
+/* A death: reason u8, count u32, time u64, then three texts with a length of u16 each. */
 #define DEATH_FIXED 13
 
 size_t envelope_item_bytes(const struct envelope_item *item)
@@ -75,9 +75,9 @@ struct slice envelope_field(struct slice head, struct slice name)
 
 static bool take_text(struct slice *s, struct slice *text)
 {
-    uint8_t len;
+    uint16_t len;
 
-    return take_u8(s, &len) && take_slice(s, len, text);
+    return take_u16le(s, &len) && take_slice(s, len, text);
 }
 
 bool death_parse(struct slice value, struct death *death)
@@ -94,14 +94,15 @@ bool death_parse(struct slice value, struct death *death)
 
 static size_t death_bytes(const struct death *death)
 {
-    return DEATH_FIXED + 3 + death->queue.len + death->exchange.len + death->routing_key.len;
+    return DEATH_FIXED + 3 * sizeof(uint16_t) + death->queue.len + death->exchange.len +
+           death->routing_key.len;
 }
 
 static char *put_text(char *at, struct slice text)
 {
-    assert(text.len <= UINT8_MAX);
-    *at = (char)text.len;
-    return put_slice(at + 1, text);
+    assert(text.len <= UINT16_MAX);
+    put_u16le(at, (uint16_t)text.len);
+    return put_slice(at + sizeof(uint16_t), text);
 }
 
 static char *put_death(char *at, const struct death *death)

@@ -16,6 +16,7 @@ enum envelope_tag {
     ENVELOPE_FIELD,      /* name and value of a header field */
     ENVELOPE_DEATH,      /* value: struct death; the latest one first */
     ENVELOPE_WAITS,      /* no value: somebody waits for the answer */
+    ENVELOPE_AMQP,       /* value: an AMQP content header's payload (wire/amqp.h) */
 };
 
 struct envelope_item {
@@ -43,7 +44,7 @@ struct death {
     enum message_end reason;
     uint32_t count;
     uint64_t time_us;                          /* wall, of the last time */
-    struct slice queue, exchange, routing_key; /* names, 255 bytes at most each */
+    struct slice queue, exchange, routing_key; /* names, 65535 bytes at most each */
 };
 
 bool death_parse(struct slice value, struct death *death);

@@ -72,7 +72,7 @@ static void try_start(struct salvage *s)
     if (!s->start_result)
         s->start_result = broker_open(&broker, &of_broker, &s->report);
     if (!s->start_result)
-        s->end = log_end(log);
+        s->end = broker_replayed_end(broker);
     if (broker)
         broker_close(broker);
     if (log)

@@ -93,11 +93,14 @@ static struct broker_queue_options options_of(const struct config_queue *q)
 
 static int declare_topic(struct broker *broker, const struct config_topic *topic)
 {
-    int error = broker_declare_exchange(broker, slice_from_text(topic->name), EXCHANGE_FANOUT);
+    struct broker_exchange_options options = {.type = EXCHANGE_FANOUT, .durable = true};
+    struct slice name = slice_from_text(topic->name);
+    int error = broker_declare_exchange(broker, name, &options, DECLARE_SET);
 
     for (size_t i = 0; !error && i < topic->n_queues; i++)
-        error = broker_bind(broker, slice_from_text(topic->name), slice_from_text(topic->queues[i]->name),
-                            SLICE(""));
+        error = broker_bind(broker, name,
+                            &(struct broker_destination){slice_from_text(topic->queues[i]->name), false},
+                            SLICE(""), SLICE(""));
     return error;
 }
 
@@ -138,7 +141,8 @@ static void unbind_left(struct broker *broker, const struct config_topic *topic)
 
     for (size_t i = 0; i < n; i++)
         if (!is_reader(topic, readers[i]))
-            broker_unbind(broker, slice_from_text(topic->name), readers[i], SLICE(""));
+            broker_unbind(broker, slice_from_text(topic->name),
+                          &(struct broker_destination){readers[i], false}, SLICE(""), SLICE(""));
 }
 
 static void run_topology(struct queue_job *job, struct broker *broker, uint64_t now_us)

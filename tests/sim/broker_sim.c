@@ -614,6 +614,13 @@ static void do_delete(const struct sim_step *step)
     settle_topology(0);
 }
 
+static int declare_topic(void)
+{
+    struct broker_exchange_options fanout = {.type = EXCHANGE_FANOUT, .durable = true};
+
+    return broker_declare_exchange(w.broker, TOPIC, &fanout, DECLARE_SAME);
+}
+
 static void do_bind(const struct sim_step *step)
 {
     int queue = (int)(step->a % QUEUES_MAX), error;
@@ -621,15 +628,18 @@ static void do_bind(const struct sim_step *step)
     if (w.unsettled)
         return;
     if (!w.m.topic) {
-        error = broker_declare_exchange(w.broker, TOPIC, EXCHANGE_FANOUT);
+        error = declare_topic();
         w.m.topic = error == 0;
         settle_topology(error);
         return;
     }
     if (!w.m.queues[queue].there)
         return;
-    error = w.m.bound[queue] ? broker_unbind(w.broker, TOPIC, name_of(queue), SLICE(""))
-                             : broker_bind(w.broker, TOPIC, name_of(queue), SLICE(""));
+    error = w.m.bound[queue]
+                ? broker_unbind(w.broker, TOPIC, &(struct broker_destination){name_of(queue), false},
+                                SLICE(""), SLICE(""))
+                : broker_bind(w.broker, TOPIC, &(struct broker_destination){name_of(queue), false}, SLICE(""),
+                              SLICE(""));
     if (!error)
         w.m.bound[queue] = !w.m.bound[queue];
     settle_topology(error);
@@ -1076,12 +1086,12 @@ static void learn_topology(void)
         w.m.bound[i] = bound;
     }
     if (w.unsettled)
-        w.m.topic = w.m.topic && (n || broker_declare_exchange(w.broker, TOPIC, EXCHANGE_FANOUT) == 0);
+        w.m.topic = w.m.topic && (n || declare_topic() == 0);
 }
 
 static void take_up(void)
 {
-    uint64_t end = log_end(w.log);
+    uint64_t end = broker_replayed_end(w.broker);
     size_t n = 0;
 
     sim_check(end >= w.confirmed || w.confirmed == 0, "the log ends at %llu, and %llu was durable",

@@ -396,8 +396,6 @@ static void a_queue_is_not_declared_again_as_another(void **state)
     options.max_length = 3;
     assert_int_equal(broker_declare_queue(broker, Q, &options, DECLARE_SAME), -EEXIST);
     assert_int_equal(broker_declare_queue(broker, Q, &options, DECLARE_SET), 0);
-    assert_int_equal(broker_declare_exchange(broker, SLICE("t"), EXCHANGE_FANOUT), 0);
-    assert_int_equal(broker_declare_exchange(broker, SLICE("t"), EXCHANGE_DIRECT), -EEXIST);
 }
 
 static void a_queue_with_messages_is_not_deleted_as_an_empty_one(void **state)
@@ -414,16 +412,20 @@ static void fifty_readers_cost_the_log_one_body(void **state)
 {
     static char body[10000];
     struct broker_publication publication = {.exchange = SLICE("t"), .body = slice_of(body, sizeof body)};
+    struct broker_exchange_options fanout = {.type = EXCHANGE_FANOUT, .durable = true};
     struct broker_published published;
     uint64_t before;
     char name[8];
 
     (void)state;
-    assert_int_equal(broker_declare_exchange(broker, SLICE("t"), EXCHANGE_FANOUT), 0);
+    assert_int_equal(broker_declare_exchange(broker, SLICE("t"), &fanout, DECLARE_SAME), 0);
     for (unsigned i = 0; i < 50; i++) {
         snprintf(name, sizeof name, "q%u", i);
         declare(slice_from_text(name), plain());
-        assert_int_equal(broker_bind(broker, SLICE("t"), slice_from_text(name), SLICE("")), 0);
+        assert_int_equal(broker_bind(broker, SLICE("t"),
+                                     &(struct broker_destination){slice_from_text(name), false}, SLICE(""),
+                                     SLICE("")),
+                         0);
     }
     turn();
     before = log_end(store);
