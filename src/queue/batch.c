@@ -11,7 +11,7 @@ int queue_batch_room(struct queue_port *port, uint64_t bytes, uint64_t deadline_
 
     if (bytes > port->bytes_most)
         return -EMSGSIZE;
-    while (!error && port->bytes + bytes > port->bytes_most)
+    while (!error && port->bytes && port->bytes + bytes > port->bytes_most)
         error = wait_queue_wait(&port->room, deadline_us);
     if (!error)
         port->bytes += bytes;
@@ -29,6 +29,7 @@ static void on_batch_back(struct mail *mail)
     struct queue_batch *batch = container_of(mail, struct queue_batch, mail);
 
     batch->port->users--;
+    batch->counted = 0;
     queue_batch_return_room(batch->port, batch->bytes);
     batch->done(batch);
 }
@@ -56,6 +57,7 @@ static void take_batch(struct mail *mail)
 void queue_batch_send(struct queue_port *port, struct queue_batch *batch)
 {
     batch->port = port;
+    port->bytes += batch->bytes - batch->counted;
     port->users++;
     batch->mail = (struct mail){.deliver = take_batch, .drop = drop_batch};
     mailbox_send(queue_thread_mailbox(port->thread), &batch->mail);

@@ -1,7 +1,7 @@
 /* batch.h - what a connection has read in one go, for the queue thread: publishes, what became of deliveries, and credit.
  *
  * A batch travels to the queue thread as one piece of mail, and comes back once all that it published is durable. Its bytes
- * count at the port from queue_batch_room on, so that who publishes faster than the disk writes waits, and his socket
+ * count at the port, and who publishes faster than the disk writes waits for room before he reads more, and his socket
  * with him. Its owner makes it as the first member of his own structure, and frees it when it is back.
  * Threads: the port's, but between queue_batch_send and done, when it is the queue thread's. */
 #ifndef QUEUE_BATCH_H
@@ -35,7 +35,9 @@ struct queue_batch {
     struct queue_settlement *settlements;
     struct queue_credit *credits;
     unsigned n_publications, n_settlements, n_credits;
-    uint64_t bytes; /* that count at the port; set before it is sent, 0: none */
+    uint64_t bytes;   /* that count at the port while it is under way */
+    uint64_t counted; /* of them: queue_batch_room counted them already */
+    bool again;       /* it was back before, and only what found no room on disk is done */
     /* On the port's thread, outside of fibers; must not wait. The batch is the callee's again. */
     void (*done)(struct queue_batch *batch);
     /* The two threads' own. */

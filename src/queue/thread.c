@@ -207,6 +207,7 @@ static void publish_one(struct queue_thread *thread, struct queue_batch *batch, 
     struct broker_publication publication = {
         .exchange = p->exchange,
         .key = p->key,
+        .more_keys = p->more_keys,
         .head = p->head,
         .body = p->body,
         .ttl_us = p->ttl_us,
@@ -214,6 +215,8 @@ static void publish_one(struct queue_thread *thread, struct queue_batch *batch, 
     };
     struct broker_published published;
 
+    if (batch->again && p->result != PUBLISH_NO_SPACE)
+        return;
     p->result = broker_publish(thread->broker, &publication, &published, now_us);
     if (p->result == PUBLISH_OK)
         batch->position = published.position;
@@ -250,9 +253,9 @@ void queue_thread_take_batch(struct queue_thread *thread, struct queue_batch *ba
             publish_one(thread, batch, &batch->publications[i], now_us);
         else
             batch->publications[i].result = PUBLISH_CLOSED;
-    for (unsigned i = 0; thread->broker && i < batch->n_settlements; i++)
+    for (unsigned i = 0; thread->broker && !batch->again && i < batch->n_settlements; i++)
         settle_one(thread, &batch->settlements[i], now_us);
-    for (unsigned i = 0; thread->broker && i < batch->n_credits; i++)
+    for (unsigned i = 0; thread->broker && !batch->again && i < batch->n_credits; i++)
         broker_credit(thread->broker, batch->credits[i].consumer->at_broker, batch->credits[i].bytes);
     queue_thread_kick(thread);
     if (!batch->n_publications || !thread->broker) {

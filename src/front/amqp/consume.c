@@ -1,0 +1,758 @@
+/* consume.c - consumers, what they are given, and what they say of it. See private.h.
+ *
+ * A delivery waits at its connection until the output has room. What the client has and has not acknowledged is kept by its tag, in
+ * order, without its bytes. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+#include "base/clock.h"
+#include "front/amqp/private.h"
+
+/* Bytes of deliveries on their way to a client that have not gone into its output; one is always allowed. */
+#define TRANSIT_MOST (128u * 1024)
+/* Counted beside the bytes of a message on its way: as the broker does. */
+#define TRANSIT_OVERHEAD 64
+/* The queue thread hears of what left when it is so much. */
+#define CREDIT_LEAST (TRANSIT_MOST / 4)
+/* Queues that a channel reads by basic.get without having to ask for them anew. */
+#define GETTERS_MOST 8
+
+/* ---- what the client has ----------------------------------------------------------------------------------------- */
+
+static struct amqp_unacked *unacked_front(struct amqp_channel *channel)
+{
+    while (channel->unacked_start < channel->unacked_end && !channel->unacked[channel->unacked_start].consumer)
+        channel->unacked_start++;
+    if (channel->unacked_start == channel->unacked_end)
+        channel->unacked_start = channel->unacked_end = 0;
+    return channel->unacked_end ? &channel->unacked[channel->unacked_start] : NULL;
+}
+
+/* False: no memory. */
+static bool unacked_push(struct amqp_channel *channel, const struct amqp_unacked *unacked)
+{
+    size_t n = channel->unacked_end - channel->unacked_start, room = channel->unacked_room;
+    struct amqp_unacked *grown;
+
+    if (channel->unacked_end == room && channel->unacked_start > room / 2) {
+        memmove(channel->unacked, channel->unacked + channel->unacked_start, n * sizeof *grown);
+        channel->unacked_start = 0;
+        channel->unacked_end = n;
+    }
+    if (channel->unacked_end == room) {
+        room = room ? room * 2 : 16;
+        grown = realloc(channel->unacked, room * sizeof *grown);
+        if (!grown)
+            return false;
+        channel->unacked = grown;
+        channel->unacked_room = room;
+    }
+    channel->unacked[channel->unacked_end++] = *unacked;
+    channel->n_unacked++;
+    unacked->consumer->n_unacked++;
+    return true;
+}
+
+/* The place of the first tag that is not below it. */
+static size_t unacked_find(const struct amqp_channel *channel, uint64_t tag)
+{
+    size_t low = channel->unacked_start, high = channel->unacked_end;
+
+    if (low < high && channel->unacked[low].tag >= tag)
+        return low;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (channel->unacked[middle].tag < tag)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* ---- a consumer's life ------------------------------------------------------------------------------------------- */
+
+static void free_delivery(struct amqp_delivery *delivery)
+{
+    list_remove(&delivery->list);
+    free(delivery->delivery);
+    free(delivery);
+}
+
+/* Deliveries that were not written go back as if they had never left. */
+static void return_unwritten(struct amqp_consumer *consumer)
+{
+    struct list *lists[] = {&consumer->early, &consumer->channel->connection->deliveries}, *next;
+
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
+        for (struct list *at = lists[i]->next; at != lists[i]; at = next) {
+            struct amqp_delivery *delivery = container_of(at, struct amqp_delivery, list);
+
+            next = at->next;
+            if (delivery->consumer != consumer)
+                continue;
+            if (consumer->no_ack)
+                free(delivery->delivery);
+            else
+                queue_settle(delivery->delivery, VERDICT_RETURN);
+            delivery->delivery = NULL;
+            free_delivery(delivery);
+        }
+}
+
+/* What is unacked goes back, too. */
+static void consumer_end(struct amqp_consumer *consumer)
+{
+    return_unwritten(consumer);
+    amqp_flush(consumer->channel->connection); /* what was said of its messages goes before it */
+    queue_unsubscribe(consumer->consumer);
+    list_remove(&consumer->list);
+    free(consumer);
+}
+
+/* One that was cancelled stays while the client has something of it. */
+static void free_if_done(struct amqp_consumer *consumer)
+{
+    if (consumer->cancelled && !consumer->n_unacked)
+        consumer_end(consumer);
+}
+
+/* Changes a channel's window, or frees it, behind its consumers. */
+struct window_job {
+    struct queue_job job;
+    struct broker_window *window;
+    unsigned prefetch;
+    bool frees;
+};
+
+static void run_window(struct queue_job *job, struct broker *broker, uint64_t now_us)
+{
+    struct window_job *w = container_of(job, struct window_job, job);
+
+    (void)now_us;
+    if (w->frees)
+        broker_window_free(w->window);
+    else
+        broker_window_change(broker, w->window, w->prefetch);
+}
+
+static void free_window(struct queue_job *job)
+{
+    free(container_of(job, struct window_job, job));
+}
+
+/* Without memory it stays as it is. */
+static void change_window(struct amqp_channel *channel, bool frees)
+{
+    struct window_job *w = malloc(sizeof *w);
+
+    if (!w)
+        return;
+    *w = (struct window_job){.job = {.run = run_window, .free = free_window},
+                             .window = channel->window,
+                             .prefetch = channel->window_prefetch,
+                             .frees = frees};
+    queue_job_post(channel->connection->port, &w->job);
+}
+
+void amqp_consumers_end(struct amqp_channel *channel)
+{
+    amqp_flush(channel->connection); /* what was acknowledged before is */
+    while (!list_empty(&channel->consumers))
+        consumer_end(container_of(channel->consumers.next, struct amqp_consumer, list));
+    channel->n_consumers = 0;
+    channel->unacked_start = channel->unacked_end = channel->n_unacked = 0;
+    channel->reply_to = NULL;
+    free(channel->got);
+    channel->got = NULL;
+    if (channel->window)
+        change_window(channel, true);
+    channel->window = NULL;
+}
+
+/* ---- deliveries -------------------------------------------------------------------------------------------------- */
+
+static void on_delivery(void *arg, struct queue_delivery *d)
+{
+    struct amqp_consumer *consumer = arg;
+    struct amqp_connection *c = consumer->channel->connection;
+    struct amqp_delivery *delivery;
+
+    if (consumer->gets) {
+        free(consumer->channel->got);
+        consumer->channel->got = d;
+        return;
+    }
+    delivery = consumer->cancelled ? NULL : malloc(sizeof *delivery);
+    if (!delivery) {
+        if (consumer->no_ack)
+            free(d);
+        else
+            queue_settle(d, VERDICT_RETURN);
+        return;
+    }
+    *delivery = (struct amqp_delivery){.consumer = consumer, .delivery = d};
+    list_push_back(consumer->started ? &c->deliveries : &consumer->early, &delivery->list);
+    if (consumer->started)
+        amqp_wake_writer(c);
+}
+
+/* The client is told, if it wants to be: nothing comes any more. */
+static void on_gone(void *arg)
+{
+    struct amqp_consumer *consumer = arg;
+    struct amqp_channel *channel = consumer->channel;
+
+    if (consumer->cancelled)
+        return;
+    return_unwritten(consumer);
+    if (channel->connection->takes_cancel && consumer->started)
+        amqp_send(channel->connection, channel->number,
+                  &(struct amqp_method){
+                      .id = AMQP_BASIC_CANCEL, .consumer_tag = consumer->tag, .no_wait = true});
+    consumer->cancelled = true;
+    channel->n_consumers--;
+    if (channel->reply_to == consumer)
+        channel->reply_to = NULL;
+    if (consumer->started)
+        free_if_done(consumer);
+}
+
+static void on_late(void *arg)
+{
+    const struct amqp_consumer *consumer = arg;
+
+    amqp_fail(consumer->channel, AMQP_PRECONDITION_FAILED, 0,
+              "delivery acknowledgement on channel %u timed out. This timeout value can be configured, see "
+              "ack-timeout and x-consumer-timeout",
+              consumer->channel->number);
+}
+
+int amqp_write_delivery(struct amqp_connection *c)
+{
+    struct amqp_delivery *delivery = container_of(c->deliveries.next, struct amqp_delivery, list);
+    struct amqp_consumer *consumer = delivery->consumer;
+    struct amqp_channel *channel = consumer->channel;
+    struct queue_delivery *d = delivery->delivery;
+    struct amqp_unacked unacked = {.tag = channel->next_tag++, .consumer = consumer, .ref = d->ref};
+    struct amqp_method method = {
+        .id = AMQP_BASIC_DELIVER,
+        .consumer_tag = consumer->tag,
+        .delivery_tag = unacked.tag,
+        .redelivered = d->redelivered,
+        .exchange = amqp_unqualify(c, d->exchange),
+        .routing_key = amqp_routing_key(c, d),
+    };
+    uint64_t bytes = d->message.head.len + d->message.body.len + TRANSIT_OVERHEAD;
+    int error = consumer->no_ack || unacked_push(channel, &unacked) ? 0 : -ENOMEM;
+
+    list_remove(&delivery->list);
+    free(delivery);
+    consumer->credit += bytes;
+    if (consumer->credit >= CREDIT_LEAST) {
+        struct amqp_batch *batch = amqp_batch_of(c);
+
+        if (batch && amqp_batch_credit(batch, consumer->consumer, consumer->credit))
+            consumer->credit = 0;
+        c->has_credit = true;
+    }
+    if (!error) /* the consumer may be gone when a large body is out */
+        error = amqp_write_message(c, channel->number, &method, d, consumer->counts);
+    free(d);
+    return error;
+}
+
+void amqp_send_credit(struct amqp_connection *c)
+{
+    if (c->has_credit)
+        amqp_flush(c);
+    c->has_credit = false;
+}
+
+/* ---- basic.consume ----------------------------------------------------------------------------------------------- */
+
+static struct amqp_consumer *find_tag(const struct amqp_channel *channel, struct slice tag)
+{
+    for (struct list *at = channel->consumers.next; at != &channel->consumers; at = at->next) {
+        struct amqp_consumer *consumer = container_of(at, struct amqp_consumer, list);
+
+        if (!consumer->gets && !consumer->cancelled && slice_equal(consumer->tag, tag))
+            return consumer;
+    }
+    return NULL;
+}
+
+static struct amqp_consumer *consumer_create(struct amqp_channel *channel, struct slice queue, struct slice tag)
+{
+    struct amqp_consumer *consumer = calloc(1, sizeof *consumer + queue.len + tag.len);
+
+    if (!consumer)
+        return NULL;
+    consumer->channel = channel;
+    list_init(&consumer->list);
+    list_init(&consumer->early);
+    memcpy(consumer->block, queue.ptr, queue.len);
+    if (tag.len)
+        memcpy(consumer->block + queue.len, tag.ptr, tag.len);
+    consumer->queue = slice_of(consumer->block, queue.len);
+    consumer->tag = slice_of(consumer->block + queue.len, tag.len);
+    return consumer;
+}
+
+/* Whether it may be consumed from, and what it is. Runs at the broker. */
+static void run_look(struct amqp_operation *o, struct broker *broker, uint64_t now_us)
+{
+    struct broker_queue_view view;
+
+    if (amqp_is_locked(o, broker, o->name, o->method.queue))
+        return;
+    if (!broker_find_queue(broker, o->name, &view)) {
+        amqp_refuse(o, AMQP_NOT_FOUND, "no queue '%.*s' in vhost '%.*s'", SLICE_ARG(o->method.queue),
+                    SLICE_ARG(o->virtual_host));
+        return;
+    }
+    broker_touch_queue(broker, o->name, now_us);
+    o->flag = amqp_counts_deliveries(view.options->arguments);
+    o->n_consumers = view.numbers.consumers;
+}
+
+static bool look(struct amqp_channel *channel, const struct amqp_method *method, struct slice queue, bool *counts)
+{
+    struct amqp_method named = *method;
+    struct amqp_operation *o;
+    bool ok;
+
+    named.queue = queue;
+    o = amqp_operation_create(channel, &named, queue, SLICE(""));
+    if (!o)
+        return false;
+    o->run = run_look;
+    ok = amqp_operation_run(channel, o, false);
+    if (ok)
+        *counts = o->flag;
+    if (ok)
+        amqp_operation_free(o);
+    return ok;
+}
+
+static int priority_of(struct slice arguments)
+{
+    struct amqp_value value;
+
+    if (!amqp_table_find(arguments, SLICE("x-priority"), &value) || value.type != AMQP_INTEGER)
+        return 0;
+    return value.integer > 1000000 ? 1000000 : value.integer < -1000000 ? -1000000 : (int)value.integer;
+}
+
+/* The window is there from the first basic.qos with global on, or the first consumer. */
+static bool make_window(struct amqp_channel *channel)
+{
+    if (!channel->window)
+        channel->window = broker_window_create(channel->window_prefetch);
+    if (!channel->window)
+        amqp_drop_connection(channel->connection, "no memory");
+    return channel->window != NULL;
+}
+
+static void subscribe_failed(struct amqp_channel *channel, const struct amqp_method *method, int error)
+{
+    if (error == -EBUSY)
+        amqp_fail(channel, AMQP_ACCESS_REFUSED, method->id, "queue '%.*s' in vhost '%s' in exclusive use",
+                  SLICE_ARG(method->queue), channel->connection->virtual_host);
+    else if (error == -ENOENT)
+        amqp_fail(channel, AMQP_NOT_FOUND, method->id, "no queue '%.*s' in vhost '%s'",
+                  SLICE_ARG(method->queue), channel->connection->virtual_host);
+    else
+        amqp_drop_connection(channel->connection, "no memory");
+}
+
+/* 0, or why it cannot be; qualified: the queue's name at the broker. */
+static int subscribe(struct amqp_consumer *consumer, const struct amqp_method *method, struct slice qualified)
+{
+    struct amqp_channel *channel = consumer->channel;
+    struct queue_consumer_options options = {
+        .prefetch = channel->prefetch,
+        .priority = priority_of(method->table),
+        .auto_ack = method->no_ack,
+        .exclusive = method->exclusive,
+        .on_demand = consumer->gets,
+        .counts_loss = true,
+        .transit_most = consumer->gets ? 0 : TRANSIT_MOST,
+        .window = consumer->gets ? NULL : channel->window,
+        .deliver = on_delivery,
+        .gone = on_gone,
+        .late = on_late,
+        .arg = consumer,
+    };
+
+    return queue_subscribe(channel->connection->port, qualified, &options, &consumer->consumer);
+}
+
+/* Its first deliveries may have come already: they go behind consume-ok. */
+static void start(struct amqp_consumer *consumer, bool no_wait)
+{
+    struct amqp_channel *channel = consumer->channel;
+    struct amqp_connection *c = channel->connection;
+    struct list *at;
+
+    if (!no_wait)
+        amqp_send(c, channel->number,
+                  &(struct amqp_method){.id = AMQP_BASIC_CONSUME_OK, .consumer_tag = consumer->tag});
+    consumer->started = true;
+    while ((at = list_pop_front(&consumer->early)))
+        list_push_back(&c->deliveries, at);
+    if (consumer->cancelled && c->takes_cancel)
+        amqp_send(c, channel->number,
+                  &(struct amqp_method){
+                      .id = AMQP_BASIC_CANCEL, .consumer_tag = consumer->tag, .no_wait = true});
+    amqp_wake_writer(c);
+    free_if_done(consumer);
+}
+
+void amqp_random_name(const char *prefix, char text[48])
+{
+    uint64_t bytes[2] = {0};
+
+    if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
+        bytes[0] = clock_wall_us();
+    snprintf(text, 48, "%s%016llx%08llx", prefix, (unsigned long long)bytes[0],
+             (unsigned long long)(bytes[1] & 0xffffffff));
+}
+
+/* The consumer is the channel's, or it is freed and *error says why. */
+static bool join(struct amqp_consumer *consumer, const struct amqp_method *method, struct slice queue)
+{
+    struct amqp_channel *channel = consumer->channel;
+    char block[BROKER_NAME_MAX];
+    int error = subscribe(consumer, method, amqp_qualify(channel->connection, queue, block));
+
+    if (error) {
+        free(consumer);
+        if (error != -ECANCELED)
+            subscribe_failed(channel, method, error);
+        return false;
+    }
+    list_push_back(&channel->consumers, &consumer->list);
+    if (channel->state == CHANNEL_OPEN)
+        return true;
+    consumer_end(consumer); /* the channel was failed meanwhile */
+    return false;
+}
+
+/* Consumes from a queue that is there. */
+static void consume_from(struct amqp_channel *channel, const struct amqp_method *method, struct slice queue,
+                         struct slice tag, bool counts)
+{
+    struct amqp_consumer *consumer = make_window(channel) ? consumer_create(channel, queue, tag) : NULL;
+
+    if (!consumer) {
+        amqp_drop_connection(channel->connection, "no memory");
+        return;
+    }
+    consumer->no_ack = method->no_ack;
+    consumer->counts = counts;
+    if (!join(consumer, method, queue))
+        return;
+    channel->n_consumers++;
+    if (slice_starts_with(queue, SLICE(AMQP_REPLY_TO)))
+        channel->reply_to = consumer;
+    start(consumer, method->no_wait);
+}
+
+static void consume(struct amqp_channel *channel, const struct amqp_method *method)
+{
+    struct amqp_connection *c = channel->connection;
+    struct slice tag = method->consumer_tag, queue;
+    char generated[48];
+    bool counts = false;
+
+    if (!amqp_table_is_valid(method->table)) {
+        amqp_fail_connection(c, AMQP_SYNTAX_ERROR, method->id, "the arguments cannot be read");
+        return;
+    }
+    if (find_tag(channel, tag)) {
+        amqp_fail_connection(c, AMQP_NOT_ALLOWED, method->id, "attempt to reuse consumer tag '%.*s'",
+                             SLICE_ARG(tag));
+        return;
+    }
+    if (!tag.len) {
+        amqp_random_name("amq.ctag-", generated);
+        tag = slice_from_text(generated);
+    }
+    if (slice_equal(method->queue, SLICE(AMQP_REPLY_TO))) {
+        amqp_consume_replies(channel, method, tag);
+        return;
+    }
+    if (!amqp_queue_name(channel, method->queue, method->id, &queue) ||
+        !amqp_may(channel, ACCESS_READ, false, queue, method->id) || !look(channel, method, queue, &counts))
+        return;
+    consume_from(channel, method, queue, tag, counts);
+}
+
+void amqp_consume_from(struct amqp_channel *channel, const struct amqp_method *method, struct slice queue,
+                       struct slice tag)
+{
+    consume_from(channel, method, queue, tag, false);
+}
+
+/* ---- basic.cancel ------------------------------------------------------------------------------------------------ */
+
+/* What comes of it from now on goes back, so that the client gets nothing behind cancel-ok. */
+static void cancel(struct amqp_channel *channel, const struct amqp_method *method)
+{
+    struct amqp_connection *c = channel->connection;
+    struct amqp_consumer *consumer = find_tag(channel, method->consumer_tag);
+
+    if (consumer) {
+        consumer->cancelled = true;
+        channel->n_consumers--;
+        if (channel->reply_to == consumer)
+            channel->reply_to = NULL;
+        return_unwritten(consumer);
+        queue_consumer_stop(consumer->consumer);
+        free_if_done(consumer);
+    }
+    if (!method->no_wait)
+        amqp_send(c, channel->number,
+                  &(struct amqp_method){.id = AMQP_BASIC_CANCEL_OK, .consumer_tag = method->consumer_tag});
+}
+
+/* ---- basic.get --------------------------------------------------------------------------------------------------- */
+
+static struct amqp_consumer *find_getter(struct amqp_channel *channel, struct slice queue, bool no_ack)
+{
+    struct list *next;
+    unsigned n = 0;
+
+    for (struct list *at = channel->consumers.next; at != &channel->consumers; at = next) {
+        struct amqp_consumer *consumer = container_of(at, struct amqp_consumer, list);
+
+        next = at->next;
+        if (!consumer->gets || consumer->cancelled)
+            continue;
+        if (slice_equal(consumer->queue, queue) && consumer->no_ack == no_ack)
+            return consumer;
+        if (++n >= GETTERS_MOST && !consumer->n_unacked)
+            consumer_end(consumer);
+    }
+    return NULL;
+}
+
+static struct amqp_consumer *make_getter(struct amqp_channel *channel, const struct amqp_method *method,
+                                         struct slice queue)
+{
+    struct amqp_consumer *consumer = consumer_create(channel, queue, SLICE(""));
+
+    if (!consumer)
+        return NULL;
+    consumer->gets = true;
+    consumer->no_ack = method->no_ack;
+    return join(consumer, method, queue) ? consumer : NULL;
+}
+
+static void send_got(struct amqp_consumer *consumer, uint64_t left)
+{
+    struct amqp_channel *channel = consumer->channel;
+    struct amqp_connection *c = channel->connection;
+    struct queue_delivery *d = channel->got;
+    struct amqp_unacked unacked = {.tag = channel->next_tag++, .consumer = consumer, .ref = d->ref};
+    struct amqp_method method = {
+        .id = AMQP_BASIC_GET_OK,
+        .delivery_tag = unacked.tag,
+        .redelivered = d->redelivered,
+        .exchange = amqp_unqualify(c, d->exchange),
+        .routing_key = amqp_routing_key(c, d),
+        .message_count = left > UINT32_MAX ? UINT32_MAX : (uint32_t)left,
+    };
+
+    channel->got = NULL;
+    if (consumer->no_ack || unacked_push(channel, &unacked))
+        amqp_send_message(c, channel->number, &method, d, consumer->counts);
+    else
+        amqp_drop_connection(c, "no memory");
+    free(d);
+}
+
+static void get(struct amqp_channel *channel, const struct amqp_method *method)
+{
+    struct amqp_connection *c = channel->connection;
+    struct amqp_consumer *consumer;
+    struct slice queue;
+    bool counts = false;
+    uint64_t left;
+    int taken;
+
+    if (!amqp_queue_name(channel, method->queue, method->id, &queue) ||
+        !amqp_may(channel, ACCESS_READ, false, queue, method->id) || !look(channel, method, queue, &counts))
+        return;
+    amqp_flush(c);
+    consumer = find_getter(channel, queue, method->no_ack);
+    if (!consumer)
+        consumer = make_getter(channel, method, queue);
+    if (!consumer)
+        return;
+    consumer->counts = counts;
+    taken = queue_take(consumer->consumer, &left);
+    if (taken == -ECANCELED || channel->state != CHANNEL_OPEN)
+        return;
+    if (taken == 1 && channel->got)
+        send_got(consumer, left);
+    else
+        amqp_send(c, channel->number, &(struct amqp_method){.id = AMQP_BASIC_GET_EMPTY});
+}
+
+/* ---- acknowledgements -------------------------------------------------------------------------------------------- */
+
+static struct amqp_batch *batch_for(struct amqp_channel *channel)
+{
+    if (!channel->transacts)
+        return amqp_batch_of(channel->connection);
+    if (!channel->transaction)
+        channel->transaction = amqp_batch_create(channel->connection);
+    return channel->transaction;
+}
+
+/* Off what the client has. */
+static void forget(struct amqp_channel *channel, struct amqp_unacked *unacked)
+{
+    struct amqp_consumer *consumer = unacked->consumer;
+
+    unacked->consumer = NULL;
+    channel->n_unacked--;
+    consumer->n_unacked--;
+    free_if_done(consumer);
+}
+
+/* False: the connection ends. */
+static bool settle_one(struct amqp_channel *channel, struct amqp_unacked *unacked, enum queue_verdict verdict)
+{
+    struct amqp_batch *batch = batch_for(channel);
+
+    if (!batch || !amqp_batch_settle(batch, unacked->consumer->consumer, unacked->ref, verdict)) {
+        amqp_drop_connection(channel->connection, "no memory");
+        return false;
+    }
+    if (channel->transacts)
+        unacked->pending = true;
+    else
+        forget(channel, unacked);
+    return true;
+}
+
+static bool is_settleable(const struct amqp_channel *channel, size_t at)
+{
+    return at < channel->unacked_end && channel->unacked[at].consumer && !channel->unacked[at].pending;
+}
+
+/* multiple: and all before it; with tag 0 all there are. */
+static void settle(struct amqp_channel *channel, uint32_t method, uint64_t tag, bool multiple,
+                   enum queue_verdict verdict)
+{
+    bool all = multiple && tag == 0;
+    size_t at = all ? channel->unacked_end : unacked_find(channel, tag);
+
+    if (!all && (!is_settleable(channel, at) || channel->unacked[at].tag != tag)) {
+        amqp_fail(channel, AMQP_PRECONDITION_FAILED, method, "unknown delivery tag %llu",
+                  (unsigned long long)tag);
+        return;
+    }
+    for (size_t i = multiple ? channel->unacked_start : at; i < at + !all; i++)
+        if (is_settleable(channel, i) && !settle_one(channel, &channel->unacked[i], verdict))
+            return;
+    unacked_front(channel);
+}
+
+void amqp_unacked_resolve(struct amqp_channel *channel, bool commit)
+{
+    for (size_t i = channel->unacked_start; i < channel->unacked_end; i++) {
+        struct amqp_unacked *unacked = &channel->unacked[i];
+
+        if (!unacked->consumer || !unacked->pending)
+            continue;
+        unacked->pending = false;
+        if (commit)
+            forget(channel, unacked);
+    }
+    unacked_front(channel);
+}
+
+/* Everything that the client has comes once more. */
+static void recover(struct amqp_channel *channel, const struct amqp_method *method)
+{
+    struct amqp_connection *c = channel->connection;
+
+    if (!method->requeue) {
+        amqp_fail_connection(c, AMQP_NOT_IMPLEMENTED, method->id, "requeue=false");
+        return;
+    }
+    for (size_t i = channel->unacked_start; i < channel->unacked_end; i++)
+        if (is_settleable(channel, i) && !settle_one(channel, &channel->unacked[i], VERDICT_RETRY))
+            return;
+    unacked_front(channel);
+    if (method->id == AMQP_BASIC_RECOVER)
+        amqp_send(c, channel->number, &(struct amqp_method){.id = AMQP_BASIC_RECOVER_OK});
+}
+
+/* ---- basic.qos --------------------------------------------------------------------------------------------------- */
+
+static void qos(struct amqp_channel *channel, const struct amqp_method *method)
+{
+    struct amqp_connection *c = channel->connection;
+
+    if (method->prefetch_size) {
+        amqp_fail_connection(c, AMQP_NOT_IMPLEMENTED, method->id, "prefetch_size!=0 (%u)", method->prefetch_size);
+        return;
+    }
+    if (method->global) {
+        channel->window_prefetch = method->prefetch_count;
+        if (channel->window)
+            change_window(channel, false);
+    } else {
+        channel->prefetch = method->prefetch_count;
+    }
+    amqp_send(c, channel->number, &(struct amqp_method){.id = AMQP_BASIC_QOS_OK});
+}
+
+/* ---- methods ----------------------------------------------------------------------------------------------------- */
+
+void amqp_basic_take(struct amqp_channel *channel, const struct amqp_method *method)
+{
+    switch (method->id) {
+    case AMQP_BASIC_QOS:
+        qos(channel, method);
+        break;
+    case AMQP_BASIC_CONSUME:
+        consume(channel, method);
+        break;
+    case AMQP_BASIC_CANCEL:
+        cancel(channel, method);
+        break;
+    case AMQP_BASIC_GET:
+        get(channel, method);
+        break;
+    case AMQP_BASIC_ACK:
+        settle(channel, method->id, method->delivery_tag, method->multiple, VERDICT_ACK);
+        break;
+    case AMQP_BASIC_NACK:
+        settle(channel, method->id, method->delivery_tag, method->multiple,
+               method->requeue ? VERDICT_RETRY : VERDICT_REJECT);
+        break;
+    case AMQP_BASIC_REJECT:
+        settle(channel, method->id, method->delivery_tag, false,
+               method->requeue ? VERDICT_RETRY : VERDICT_REJECT);
+        break;
+    case AMQP_BASIC_RECOVER:
+    case AMQP_BASIC_RECOVER_ASYNC:
+        recover(channel, method);
+        break;
+    case AMQP_BASIC_CANCEL_OK:
+        break;
+    default:
+        amqp_fail_connection(channel->connection, AMQP_COMMAND_INVALID, method->id, "%s",
+                             amqp_method_name(method->id));
+        break;
+    }
+}

@@ -1,0 +1,272 @@
+/* output.c - what a connection writes. See private.h.
+ *
+ * Frames are put into the output by whoever decides them; the writer takes all of it and writes that, while the next gathers. The
+ * body of a large delivery does not go through it: it goes out in pieces as the socket takes them, behind its head, and what
+ * gathers meanwhile stands behind it, because nothing may come between the frames of a content on its channel. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "front/amqp/private.h"
+
+/* Deliveries are put into the output until so much is there, and a client that has left so much unread is not read from. */
+#define OUTPUT_FULL 65536u
+#define OUTPUT_MOST (4 * OUTPUT_FULL)
+/* Largest body that is put there whole. */
+#define WHOLE_MOST 65536u
+/* A frame of a method or a content header that needs more than this is tried with more. */
+#define FRAME_ROOM 512u
+/* The longest that a client may not read at all while something is to be written to it. */
+#define WRITE_US (60 * US_PER_S)
+
+/* ---- bytes ------------------------------------------------------------------------------------------------------- */
+
+static size_t output_len(const struct amqp_output *output)
+{
+    return output->end - output->start;
+}
+
+static void output_free(struct amqp_output *output)
+{
+    free(output->bytes);
+    *output = (struct amqp_output){0};
+}
+
+char *amqp_output_room(struct amqp_output *output, size_t n)
+{
+    size_t len = output_len(output), room = output->room ? output->room : 4096;
+    char *bytes;
+
+    if (output->room - output->end >= n)
+        return output->bytes + output->end;
+    if (output->bytes && output->room - len >= n && output->start >= len) {
+        memcpy(output->bytes, output->bytes + output->start, len);
+        output->start = 0;
+        output->end = len;
+        return output->bytes + len;
+    }
+    while (room < len + n)
+        room *= 2;
+    bytes = malloc(room);
+    if (!bytes)
+        return NULL;
+    if (len)
+        memcpy(bytes, output->bytes + output->start, len);
+    free(output->bytes);
+    *output = (struct amqp_output){bytes, 0, len, room};
+    return bytes + len;
+}
+
+static void no_memory(struct amqp_connection *c)
+{
+    amqp_drop_connection(c, "no memory");
+}
+
+/* A frame into an output, with as much room as it needs. */
+static bool put_frame(struct amqp_output *output, uint16_t channel, const struct amqp_method *method,
+                      const struct amqp_content *content)
+{
+    enum amqp_written written = AMQP_FULL;
+
+    for (size_t room = FRAME_ROOM; written == AMQP_FULL; room *= 4) {
+        char *at = amqp_output_room(output, room);
+        struct amqp_out out;
+
+        if (!at)
+            return false;
+        out = amqp_out_of(at, output->room - output->end);
+        written = method ? amqp_put_method_frame(&out, channel, method)
+                         : amqp_put_content_frame(&out, channel, content);
+        output->end = (size_t)(out.at - output->bytes);
+    }
+    return written == AMQP_WRITTEN;
+}
+
+void amqp_send(struct amqp_connection *c, uint16_t channel, const struct amqp_method *method)
+{
+    if (c->broken)
+        return;
+    if (!put_frame(&c->output, channel, method, NULL))
+        no_memory(c);
+    amqp_wake_writer(c);
+}
+
+/* A body, in frames of what the client takes. */
+static bool put_body(struct amqp_output *output, uint16_t channel, struct slice body, size_t most)
+{
+    while (body.len) {
+        struct slice piece = slice_take(&body, body.len < most ? body.len : most);
+        char *at = amqp_output_room(output, piece.len + AMQP_FRAME_OVERHEAD);
+        struct amqp_out out;
+
+        if (!at)
+            return false;
+        out = amqp_out_of(at, output->room - output->end);
+        amqp_put_body_frame(&out, channel, piece);
+        output->end = (size_t)(out.at - output->bytes);
+    }
+    return true;
+}
+
+void amqp_send_content(struct amqp_connection *c, uint16_t channel, const struct amqp_method *method,
+                       const struct amqp_content *content, struct slice body)
+{
+    struct amqp_output *output = &c->output;
+
+    if (c->broken)
+        return;
+    if (!put_frame(output, channel, method, NULL) || !put_frame(output, channel, NULL, content) ||
+        !put_body(output, channel, body, c->frame_max - AMQP_FRAME_OVERHEAD))
+        no_memory(c);
+    amqp_wake_writer(c);
+}
+
+void amqp_send_message(struct amqp_connection *c, uint16_t channel, const struct amqp_method *method,
+                       const struct queue_delivery *d, bool counts)
+{
+    struct amqp_output *output = &c->output;
+
+    if (c->broken)
+        return;
+    if (!put_frame(output, channel, method, NULL) || !amqp_put_head(output, c, channel, d, counts) ||
+        !put_body(output, channel, d->message.body, c->frame_max - AMQP_FRAME_OVERHEAD))
+        no_memory(c);
+    amqp_wake_writer(c);
+}
+
+/* ---- waiting ----------------------------------------------------------------------------------------------------- */
+
+void amqp_wake_writer(struct amqp_connection *c)
+{
+    if (c->writer)
+        fiber_wake(c->writer);
+}
+
+int amqp_wait_drained(struct amqp_connection *c)
+{
+    int error = 0;
+
+    while (!error && !c->broken && output_len(&c->output) + output_len(&c->writing) > OUTPUT_MOST)
+        error = wait_queue_wait(&c->drained, NEVER);
+    return error ? error : c->broken ? -EPIPE : 0;
+}
+
+/* ---- the writer -------------------------------------------------------------------------------------------------- */
+
+static int write_bytes(struct amqp_connection *c, const void *bytes, size_t n)
+{
+    struct iovec part = {(void *)(uintptr_t)bytes, n};
+
+    while (part.iov_len) {
+        ssize_t written = stream_write(&c->stream, &part, 1, loop_deadline(WRITE_US));
+
+        if (written < 0)
+            return (int)written;
+        counter_add(&c->client.at->counters.sent_bytes, (uint64_t)written);
+        part.iov_base = (char *)part.iov_base + written;
+        part.iov_len -= (size_t)written;
+    }
+    return 0;
+}
+
+/* All that has gathered. */
+static int write_output(struct amqp_connection *c)
+{
+    struct amqp_output *writing = &c->writing, spare = *writing;
+    int error;
+
+    *writing = c->output;
+    c->output = spare;
+    error = write_bytes(c, writing->bytes + writing->start, output_len(writing));
+    writing->start = writing->end = 0;
+    if (writing->room > OUTPUT_MOST)
+        output_free(writing);
+    if (output_len(&c->output) <= OUTPUT_MOST)
+        wait_queue_wake_all(&c->drained);
+    return error;
+}
+
+/* A body that is too large to be put into the output whole. */
+static int write_large_body(struct amqp_connection *c, uint16_t channel, struct slice body)
+{
+    size_t most = c->frame_max - AMQP_FRAME_OVERHEAD;
+    char head[AMQP_FRAME_HEAD], end = AMQP_FRAME_END;
+    int error = write_output(c);
+
+    while (!error && body.len) {
+        struct slice piece = slice_take(&body, body.len < most ? body.len : most);
+
+        amqp_put_frame_head(head, AMQP_BODY, channel, (uint32_t)piece.len);
+        error = write_bytes(c, head, sizeof head);
+        if (!error)
+            error = write_bytes(c, piece.ptr, piece.len);
+        if (!error)
+            error = write_bytes(c, &end, 1);
+    }
+    return error;
+}
+
+int amqp_write_message(struct amqp_connection *c, uint16_t channel, const struct amqp_method *method,
+                       const struct queue_delivery *d, bool counts)
+{
+    struct slice body = d->message.body;
+
+    if (!put_frame(&c->output, channel, method, NULL) || !amqp_put_head(&c->output, c, channel, d, counts))
+        return -ENOMEM;
+    if (body.len > WHOLE_MOST)
+        return write_large_body(c, channel, body);
+    return put_body(&c->output, channel, body, c->frame_max - AMQP_FRAME_OVERHEAD) ? 0 : -ENOMEM;
+}
+
+static int put_heartbeat(struct amqp_connection *c)
+{
+    char *at = amqp_output_room(&c->output, AMQP_FRAME_OVERHEAD);
+    struct amqp_out out;
+
+    if (!at)
+        return -ENOMEM;
+    out = amqp_out_of(at, AMQP_FRAME_OVERHEAD);
+    amqp_put_heartbeat(&out);
+    c->output.end = (size_t)(out.at - c->output.bytes);
+    return 0;
+}
+
+/* Everything that may be written now. */
+static int write_what_there_is(struct amqp_connection *c)
+{
+    int error = 0;
+
+    while (!error && (output_len(&c->output) || !list_empty(&c->deliveries))) {
+        while (!error && output_len(&c->output) < OUTPUT_FULL && !list_empty(&c->deliveries))
+            error = amqp_write_delivery(c);
+        if (!error)
+            error = write_output(c);
+    }
+    amqp_send_credit(c);
+    return error;
+}
+
+/* Rests between pieces of work so long that the client hears from us at least twice within what it was promised. */
+void amqp_writer_main(void *arg)
+{
+    struct amqp_connection *c = arg;
+    int error = 0;
+
+    while (!error) {
+        uint64_t beat_us = c->heartbeat_us ? loop_now_us() + c->heartbeat_us / 2 : NEVER;
+
+        error = write_what_there_is(c);
+        if (error || (c->writer_ends && !output_len(&c->output)))
+            break;
+        error = output_len(&c->output) || !list_empty(&c->deliveries) ? 0 : fiber_park(beat_us);
+        if (error == -ETIMEDOUT)
+            error = put_heartbeat(c);
+    }
+    if (error) {
+        c->broken = true;
+        wait_queue_wake_all(&c->drained);
+        stream_abort(&c->stream);
+    }
+    output_free(&c->output);
+    output_free(&c->writing);
+}

@@ -1,0 +1,376 @@
+/* private.h - what the parts of the AMQP front share.
+ *
+ *   amqp.c         the kind of listener; one connection from accept to close
+ *   handshake.c    protocol header, login, tuning, virtual host
+ *   input.c        blocks of bytes read, frames out of them, batches for the queue thread
+ *   output.c       what is to be written: frames, deliveries, heartbeats; the writer fiber
+ *   channel.c      channels: opening, closing, errors, which method does what
+ *   publish.c      publishes, confirms, returns, transactions
+ *   consume.c      consumers, deliveries, acknowledgements, get
+ *   topology.c     exchanges, queues, bindings: jobs at the broker
+ *   arguments.c    what a queue or an exchange is declared with
+ *   properties.c   a message's head from and to AMQP's properties
+ *
+ * A connection has two fibers: the reader, which does what the client asks in its order, and the writer, which alone writes to
+ * the socket. Whatever is to be written goes into one output, so that frames keep the order in which they were decided.
+ * Deliveries wait beside it until there is room, and no more come from the queue thread than the transit of each consumer.
+ *
+ * Threads: everything here belongs to the serving thread that has the client. */
+#ifndef FRONT_AMQP_PRIVATE_H
+#define FRONT_AMQP_PRIVATE_H
+
+#include <stdarg.h>
+
+#include "front/amqp/access.h"
+#include "front/amqp/amqp.h"
+#include "queue/batch.h"
+#include "wire/amqp.h"
+#include "wire/amqp_table.h"
+
+/* ---- input ------------------------------------------------------------------------------------------------------- */
+
+/* Bytes that were read; publishes point into it until they are durable. */
+struct amqp_block {
+    unsigned refs;
+    size_t len, room;
+    char bytes[];
+};
+
+struct amqp_block *amqp_block_create(size_t room);
+void amqp_block_release(struct amqp_block *block);
+
+/* ---- output ------------------------------------------------------------------------------------------------------ */
+
+/* What waits to be written. */
+struct amqp_output {
+    char *bytes; /* owned; NULL while nothing is there */
+    size_t start, end, room;
+};
+
+/* ---- a connection ------------------------------------------------------------------------------------------------ */
+
+enum amqp_state {
+    AMQP_STATE_OPEN,
+    AMQP_STATE_CLOSING, /* connection.close was sent; only its answer counts */
+    AMQP_STATE_CLOSED,  /* nothing is read any more */
+};
+
+struct amqp_connection {
+    struct client client;
+    struct stream stream;
+    struct queue_port *port;
+    struct scene *scene;              /* held until it is open */
+    const struct amqp_service *looked; /* that user is of; compared only */
+    struct access_user *user;
+    char user_name[CONFIG_AMQP_NAME_MAX + 1];
+    uint64_t message_max; /* bytes of a body */
+    struct slice prefix;    /* of names in its virtual host, as the broker has them; empty: the default one's */
+    char *virtual_host;     /* owned; NULL until it is open */
+    struct broker_session *session;
+    enum amqp_state state;
+    uint64_t number; /* of the connection, in this process */
+    const char *failed; /* why it ends, for the log; NULL: the client closed it */
+    uint64_t opened_us; /* wall */
+
+    /* as tuned, and what the client can do */
+    uint32_t frame_max;
+    uint16_t channel_max;
+    uint64_t heartbeat_us; /* 0: off */
+    bool tells_failure, takes_cancel, takes_blocked;
+    struct slice client_properties; /* owned: a table */
+
+    /* reader */
+    struct amqp_block *block;
+    size_t at; /* in it: what is not parsed yet */
+    size_t block_bytes; /* of the next block */
+    uint64_t close_by_us; /* CLOSING: the client is not waited for longer */
+    struct amqp_batch *batch; /* being filled; NULL: empty */
+    struct list batches;      /* that are at the queue thread */
+    unsigned n_batches;
+    struct wait_queue batch_back;
+    struct amqp_batch *stuck; /* back, but the disk had no room for some of it */
+    bool blocked;             /* connection.blocked was sent */
+    bool draining;
+
+    /* writer */
+    struct fiber *writer;
+    struct amqp_output output, writing; /* writing is the writer's alone */
+    bool writer_ends;
+    bool broken; /* nothing can be written any more */
+    struct wait_queue drained; /* output went below its limit */
+    struct list deliveries;    /* struct amqp_delivery: to be written */
+    struct amqp_channel **channels; /* by number; owned */
+    unsigned n_channel_places, n_channels;
+};
+
+/* ---- channels ---------------------------------------------------------------------------------------------------- */
+
+enum amqp_channel_state {
+    CHANNEL_OPEN,
+    CHANNEL_CLOSING, /* channel.close was sent */
+};
+
+/* A delivery that the client has. */
+struct amqp_unacked {
+    uint64_t tag;
+    struct amqp_consumer *consumer; /* NULL: it was acknowledged */
+    struct message_ref ref;
+    bool pending; /* by a transaction that is not committed */
+};
+
+/* A message that is being published: its method, then its content header, then its body. */
+struct amqp_publishing {
+    bool active, has_content;
+    bool mandatory;
+    struct slice exchange, key; /* in blocks[0] */
+    struct slice head;          /* the payload of its content header, in blocks[1]; room for an envelope item before it */
+    struct amqp_block *blocks[2]; /* references */
+    struct amqp_content content;
+    char *body; /* owned, where it comes in pieces */
+    uint64_t body_len;
+    uint64_t room; /* counted at the port for body */
+    uint64_t ttl_us;
+};
+
+struct amqp_channel {
+    struct amqp_connection *connection;
+    uint16_t number;
+    enum amqp_channel_state state;
+    uint64_t generation; /* of all channels of the connection */
+    struct list consumers; /* struct amqp_consumer, those that are cancelled too while something of them is unacked */
+    unsigned n_consumers;
+    unsigned prefetch;              /* of consumers to come */
+    struct broker_window *window;   /* made with the first consumer */
+    unsigned window_prefetch;
+    uint64_t next_tag;
+    struct amqp_unacked *unacked;   /* by tag, [unacked_start, unacked_end); owned */
+    size_t unacked_start, unacked_end, unacked_room, n_unacked;
+    struct amqp_publishing publishing;
+    char last_queue[256]; /* declared last: what an empty name means; qualified by nothing */
+    size_t last_queue_len;
+    bool confirms;
+    uint64_t next_confirm; /* the next publish's number */
+    /* transactions */
+    bool transacts;
+    struct amqp_batch *transaction; /* what waits for commit; NULL: nothing */
+    struct queue_delivery *got; /* by basic.get; owned, until it is written */
+    struct amqp_consumer *reply_to; /* consumes amq.rabbitmq.reply-to; NULL: none */
+};
+
+struct amqp_consumer {
+    struct list list; /* of channel->consumers */
+    struct amqp_channel *channel;
+    struct queue_consumer *consumer;
+    struct list early; /* deliveries that came before consume-ok was written */
+    bool started;
+    bool no_ack, cancelled;
+    bool gets;  /* for basic.get */
+    bool counts; /* deliveries carry x-delivery-count */
+    size_t n_unacked;
+    uint64_t credit; /* bytes that left, and that the queue thread was not told of */
+    struct slice queue; /* name as the client has it; in block */
+    struct slice tag;   /* in block */
+    char block[];
+};
+
+/* ---- batches ----------------------------------------------------------------------------------------------------- */
+
+/* What is to become of a publication once it is durable. */
+struct amqp_published {
+    uint64_t confirm;    /* its number; 0: it is not confirmed */
+    uint64_t generation; /* of its channel */
+    uint16_t channel;
+    bool mandatory;
+    char *owned[3]; /* memory of its own: body, head, names */
+};
+
+struct amqp_batch {
+    struct queue_batch batch;
+    struct list list; /* of connection->batches */
+    struct amqp_connection *connection; /* NULL: it has gone */
+    struct amqp_published *published;   /* as many as batch.publications */
+    unsigned publications_room, settlements_room, credits_room;
+    struct amqp_block **blocks; /* references; owned */
+    unsigned n_blocks, blocks_room;
+    bool waits, back; /* the reader waits for it; it is there */
+};
+
+struct amqp_batch *amqp_batch_create(struct amqp_connection *c);
+void amqp_batch_free(struct amqp_batch *batch);
+/* The one being filled; NULL: no memory. */
+struct amqp_batch *amqp_batch_of(struct amqp_connection *c);
+/* Keeps a block for as long as the batch is there. */
+bool amqp_batch_hold(struct amqp_batch *batch, struct amqp_block *block);
+struct queue_publication *amqp_batch_publication(struct amqp_batch *batch, struct amqp_published **published);
+bool amqp_batch_settle(struct amqp_batch *batch, struct queue_consumer *consumer, struct message_ref ref,
+                       enum queue_verdict verdict);
+bool amqp_batch_credit(struct amqp_batch *batch, struct queue_consumer *consumer, uint64_t bytes);
+/* Sends what was gathered, if anything. */
+void amqp_flush(struct amqp_connection *c);
+void amqp_send_batch(struct amqp_connection *c, struct amqp_batch *batch);
+
+/* ---- deliveries -------------------------------------------------------------------------------------------------- */
+
+struct amqp_delivery {
+    struct list list; /* of connection->deliveries */
+    struct amqp_consumer *consumer;
+    struct queue_delivery *delivery; /* owned */
+};
+
+/* ---- amqp.c ------------------------------------------------------------------------------------------------------ */
+
+/* Ends the connection with connection.close: code, and text as RabbitMQ words it. May be called outside of fibers. */
+void amqp_fail_connection(struct amqp_connection *c, enum amqp_reply code, uint32_t method, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+/* Cut off, without a word. */
+void amqp_drop_connection(struct amqp_connection *c, const char *why);
+/* After an error: until the client has closed, or its time is over. */
+void amqp_wait_closed(struct amqp_connection *c);
+/* As of the configuration in force. The user is NULL where it has none of that name any more. */
+const struct config_amqp *amqp_config(const struct amqp_connection *c);
+struct access *amqp_access(const struct amqp_connection *c);
+struct access_user *amqp_user(struct amqp_connection *c);
+
+/* ---- handshake.c ------------------------------------------------------------------------------------------------- */
+
+/* 0: the connection is open. */
+int amqp_shake_hands(struct amqp_connection *c);
+
+/* ---- input.c ----------------------------------------------------------------------------------------------------- */
+
+/* The next whole frame, which borrows c->block until the next call. 0, or a negative errno: the connection ended or failed;
+ * -EPROTO: an error was sent. Flushes what was gathered before it waits. */
+int amqp_next_frame(struct amqp_connection *c, struct amqp_frame *frame, uint64_t deadline_us);
+/* At least n bytes that are not parsed. */
+int amqp_need_bytes(struct amqp_connection *c, size_t n, uint64_t deadline_us);
+
+/* ---- output.c ---------------------------------------------------------------------------------------------------- */
+
+/* Appends a frame; without memory the connection ends. */
+void amqp_send(struct amqp_connection *c, uint16_t channel, const struct amqp_method *method);
+/* A method with its content, whole. */
+void amqp_send_content(struct amqp_connection *c, uint16_t channel, const struct amqp_method *method,
+                       const struct amqp_content *content, struct slice body);
+void amqp_wake_writer(struct amqp_connection *c);
+void amqp_writer_main(void *arg);
+/* Waits until what is to be written is below its limit. 0, -ECANCELED or -EPIPE. */
+int amqp_wait_drained(struct amqp_connection *c);
+/* Room for n bytes at the end; NULL: no memory. */
+char *amqp_output_room(struct amqp_output *output, size_t n);
+/* A method with a message that was delivered. Send appends all of it; write is for the writer's fiber, which may wait while a
+ * large body goes out. counts: it carries x-delivery-count. */
+void amqp_send_message(struct amqp_connection *c, uint16_t channel, const struct amqp_method *method,
+                       const struct queue_delivery *d, bool counts);
+int amqp_write_message(struct amqp_connection *c, uint16_t channel, const struct amqp_method *method,
+                       const struct queue_delivery *d, bool counts);
+
+/* ---- channel.c --------------------------------------------------------------------------------------------------- */
+
+struct amqp_channel *amqp_channel_find(const struct amqp_connection *c, uint16_t number);
+/* One frame of a channel. */
+void amqp_channel_take(struct amqp_connection *c, const struct amqp_frame *frame);
+/* Ends the channel with channel.close, or the connection, by the code. Fiber. */
+void amqp_fail(struct amqp_channel *channel, enum amqp_reply code, uint32_t method, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+/* Everything of it is given back. */
+void amqp_channel_free(struct amqp_channel *channel);
+
+/* ---- publish.c --------------------------------------------------------------------------------------------------- */
+
+void amqp_publish_begin(struct amqp_channel *channel, const struct amqp_method *method);
+void amqp_publish_head(struct amqp_channel *channel, struct slice payload);
+void amqp_publish_body(struct amqp_channel *channel, struct slice payload);
+void amqp_publish_abandon(struct amqp_channel *channel);
+/* Once more, after a while, what the disk had no room for. 0 or a negative errno. */
+int amqp_retry_stuck(struct amqp_connection *c);
+/* A batch is back: confirms and returns. */
+void amqp_batch_done(struct queue_batch *batch);
+void amqp_confirm_select(struct amqp_channel *channel, const struct amqp_method *method);
+void amqp_tx_take(struct amqp_channel *channel, const struct amqp_method *method);
+
+/* ---- consume.c --------------------------------------------------------------------------------------------------- */
+
+void amqp_basic_take(struct amqp_channel *channel, const struct amqp_method *method);
+/* Writes the first of the deliveries that wait, in the writer's fiber. 0 or a negative errno. */
+int amqp_write_delivery(struct amqp_connection *c);
+/* A transaction's acknowledgements hold, or are taken back. */
+void amqp_unacked_resolve(struct amqp_channel *channel, bool commit);
+/* Tells the queue thread what left. */
+void amqp_send_credit(struct amqp_connection *c);
+/* Ends all consumers of the channel; what is unacked goes back. */
+void amqp_consumers_end(struct amqp_channel *channel);
+/* The text of the reply queue that stands behind amq.rabbitmq.reply-to. */
+#define AMQP_REPLY_TO "amq.rabbitmq.reply-to"
+
+/* ---- topology.c -------------------------------------------------------------------------------------------------- */
+
+void amqp_exchange_take(struct amqp_channel *channel, const struct amqp_method *method);
+void amqp_queue_take(struct amqp_channel *channel, const struct amqp_method *method);
+
+#define AMQP_TEXT_MAX 256
+
+/* Whether some user of the listener has it. */
+bool amqp_has_virtual_host(const struct amqp_connection *c, struct slice name);
+/* At the broker: who holds the connection's exclusive queues; and the exchanges that every virtual host has. */
+int amqp_session_open(struct amqp_connection *c);
+void amqp_session_close(struct amqp_connection *c);
+
+/* A piece of work at the broker that a channel waits for. */
+struct amqp_operation {
+    struct queue_job job;
+    void (*run)(struct amqp_operation *o, struct broker *broker, uint64_t now_us);
+    struct broker_session *session;
+    struct broker_session **opened; /* NULL: none is */
+    struct amqp_method method; /* its slices borrow block */
+    struct slice name, other;   /* qualified names; in block */
+    struct slice virtual_host;  /* in block */
+    struct slice prefix;        /* in block */
+    struct broker_queue_options queue;
+    struct broker_exchange_options exchange;
+    char *block;                /* owned */
+    /* what came of it */
+    enum amqp_reply code;       /* AMQP_SUCCESS */
+    char text[AMQP_TEXT_MAX];
+    uint64_t n_messages, n_consumers;
+    bool flag;                  /* of queues: deliveries carry x-delivery-count */
+};
+
+/* Copies the method and its names. NULL: no memory. */
+struct amqp_operation *amqp_operation_create(struct amqp_channel *channel, const struct amqp_method *method,
+                                             struct slice name, struct slice other);
+/* Runs it and waits; then it is the caller's, who frees it (amqp_operation_free). On false the channel was failed, or the fiber
+ * cancelled, and it is gone. */
+bool amqp_operation_run(struct amqp_channel *channel, struct amqp_operation *o, bool durable);
+void amqp_operation_free(struct amqp_operation *o);
+void amqp_refuse(struct amqp_operation *o, enum amqp_reply code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Another connection's exclusive queue: refused. */
+bool amqp_is_locked(struct amqp_operation *o, const struct broker *broker, struct slice qualified, struct slice name);
+
+/* May the user do that? Otherwise the channel is failed. */
+bool amqp_may(struct amqp_channel *channel, enum access_kind kind, bool exchange, struct slice name,
+              uint32_t method);
+
+/* ---- arguments.c ------------------------------------------------------------------------------------------------- */
+
+/* Sets options by the arguments of queue.declare, or refuses. */
+void amqp_queue_options(struct amqp_operation *o);
+/* Whether what is there is what is asked for, by the arguments that count; otherwise refused. */
+void amqp_compare_queue(struct amqp_operation *o, const struct broker_queue_options *have);
+void amqp_compare_exchange(struct amqp_operation *o, const struct broker_exchange_options *have);
+
+/* ---- properties.c ------------------------------------------------------------------------------------------------ */
+
+/* A name without the connection's virtual host before it. */
+struct slice amqp_unqualify(const struct amqp_connection *c, struct slice name);
+/* Whether a message says to whom else it goes (CC, BCC), or where an answer is to go that only we know. */
+bool amqp_needs_rewriting(const struct amqp_content *content);
+/* Sets head and more_keys, in memory that *owned gets. False: no memory, or the channel was failed. */
+bool amqp_rewrite(struct amqp_channel *channel, const struct amqp_content *content,
+                  struct queue_publication *publication, char **owned);
+
+/* The content header frame of a message that was delivered, as a client is to see it. False: no memory. */
+bool amqp_put_head(struct amqp_output *output, const struct amqp_connection *c, uint16_t channel,
+                   const struct queue_delivery *d, bool counts);
+
+#endif

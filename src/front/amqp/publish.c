@@ -1,0 +1,515 @@
+/* publish.c - from basic.publish to its confirm. See private.h.
+ *
+ * A message whose frames stand in one block is not copied: its content header becomes the item of the envelope in place, because a
+ * frame's head is as long as an item's. A body in several frames is put together in memory of its own. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "front/amqp/private.h"
+#include "queue/envelope.h"
+
+/* How long to wait before the disk is asked again for room. */
+#define STUCK_US (100 * US_PER_MS)
+#define TTL_MS_MAX UINT64_C(4294967295)
+
+_Static_assert(AMQP_FRAME_HEAD == ENVELOPE_ITEM_OVERHEAD, "a content header becomes an item in place");
+
+/* ---- the method -------------------------------------------------------------------------------------------------- */
+
+void amqp_publish_begin(struct amqp_channel *channel, const struct amqp_method *method)
+{
+    struct amqp_connection *c = channel->connection;
+
+    if (method->immediate) {
+        amqp_fail_connection(c, AMQP_NOT_IMPLEMENTED, method->id, "immediate=true");
+        return;
+    }
+    if (!amqp_may(channel, ACCESS_WRITE, true, method->exchange, method->id))
+        return;
+    channel->publishing = (struct amqp_publishing){
+        .active = true,
+        .mandatory = method->mandatory,
+        .exchange = method->exchange,
+        .key = method->routing_key,
+        .blocks = {c->block, NULL},
+    };
+    c->block->refs++;
+}
+
+void amqp_publish_abandon(struct amqp_channel *channel)
+{
+    struct amqp_publishing *p = &channel->publishing;
+
+    if (p->room)
+        queue_batch_return_room(channel->connection->port, p->room);
+    free(p->body);
+    amqp_block_release(p->blocks[0]);
+    amqp_block_release(p->blocks[1]);
+    *p = (struct amqp_publishing){0};
+}
+
+/* ---- the content header ------------------------------------------------------------------------------------------ */
+
+/* False: the channel was failed. */
+static bool check_content(struct amqp_channel *channel, const struct amqp_content *content, uint64_t *ttl_us)
+{
+    struct amqp_connection *c = channel->connection;
+    struct slice expiration = content->texts[AMQP_EXPIRATION], user = content->texts[AMQP_USER_ID];
+    uint64_t ms;
+
+    *ttl_us = 0;
+    if (content->body_bytes > c->message_max) {
+        amqp_fail(channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH,
+                  "message size %llu is larger than configured max size %llu",
+                  (unsigned long long)content->body_bytes, (unsigned long long)c->message_max);
+        return false;
+    }
+    if (amqp_content_has(content, AMQP_HEADERS) && !amqp_table_is_valid(content->headers)) {
+        amqp_fail_connection(c, AMQP_SYNTAX_ERROR, AMQP_BASIC_PUBLISH, "the headers cannot be read: %s",
+                             amqp_table_fault(content->headers));
+        return false;
+    }
+    if (amqp_content_has(content, AMQP_USER_ID) && !slice_equal(user, slice_from_text(c->user_name))) {
+        amqp_fail(channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH,
+                  "user_id property set to '%.*s' but authenticated user was '%s'", SLICE_ARG(user),
+                  c->user_name);
+        return false;
+    }
+    if (!amqp_content_has(content, AMQP_EXPIRATION))
+        return true;
+    if (!slice_to_u64(expiration, &ms) || ms > TTL_MS_MAX) {
+        amqp_fail(channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH, "invalid expiration '%.*s'",
+                  SLICE_ARG(expiration));
+        return false;
+    }
+    *ttl_us = ms ? ms * US_PER_MS : 1;
+    return true;
+}
+
+/* Room for a body that comes in pieces. */
+static bool make_body(struct amqp_channel *channel, uint64_t bytes)
+{
+    struct amqp_connection *c = channel->connection;
+    struct amqp_publishing *p = &channel->publishing;
+    int error;
+
+    amqp_flush(c); /* what is counted now may be what room is waited for */
+    error = queue_batch_room(c->port, bytes, NEVER);
+    if (error == -EMSGSIZE) {
+        amqp_fail(channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH,
+                  "message size %llu is larger than configured max size %llu", (unsigned long long)bytes,
+                  (unsigned long long)c->port->bytes_most);
+        return false;
+    }
+    if (!error) {
+        p->room = bytes;
+        p->body = malloc(bytes);
+    }
+    if (!error && p->body)
+        return true;
+    amqp_drop_connection(c, "no memory");
+    return false;
+}
+
+static void complete(struct amqp_channel *channel, struct slice body);
+
+void amqp_publish_head(struct amqp_channel *channel, struct slice payload)
+{
+    struct amqp_publishing *p = &channel->publishing;
+    struct amqp_connection *c = channel->connection;
+    const char *why = "";
+
+    if (amqp_take_content(payload, &p->content, &why) != AMQP_OK) {
+        amqp_fail_connection(c, AMQP_SYNTAX_ERROR, AMQP_BASIC_PUBLISH, "%s", why);
+        return;
+    }
+    if (!check_content(channel, &p->content, &p->ttl_us)) {
+        amqp_publish_abandon(channel);
+        return;
+    }
+    p->has_content = true;
+    p->head = payload;
+    p->blocks[1] = c->block;
+    c->block->refs++;
+    if (p->content.body_bytes == 0)
+        complete(channel, SLICE(""));
+}
+
+/* ---- the body ---------------------------------------------------------------------------------------------------- */
+
+void amqp_publish_body(struct amqp_channel *channel, struct slice payload)
+{
+    struct amqp_publishing *p = &channel->publishing;
+    uint64_t bytes = p->content.body_bytes;
+
+    if (payload.len > bytes - p->body_len) {
+        amqp_fail_connection(channel->connection, AMQP_FRAME_ERROR, AMQP_BASIC_PUBLISH,
+                             "the body is longer than its header says");
+        return;
+    }
+    if (payload.len == bytes) {
+        complete(channel, payload);
+        return;
+    }
+    if (!p->body && !make_body(channel, bytes))
+        return;
+    if (payload.len)
+        memcpy(p->body + p->body_len, payload.ptr, payload.len);
+    p->body_len += payload.len;
+    if (p->body_len == bytes)
+        complete(channel, slice_of(p->body, bytes));
+}
+
+/* ---- one message ------------------------------------------------------------------------------------------------- */
+
+/* The content header as an item of the envelope, in the block that it was read into: where its frame's head was. */
+static struct slice head_in_place(struct slice payload)
+{
+    char *at = (char *)(uintptr_t)payload.ptr - ENVELOPE_ITEM_OVERHEAD;
+    struct envelope_item item = {.tag = ENVELOPE_AMQP, .value = payload};
+
+    envelope_put_head(at, &item);
+    return slice_of(at, ENVELOPE_ITEM_OVERHEAD + payload.len);
+}
+
+/* A name in the connection's virtual host, in memory of the batch's. ptr NULL: no memory. */
+static struct slice qualify(const struct amqp_connection *c, struct slice name, char **owned)
+{
+    char *copy;
+
+    if (!c->prefix.len || !name.len)
+        return name;
+    copy = malloc(c->prefix.len + name.len);
+    if (!copy)
+        return (struct slice){0};
+    memcpy(copy, c->prefix.ptr, c->prefix.len);
+    memcpy(copy + c->prefix.len, name.ptr, name.len);
+    free(*owned);
+    *owned = copy;
+    return slice_of(copy, c->prefix.len + name.len);
+}
+
+/* What the message says of how it is to be sent on, which is taken out of it: see properties.c. False: no memory. */
+static bool set_head(struct amqp_channel *channel, struct queue_publication *publication,
+                     struct amqp_published *published)
+{
+    struct amqp_publishing *p = &channel->publishing;
+
+    publication->priority = p->content.priority;
+    publication->ttl_us = p->ttl_us;
+    if (!amqp_needs_rewriting(&p->content)) {
+        publication->head = head_in_place(p->head);
+        return true;
+    }
+    return amqp_rewrite(channel, &p->content, publication, &published->owned[1]);
+}
+
+static struct amqp_batch *batch_for(struct amqp_channel *channel)
+{
+    if (!channel->transacts)
+        return amqp_batch_of(channel->connection);
+    if (!channel->transaction)
+        channel->transaction = amqp_batch_create(channel->connection);
+    return channel->transaction;
+}
+
+static bool hold_blocks(struct amqp_batch *batch, const struct amqp_publishing *p, struct amqp_block *last)
+{
+    return amqp_batch_hold(batch, p->blocks[0]) && amqp_batch_hold(batch, p->blocks[1]) &&
+           amqp_batch_hold(batch, last);
+}
+
+static void complete(struct amqp_channel *channel, struct slice body)
+{
+    struct amqp_connection *c = channel->connection;
+    struct amqp_publishing *p = &channel->publishing;
+    struct amqp_batch *batch = batch_for(channel);
+    struct amqp_published *published = NULL;
+    struct queue_publication *publication = batch ? amqp_batch_publication(batch, &published) : NULL;
+
+    if (publication) {
+        publication->exchange = qualify(c, p->exchange, &published->owned[2]);
+        publication->key = p->exchange.len ? p->key : qualify(c, p->key, &published->owned[2]);
+        publication->body = body;
+        published->channel = channel->number;
+        published->generation = channel->generation;
+        published->mandatory = p->mandatory;
+        published->confirm = channel->confirms ? channel->next_confirm++ : 0;
+        published->owned[0] = p->body;
+        batch->batch.bytes += body.len + p->head.len;
+        batch->batch.counted += p->room;
+        p->body = NULL;
+        p->room = 0;
+    }
+    if (!publication || !hold_blocks(batch, p, c->block) || !set_head(channel, publication, published) ||
+        (p->exchange.len && !publication->exchange.ptr))
+        amqp_drop_connection(c, "no memory");
+    amqp_publish_abandon(channel);
+}
+
+/* ---- what became of them ----------------------------------------------------------------------------------------- */
+
+static void send_return(struct amqp_connection *c, const struct amqp_published *published,
+                        const struct queue_publication *p)
+{
+    struct slice head = envelope_find(p->head, ENVELOPE_AMQP);
+    struct amqp_content content;
+    const char *why;
+
+    if (amqp_take_content(head, &content, &why) != AMQP_OK)
+        return;
+    amqp_send_content(c, published->channel,
+                      &(struct amqp_method){
+                          .id = AMQP_BASIC_RETURN,
+                          .reply_code = AMQP_NO_ROUTE,
+                          .reply_text = slice_from_text(amqp_reply_name(AMQP_NO_ROUTE)),
+                          .exchange = amqp_unqualify(c, p->exchange),
+                          .routing_key = p->exchange.len ? p->key : amqp_unqualify(c, p->key),
+                      },
+                      &content, p->body);
+}
+
+/* Confirms of one channel that follow each other go out as one. */
+struct confirming {
+    struct amqp_connection *c;
+    uint64_t generation, last;
+    uint16_t channel;
+    unsigned n;
+};
+
+static void send_confirms(struct confirming *s)
+{
+    if (s->n)
+        amqp_send(s->c, s->channel,
+                  &(struct amqp_method){
+                      .id = AMQP_BASIC_ACK, .delivery_tag = s->last, .multiple = s->n > 1});
+    s->n = 0;
+}
+
+static void confirm(struct confirming *s, const struct amqp_published *p)
+{
+    if (s->n && (s->generation != p->generation || s->last + 1 != p->confirm))
+        send_confirms(s);
+    s->channel = p->channel;
+    s->generation = p->generation;
+    s->last = p->confirm;
+    s->n++;
+}
+
+static void refuse(struct confirming *s, const struct amqp_published *p)
+{
+    send_confirms(s);
+    amqp_send(s->c, p->channel,
+              &(struct amqp_method){.id = AMQP_BASIC_NACK, .delivery_tag = p->confirm});
+}
+
+/* One that was never routed anywhere is confirmed all the same: there is nothing to keep. */
+static bool is_taken(enum publish_result result)
+{
+    return result == PUBLISH_OK || result == PUBLISH_SAME || result == PUBLISH_UNROUTABLE;
+}
+
+static void answer_one(struct confirming *s, const struct amqp_published *published,
+                       const struct queue_publication *p)
+{
+    struct amqp_channel *channel = amqp_channel_find(s->c, published->channel);
+
+    if (!channel || channel->generation != published->generation || channel->state != CHANNEL_OPEN)
+        return;
+    if (p->result == PUBLISH_NO_EXCHANGE) {
+        send_confirms(s);
+        amqp_fail(channel, AMQP_NOT_FOUND, AMQP_BASIC_PUBLISH, "no exchange '%.*s' in vhost '%s'",
+                  SLICE_ARG(amqp_unqualify(s->c, p->exchange)), s->c->virtual_host);
+        return;
+    }
+    if (p->result == PUBLISH_INTERNAL) {
+        send_confirms(s);
+        amqp_fail(channel, AMQP_ACCESS_REFUSED, AMQP_BASIC_PUBLISH,
+                  "cannot publish to internal exchange '%.*s' in vhost '%s'",
+                  SLICE_ARG(amqp_unqualify(s->c, p->exchange)), s->c->virtual_host);
+        return;
+    }
+    if (p->result == PUBLISH_UNROUTABLE && published->mandatory)
+        send_return(s->c, published, p);
+    if (!published->confirm)
+        return;
+    if (is_taken(p->result))
+        confirm(s, published);
+    else
+        refuse(s, published);
+}
+
+static bool has_no_space(const struct queue_batch *batch)
+{
+    for (unsigned i = 0; i < batch->n_publications; i++)
+        if (batch->publications[i].result == PUBLISH_NO_SPACE)
+            return true;
+    return false;
+}
+
+static void answer(struct amqp_connection *c, const struct amqp_batch *batch)
+{
+    struct confirming s = {.c = c};
+
+    for (unsigned i = 0; i < batch->batch.n_publications; i++)
+        answer_one(&s, &batch->published[i], &batch->batch.publications[i]);
+    send_confirms(&s);
+}
+
+void amqp_batch_done(struct queue_batch *base)
+{
+    struct amqp_batch *batch = container_of(base, struct amqp_batch, batch);
+    struct amqp_connection *c = batch->connection;
+
+    if (!c) {
+        amqp_batch_free(batch);
+        return;
+    }
+    list_remove(&batch->list);
+    c->n_batches--;
+    wait_queue_wake_all(&c->batch_back);
+    if (batch->waits) {
+        batch->back = true;
+        return;
+    }
+    if (has_no_space(base) && !c->stuck) {
+        c->stuck = batch;
+        return;
+    }
+    answer(c, batch);
+    amqp_batch_free(batch);
+}
+
+/* ---- a disk that is full ----------------------------------------------------------------------------------------- */
+
+static void tell_blocked(struct amqp_connection *c, bool blocked)
+{
+    if (c->blocked == blocked)
+        return;
+    c->blocked = blocked;
+    if (c->takes_blocked)
+        amqp_send(c, 0,
+                  &(struct amqp_method){.id = blocked ? AMQP_CONNECTION_BLOCKED : AMQP_CONNECTION_UNBLOCKED,
+                                        .reason = SLICE("low on disk")});
+}
+
+/* Waits until a batch is back, which was sent to be waited for. */
+static int wait_back(struct amqp_connection *c, struct amqp_batch *batch)
+{
+    int error = 0;
+
+    while (!error && !batch->back)
+        error = wait_queue_wait(&c->batch_back, NEVER);
+    if (error)
+        batch->waits = false; /* it comes back to nobody */
+    return error;
+}
+
+/* Those that found no room alone; the others are durable, and keep what came of them. */
+int amqp_retry_stuck(struct amqp_connection *c)
+{
+    struct amqp_batch *batch = c->stuck;
+    int error;
+
+    tell_blocked(c, true);
+    error = fiber_sleep_until(loop_deadline(STUCK_US));
+    if (error)
+        return error;
+    c->stuck = NULL;
+    batch->waits = batch->batch.again = true;
+    batch->back = false;
+    amqp_send_batch(c, batch);
+    error = wait_back(c, batch);
+    if (error)
+        return error;
+    batch->waits = false;
+    if (has_no_space(&batch->batch)) {
+        c->stuck = batch;
+        return 0;
+    }
+    tell_blocked(c, false);
+    answer(c, batch);
+    amqp_batch_free(batch);
+    return 0;
+}
+
+/* ---- confirms and transactions ----------------------------------------------------------------------------------- */
+
+void amqp_confirm_select(struct amqp_channel *channel, const struct amqp_method *method)
+{
+    if (channel->transacts) {
+        amqp_fail(channel, AMQP_PRECONDITION_FAILED, method->id, "cannot switch from tx to confirm mode");
+        return;
+    }
+    if (!channel->confirms)
+        channel->next_confirm = 1;
+    channel->confirms = true;
+    if (!method->no_wait)
+        amqp_send(channel->connection, channel->number, &(struct amqp_method){.id = AMQP_CONFIRM_SELECT_OK});
+}
+
+/* Sends what the transaction did, and waits until that is durable. */
+static void commit(struct amqp_channel *channel)
+{
+    struct amqp_connection *c = channel->connection;
+    struct amqp_batch *batch = channel->transaction;
+    int error = 0;
+
+    channel->transaction = NULL;
+    if (batch) {
+        batch->waits = true;
+        amqp_flush(c);
+        amqp_send_batch(c, batch);
+        if (wait_back(c, batch) != 0)
+            return;
+        amqp_unacked_resolve(channel, true);
+        answer(c, batch);
+        for (unsigned i = 0; i < batch->batch.n_publications; i++)
+            if (!is_taken(batch->batch.publications[i].result))
+                error = -EIO;
+        amqp_batch_free(batch);
+    }
+    if (error)
+        amqp_fail(channel, AMQP_PRECONDITION_FAILED, AMQP_TX_COMMIT, "not all messages were accepted");
+    else
+        amqp_send(c, channel->number, &(struct amqp_method){.id = AMQP_TX_COMMIT_OK});
+}
+
+static void rollback(struct amqp_channel *channel)
+{
+    if (channel->transaction)
+        amqp_batch_free(channel->transaction);
+    channel->transaction = NULL;
+    amqp_unacked_resolve(channel, false);
+}
+
+void amqp_tx_take(struct amqp_channel *channel, const struct amqp_method *method)
+{
+    struct amqp_connection *c = channel->connection;
+
+    if (method->id == AMQP_TX_SELECT && channel->confirms) {
+        amqp_fail(channel, AMQP_PRECONDITION_FAILED, method->id, "cannot switch from confirm to tx mode");
+        return;
+    }
+    if (method->id != AMQP_TX_SELECT && !channel->transacts) {
+        amqp_fail(channel, AMQP_PRECONDITION_FAILED, method->id, "channel is not transactional");
+        return;
+    }
+    switch (method->id) {
+    case AMQP_TX_SELECT:
+        channel->transacts = true;
+        amqp_send(c, channel->number, &(struct amqp_method){.id = AMQP_TX_SELECT_OK});
+        break;
+    case AMQP_TX_COMMIT:
+        commit(channel);
+        break;
+    case AMQP_TX_ROLLBACK:
+        rollback(channel);
+        amqp_send(c, channel->number, &(struct amqp_method){.id = AMQP_TX_ROLLBACK_OK});
+        break;
+    default:
+        amqp_fail_connection(c, AMQP_COMMAND_INVALID, method->id, "%s", amqp_method_name(method->id));
+        break;
+    }
+}
