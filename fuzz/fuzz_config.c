@@ -28,6 +28,7 @@ static void compare(const struct config *config)
 {
     static const char OTHER[] = "http :80 { route / { pool = web } }\n"
                                 "tcp :81 { pool = web }\n"
+                                "amqp :5672 { user guest { password = guest write = a } }\n"
                                 "pool web { server a:1 {} health {} }\n";
     struct config *other = config_parse("other", slice_from_text(OTHER), stderr);
 
@@ -51,7 +52,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     assert(config ? len == 0
                   : len > 0 && said[len - 1] == '\n' && strncmp(said, FILE_NAME, strlen(FILE_NAME)) == 0);
     if (config) {
-        assert(config->threads && config->n_http + config->n_tcp);
+        assert(config->threads && config->n_http + config->n_tcp + config->n_amqp);
         compare(config);
     }
     config_unref(config);

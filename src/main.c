@@ -71,6 +71,9 @@ static const struct command {
      "cannot.\n"
      "A message whose end was damaged comes once more.\n"
      "Example: maitred log salvage /var/lib/maitred /var/lib/maitred-new\n"},
+    {"passwd", command_passwd, "", "make the password-hash of a user of an amqp listener",
+     "Asks for the password twice, on the terminal, or reads it from standard input where that is none.\n"
+     "Example: maitred passwd <FILE, or maitred passwd\n"},
     {"reload", command_reload, ADMIN_ARGUMENTS, "make the running maitred read its file again",
      "Prints what has changed. A file with an error changes nothing.\n" ADMIN_MORE},
     {"upgrade", command_upgrade, ADMIN_ARGUMENTS,

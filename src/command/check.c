@@ -122,7 +122,7 @@ static int check_file(const char *file, const char *route, char **fields, int n_
 
     if (!config)
         return 1;
-    listeners = config->n_http + config->n_tcp + (config->admin != NULL);
+    listeners = config->n_http + config->n_tcp + config->n_amqp + (config->admin != NULL);
     if (route)
         code = check_route(config, route, fields, n_fields);
     else

@@ -338,6 +338,54 @@ static void build_tcp(struct build *b, struct config_item *item, struct config_t
         config_check_tcp(b->problems, b->config, item, tcp);
 }
 
+/* The option of a user who is well known: guest may come from this machine only, as in RabbitMQ. */
+static void read_guest_networks(struct build *b, struct config_user *user)
+{
+    struct config_value networks[] = {{.next = &networks[1], .text = "127.0.0.0/8"}, {.text = "::1"}};
+    struct config_item standard = {.values = networks};
+
+    read_row(b, config_table_row(&config_table_user, "from"), &standard, user);
+}
+
+static bool is_user_name(const char *name)
+{
+    size_t len = strlen(name);
+
+    for (size_t i = 0; i < len; i++)
+        if ((unsigned char)name[i] < ' ' || name[i] == 0x7f)
+            return false;
+    return len && len <= CONFIG_AMQP_NAME_MAX;
+}
+
+static void build_user(struct build *b, struct config_item *item, struct config_user *user)
+{
+    user->place = item->place;
+    user->name = item->title;
+    if (!is_user_name(user->name))
+        refuse(b, item,
+               "user \"" SHOWN "\" has a bad name; write up to %d bytes, none of them a control character",
+               item->title, CONFIG_AMQP_NAME_MAX);
+    fill(b, item->table, item, user);
+    if (strcmp(user->name, "guest") == 0 && !config_item_option(item, "from"))
+        read_guest_networks(b, user);
+}
+
+static void build_amqp(struct build *b, struct config_item *item, struct config_amqp *amqp)
+{
+    size_t n = 0;
+
+    amqp->place = item->place;
+    amqp->name = item->title;
+    build_address(b, item, &amqp->address);
+    fill(b, item->table, item, amqp);
+    amqp->users = room_for(b, item, &config_table_user, sizeof *amqp->users, &amqp->n_users);
+    for (struct config_item *user = item->items; user && n < amqp->n_users; user = user->next)
+        if (user->table == &config_table_user)
+            build_user(b, user, &amqp->users[n++]);
+    if (b->whole)
+        config_check_amqp(b->problems, item, amqp);
+}
+
 static void build_admin(struct build *b, struct config_item *item, struct config_admin *admin)
 {
     admin->place = item->place;
@@ -362,7 +410,7 @@ static unsigned online_cpus(void)
 /* Room for all sections that may stand in the file. */
 struct rooms {
     struct config_admin *admin;
-    size_t n_admin, n_http, n_tcp, n_pools, n_queues, n_topics; /* that there is room for */
+    size_t n_admin, n_http, n_tcp, n_amqp, n_pools, n_queues, n_topics; /* that there is room for */
 };
 
 static void build_pools(struct build *b, struct config_item *top, const struct rooms *rooms)
@@ -411,6 +459,9 @@ static void build_listeners(struct build *b, struct config_item *top, const stru
         } else if (item->table == &config_table_tcp && config->n_tcp < rooms->n_tcp) {
             config->tcp[config->n_tcp].order = order;
             build_tcp(b, item, &config->tcp[config->n_tcp++]);
+        } else if (item->table == &config_table_amqp && config->n_amqp < rooms->n_amqp) {
+            config->amqp[config->n_amqp].order = order;
+            build_amqp(b, item, &config->amqp[config->n_amqp++]);
         } else if (item->table == &config_table_admin && n_admin < rooms->n_admin) {
             rooms->admin[n_admin].order = order;
             build_admin(b, item, &rooms->admin[n_admin++]);
@@ -429,6 +480,7 @@ void config_build(struct config *config, struct config_item *top, struct config_
     rooms.admin = room_for(&b, top, &config_table_admin, sizeof *rooms.admin, &rooms.n_admin);
     config->http = room_for(&b, top, &config_table_http, sizeof *config->http, &rooms.n_http);
     config->tcp = room_for(&b, top, &config_table_tcp, sizeof *config->tcp, &rooms.n_tcp);
+    config->amqp = room_for(&b, top, &config_table_amqp, sizeof *config->amqp, &rooms.n_amqp);
     config->pools = room_for(&b, top, &config_table_pool, sizeof *config->pools, &rooms.n_pools);
     config->queues = room_for(&b, top, &config_table_queue, sizeof *config->queues, &rooms.n_queues);
     config->topics = room_for(&b, top, &config_table_topic, sizeof *config->topics, &rooms.n_topics);

@@ -365,7 +365,7 @@ struct listener {
 
 static size_t count_listeners(const struct config *config)
 {
-    return config->n_http + config->n_tcp + (config->admin != NULL);
+    return config->n_http + config->n_tcp + config->n_amqp + (config->admin != NULL);
 }
 
 static struct listener listener_at(const struct config *config, size_t i)
@@ -382,6 +382,12 @@ static struct listener listener_at(const struct config *config, size_t i)
         const struct config_tcp *tcp = &config->tcp[i];
 
         return (struct listener){"tcp", tcp->name, tcp->place, &tcp->address};
+    }
+    i -= config->n_tcp;
+    if (i < config->n_amqp) {
+        const struct config_amqp *amqp = &config->amqp[i];
+
+        return (struct listener){"amqp", amqp->name, amqp->place, &amqp->address};
     }
     return (struct listener){"admin", admin->name, admin->place, &admin->address};
 }
@@ -416,7 +422,8 @@ void config_check_all(struct config_problems *problems, const struct config_item
                                config->pools[j].place.line);
                 break;
             }
-    if (!config->n_http && !config->n_tcp && !top->bad)
-        config_problem(problems, top->place,
-                       "there is no listener; add http \":8080\" { route \"/\" { pool = ... } }, or tcp");
+    if (!config->n_http && !config->n_tcp && !config->n_amqp && !top->bad)
+        config_problem(
+            problems, top->place,
+            "there is no listener; add http \":8080\" { route \"/\" { pool = ... } }, or tcp, or amqp");
 }

@@ -20,6 +20,9 @@ void config_check_http(struct config_problems *problems, const struct config_ite
 /* Finds its pool too. The pools of config are complete. */
 void config_check_tcp(struct config_problems *problems, const struct config *config,
                       const struct config_item *item, struct config_tcp *tcp);
+/* Its users are complete. */
+void config_check_amqp(struct config_problems *problems, const struct config_item *item,
+                       const struct config_amqp *amqp);
 void config_check_admin(struct config_problems *problems, const struct config *config,
                         const struct config_item *item, const struct config_admin *admin);
 /* Finds its dead letters and its push's pool too. All queues have their names, and the pools are complete. */

@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 #include "base/address.h"
+#include "base/pattern.h"
 #include "base/slice.h"
 
 /* Where a thing stands in the file, for messages. */
@@ -241,6 +242,43 @@ struct config_tcp {
     size_t order; /* among the sections of the file */
 };
 
+struct config_pattern {
+    const char *text;
+    const struct pattern *compiled;
+};
+
+/* Somebody who may log in at an amqp listener. */
+struct config_user {
+    struct config_place place;
+    const char *name;          /* unique in its listener; 1 to CONFIG_AMQP_NAME_MAX bytes, as AMQP has them */
+    const char *password;      /* as it is; exactly one of this and the next is there, the other NULL */
+    const char *password_hash; /* as base/password.h takes it */
+    struct ip_network *from;
+    size_t n_from;                                /* 0: any address */
+    struct slice *virtual_hosts;                  /* sorted, none twice */
+    size_t n_virtual_hosts;                       /* at least 1 */
+    struct config_pattern configure, write, read; /* names of queues and exchanges that it may do this to */
+    bool administrator;                           /* may do everything in the management interface */
+};
+
+#define CONFIG_AMQP_NAME_MAX 255 /* bytes of a short text in AMQP 0-9-1 */
+
+struct config_amqp {
+    struct config_place place;
+    struct address address;
+    const char *name;                /* the title as written */
+    struct ip_network *accept_proxy; /* peers that must start with a PROXY protocol header */
+    size_t n_accept_proxy;
+    uint64_t frame_max;            /* bytes of a frame, its head and end included */
+    unsigned channel_max;          /* channels of a connection, 1 to 65535 */
+    uint64_t heartbeat_us;         /* whole seconds, up to 65535; 0: off */
+    uint64_t handshake_timeout_us; /* from the first byte to connection.open */
+    uint64_t max_message;          /* bytes of a body */
+    struct config_user *users;     /* in the order of the file */
+    size_t n_users;                /* at least 1 */
+    size_t order;                  /* among the sections of the file */
+};
+
 struct config_admin {
     struct config_place place;
     struct address address;
@@ -262,6 +300,8 @@ struct config {
     size_t n_http;
     struct config_tcp *tcp;
     size_t n_tcp;
+    struct config_amqp *amqp; /* where there is one there is a log, as with queues */
+    size_t n_amqp;
     struct config_pool *pools;
     size_t n_pools;
     struct config_queue *queues;

@@ -27,12 +27,15 @@ struct differ {
 
 static const char *listener_name(const struct config_side *side)
 {
-    return side->http ? side->http->name : (side->tcp ? side->tcp->name : side->admin->name);
+    return side->http   ? side->http->name
+           : side->tcp  ? side->tcp->name
+           : side->amqp ? side->amqp->name
+                        : side->admin->name;
 }
 
 static const char *listener_kind(const struct config_side *side)
 {
-    return side->http ? "http" : (side->tcp ? "tcp" : "admin");
+    return side->http ? "http" : side->tcp ? "tcp" : side->amqp ? "amqp" : "admin";
 }
 
 /* "/api" (host=a methods=GET), from a route's name: no part of it contains a space. */
@@ -76,6 +79,10 @@ static void write_where(const struct config_change *change, FILE *out)
     if (side->server) {
         fputs(": server ", out);
         config_print_visibly(side->server->name, out);
+    }
+    if (side->user) {
+        fputs(": user ", out);
+        config_print_visibly(side->user->name, out);
     }
     if (inside[change->part])
         fprintf(out, ": %s", inside[change->part]);
@@ -366,6 +373,31 @@ static void compare_routes(struct differ *d, const struct config_http *before,
     both_close(&both);
 }
 
+static void compare_users(struct differ *d, const struct config_amqp *before, const struct config_amqp *after)
+{
+    struct config_change where = {.part = CONFIG_PART_USER, .kind = CONFIG_CHANGED};
+    struct both both;
+    bool ok = both_open(d, &both, &before->users->name, before->n_users, &after->users->name, after->n_users,
+                        sizeof *after->users);
+
+    for (size_t i = 0; ok && i < after->n_users; i++) {
+        size_t old = names_find(&both.before, after->users[i].name);
+
+        where.after = (struct config_side){.amqp = after, .user = &after->users[i]};
+        if (old == SIZE_MAX) {
+            add_section(d, CONFIG_PART_USER, CONFIG_ADDED, where.after);
+            continue;
+        }
+        where.before = (struct config_side){.amqp = before, .user = &before->users[old]};
+        compare_options(d, &config_table_user, &where, where.before.user, where.after.user);
+    }
+    for (size_t i = 0; ok && i < before->n_users; i++)
+        if (names_find(&both.after, before->users[i].name) == SIZE_MAX)
+            add_section(d, CONFIG_PART_USER, CONFIG_REMOVED,
+                        (struct config_side){.amqp = before, .user = &before->users[i]});
+    both_close(&both);
+}
+
 static void compare_listeners(struct differ *d, const struct config_side *before,
                               const struct config_side *after)
 {
@@ -374,6 +406,9 @@ static void compare_listeners(struct differ *d, const struct config_side *before
 
     if (after->tcp) {
         compare_options(d, &config_table_tcp, &where, before->tcp, after->tcp);
+    } else if (after->amqp) {
+        compare_options(d, &config_table_amqp, &where, before->amqp, after->amqp);
+        compare_users(d, before->amqp, after->amqp);
     } else if (after->admin) {
         compare_options(d, &config_table_admin, &where, before->admin, after->admin);
     } else {
@@ -410,7 +445,8 @@ static void sections_open(struct differ *d, struct sections *s, const struct con
     names_open(d, &s->pools, &config->pools->name, config->n_pools, sizeof *config->pools);
     names_open(d, &s->queues, &config->queues->name, config->n_queues, sizeof *config->queues);
     names_open(d, &s->topics, &config->topics->name, config->n_topics, sizeof *config->topics);
-    s->at = calloc(config->n_http + config->n_tcp + config->n_pools + config->n_queues + config->n_topics + 1,
+    s->at = calloc(config->n_http + config->n_tcp + config->n_amqp + config->n_pools + config->n_queues +
+                       config->n_topics + 1,
                    sizeof *s->at);
     if (!s->at) {
         d->failed = true;
@@ -420,6 +456,8 @@ static void sections_open(struct differ *d, struct sections *s, const struct con
         s->at[s->n++] = (struct section){{.http = &config->http[i]}, config->http[i].order};
     for (size_t i = 0; i < config->n_tcp; i++)
         s->at[s->n++] = (struct section){{.tcp = &config->tcp[i]}, config->tcp[i].order};
+    for (size_t i = 0; i < config->n_amqp; i++)
+        s->at[s->n++] = (struct section){{.amqp = &config->amqp[i]}, config->amqp[i].order};
     for (size_t i = 0; i < config->n_pools; i++)
         s->at[s->n++] = (struct section){{.pool = &config->pools[i]}, config->pools[i].order};
     for (size_t i = 0; i < config->n_queues; i++)
@@ -460,9 +498,12 @@ static bool find_same(const struct sections *s, const struct config_side *side, 
     for (size_t i = 0; side->tcp && i < config->n_tcp; i++)
         if (config_same_address(&config->tcp[i].address, &side->tcp->address))
             same->tcp = &config->tcp[i];
+    for (size_t i = 0; side->amqp && i < config->n_amqp; i++)
+        if (config_same_address(&config->amqp[i].address, &side->amqp->address))
+            same->amqp = &config->amqp[i];
     if (side->admin && config->admin && config_same_address(&config->admin->address, &side->admin->address))
         same->admin = config->admin;
-    return same->pool || same->queue || same->topic || same->http || same->tcp || same->admin;
+    return same->pool || same->queue || same->topic || same->http || same->tcp || same->amqp || same->admin;
 }
 
 static enum config_part part_of(const struct config_side *side)

@@ -2,7 +2,8 @@
  *
  * Both snapshots are complete ones from config_load. Options are compared by the rows of table.c, in one canonical
  * form each: "30s" and "30000ms" are no change, nor is a default that somebody wrote out. Sections are the same when
- * listeners have the same kind and address, routes the same matches, pools, servers, queues and topics the same name.
+ * listeners have the same kind and address, routes the same matches, pools, servers, queues, topics and users the same
+ * name.
  * Pure; any thread. Errors: 0 or -ENOMEM. */
 #ifndef CONFIG_DIFF_H
 #define CONFIG_DIFF_H
@@ -16,6 +17,7 @@ enum config_part {
     CONFIG_PART_TOP, /* an option outside any section */
     CONFIG_PART_LISTENER,
     CONFIG_PART_ROUTE,
+    CONFIG_PART_USER,
     CONFIG_PART_POOL,
     CONFIG_PART_SERVER,
     CONFIG_PART_HEALTH,
@@ -32,8 +34,10 @@ enum config_change_kind { CONFIG_ADDED, CONFIG_REMOVED, CONFIG_CHANGED };
 struct config_side {
     const struct config_http *http; /* of a listener of this kind, and of a route */
     const struct config_tcp *tcp;
+    const struct config_amqp *amqp; /* of a listener of this kind, and of a user */
     const struct config_admin *admin;
     const struct config_route *route;
+    const struct config_user *user;
     const struct config_pool *pool; /* of a pool, and of all that stands in one */
     const struct config_server *server;
     const struct config_queue *queue; /* of a queue, and of all that stands in one */

@@ -35,7 +35,8 @@ static const struct config_row top_rows[] = {
      .text = "/var/lib/maitred",
      .offset = offsetof(struct config, state),
      .restart = true,
-     .help = "Folder where the queues keep their log. Nothing is made there while no queue is in the file."},
+     .help = "Folder where the queues keep their log. Nothing is made there while neither a queue nor an "
+             "amqp listener is in the file."},
     {.name = "state-max",
      .type = &config_type_size,
      .text = "0",
@@ -56,13 +57,8 @@ static const struct config_row top_rows[] = {
 };
 
 static const struct config_table *const inside_top[] = {
-    &config_table_admin,
-    &config_table_http,
-    &config_table_tcp,
-    &config_table_pool,
-    &config_table_queue,
-    &config_table_topic,
-    NULL,
+    &config_table_admin, &config_table_http,  &config_table_tcp,   &config_table_amqp,
+    &config_table_pool,  &config_table_queue, &config_table_topic, NULL,
 };
 
 const struct config_table config_table_top = {

@@ -2,7 +2,7 @@
  *
  * The rows are the one place where names, defaults, bounds and meanings stand: parsing, checking, "did you mean",
  * the reference and the manual page all come from them. To add an option: a field in config.h, a row in
- * table.c, or table_queue.c.
+ * table.c, table_queue.c or table_amqp.c.
  * Constant data; any thread. */
 #ifndef CONFIG_TABLE_H
 #define CONFIG_TABLE_H
@@ -47,6 +47,8 @@ extern const struct config_table config_table_header;
 extern const struct config_table config_table_cookie;
 extern const struct config_table config_table_query;
 extern const struct config_table config_table_tcp;
+extern const struct config_table config_table_amqp;
+extern const struct config_table config_table_user;
 extern const struct config_table config_table_pool;
 extern const struct config_table config_table_server;
 extern const struct config_table config_table_health;

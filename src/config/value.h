@@ -75,6 +75,12 @@ extern const struct config_type config_type_path;   /* const char * */
 extern const struct config_type config_type_field;  /* const char *: the NAME of "header:NAME" */
 extern const struct config_type config_type_status_list; /* a list of struct config_status_range */
 
+/* of users */
+extern const struct config_type config_type_password;      /* const char *; the row's bounds are its length */
+extern const struct config_type config_type_password_hash; /* const char * */
+extern const struct config_type config_type_names;         /* a list of struct slice, as above */
+extern const struct config_type config_type_pattern;       /* struct config_pattern */
+
 #define CONFIG_BOUND_TEXT_MAX 32
 /* A number as a user would write it, in the largest unit that divides it: "30s", "32k". */
 void config_number_text(const struct config_type *type, uint64_t number, char text[CONFIG_BOUND_TEXT_MAX]);

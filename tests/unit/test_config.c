@@ -71,6 +71,11 @@ static void refuses(const char *text, const char *lines)
     free(said);
 }
 
+static void expect_slice(struct slice s, const char *text)
+{
+    assert_true(slice_equal(s, slice_from_text(text)));
+}
+
 /* --- every option ------------------------------------------------------------------------------- */
 
 /* A file in which one section is still to be filled in, in line 2. */
@@ -82,6 +87,8 @@ static const struct {
     {&config_table_admin, "http :80 {} admin 127.0.0.1:81 {\n", "\n}"},
     {&config_table_http, "http :80 {\n", "\n}"},
     {&config_table_tcp, "pool web { server a:1 {} } tcp :80 {\n", "\n}"},
+    {&config_table_amqp, "amqp :80 { user a { password = x }\n", "\n}"},
+    {&config_table_user, "amqp :80 { user a {\n", "\n} }"},
     {&config_table_route, "http :80 { route / {\n",
      "\n} } pool web { server a:1 {} } queue q {} topic t { queues = q }"},
     {&config_table_header, "http :80 { route / { respond = 200 header x {\n", "\n} } }"},
@@ -127,6 +134,12 @@ static const struct {
     {"retry", "most", "first = 1ms"},
     {"tcp", "idle-timeout", "pool = web"},
     {"tcp", "accept-proxy", "pool = web"},
+    {"user", "from", "password = x"},
+    {"user", "virtual-hosts", "password = x"},
+    {"user", "configure", "password = x"},
+    {"user", "write", "password = x"},
+    {"user", "read", "password = x"},
+    {"user", "administrator", "password = x"},
     {"pool", "hash-key", "balance = consistent-hash"},
     {"pool", "virtual-nodes", "balance = consistent-hash"},
     {"pool", "load-bound", "balance = consistent-hash"},
@@ -264,6 +277,21 @@ static void words_are_accepted_as_they_are_listed_only(void **state)
     each_row(&config_table_top, try_word);
 }
 
+#define SALT_22 "abcdefghijklmnopqrstug"
+#define HASH_43 "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOP0"
+#define OURS "\"$pbkdf2-sha256$i=600000$" SALT_22 "$" HASH_43 "\""
+/* "test12", as RabbitMQ makes it */
+#define RABBIT_256 "\"kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR\""
+
+#define GOOD_PATTERNS                                                                             \
+    {                                                                                             \
+        "\".*\"", "\"\"", "\"^(amq\\\\.gen.*|app-[0-9]+)$\"", "'^a\\.b$'", "orders", "\"(?i)^X\"" \
+    }
+#define BAD_PATTERNS                                                   \
+    {                                                                  \
+        "\"(\"", "\"[a\"", "\"*\"", "\"a**)\"", "{ a, b }", "\"(?<n\"" \
+    }
+
 /* Every option whose values are neither numbers nor words. */
 static const struct {
     const char *section, *option;
@@ -300,6 +328,20 @@ static const struct {
     {"http", "accept-proxy", {"127.0.0.0/8", "{ 10.1.2.3/8, ::1 }"}, {"10.0.0.0/33", "localhost", "\"\""}},
     {"tcp", "accept-proxy", {"127.0.0.0/8", "{ 10.1.2.3/8, ::1 }"}, {"10.0.0.0/33", "localhost", "\"\""}},
     {"tcp", "pool", {"web"}, {"wbe", "\"\"", "{ web, web }"}},
+    {"amqp", "accept-proxy", {"127.0.0.0/8", "{ 10.1.2.3/8, ::1 }"}, {"10.0.0.0/33", "localhost", "\"\""}},
+    {"user", "password", {"x", "\"a b\"", "\"${NOPE:-a}\"", "\"\xc3\xa4\""}, {"\"\"", "{ a, b }"}},
+    {"user",
+     "password-hash",
+     {OURS, RABBIT_256},
+     {"\"\"", "x", "{ a, b }", "\"$pbkdf2-sha256$i=999$" SALT_22 "$" HASH_43 "\"",
+      "\"$pbkdf2-sha256$i=10000001$" SALT_22 "$" HASH_43 "\"", "\"$pbkdf2-sha256$i=600000$" SALT_22 "\"",
+      "\"$pbkdf2-sha256$i=600000$" SALT_22 "$" HASH_43 "x\"", "\"$2b$12$" SALT_22 "\"",
+      "\"kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2PO\""}},
+    {"user", "from", {"127.0.0.0/8", "{ 10.1.2.3/8, ::1 }"}, {"10.0.0.0/33", "localhost", "\"\""}},
+    {"user", "virtual-hosts", {"/", "\"a b\"", "{ b, /, a, b }"}, {"\"\"", "{ a, \"\" }"}},
+    {"user", "configure", GOOD_PATTERNS, BAD_PATTERNS},
+    {"user", "write", GOOD_PATTERNS, BAD_PATTERNS},
+    {"user", "read", GOOD_PATTERNS, BAD_PATTERNS},
     {"admin",
      "token",
      {"0123456789abcdef", "\"!#$%&()*+,-./:;<=>?@\"",
@@ -397,6 +439,8 @@ static const void *structure_of(const struct config *config, const struct config
            : table == &config_table_http     ? (const void *)http
            : table == &config_table_route    ? (const void *)http->routes
            : table == &config_table_tcp      ? (const void *)config->tcp
+           : table == &config_table_amqp     ? (const void *)config->amqp
+           : table == &config_table_user     ? (const void *)config->amqp->users
            : table == &config_table_pool     ? (const void *)pool
            : table == &config_table_server   ? (const void *)pool->servers
            : table == &config_table_health   ? (const void *)&pool->health
@@ -492,6 +536,11 @@ static void equal_values_are_written_in_equal_words(void **state)
         {&config_table_server, "backup", "true", "yes"},
         {&config_table_health, "expect-status", "200-200", "200"},
         {&config_table_tcp, "pool", "web", "web"},
+        {&config_table_amqp, "frame-max", "131072", "128k"},
+        {&config_table_amqp, "heartbeat", "60s", "1m"},
+        {&config_table_user, "virtual-hosts", "{ b, /, b }", "{ /, b }"},
+        {&config_table_user, "configure", "'^a\\.b$'", "\"^a\\\\.b\\$\""},
+        {&config_table_user, "read", "\"\"", "\"\""},
         {&config_table_push, "rate", "60/m", "1/s"},
         {&config_table_push, "rate", "1/m", "1/m"},
         {&config_table_push, "rate", "0", "0"},
@@ -533,6 +582,12 @@ static const struct {
     {"route", "strip-prefix", 0},
     {"route", "retry-with-key", 0},
     {"tcp", "idle-timeout", HOUR},
+    {"amqp", "frame-max", 128 << 10},
+    {"amqp", "channel-max", 2047},
+    {"amqp", "heartbeat", 60 * SECOND},
+    {"amqp", "handshake-timeout", 10 * SECOND},
+    {"amqp", "max-message", 128 << 20},
+    {"user", "administrator", 0},
     {"pool", "balance", BALANCE_ROUND_ROBIN},
     {"pool", "virtual-nodes", 160},
     {"pool", "retries", 1},
@@ -602,6 +657,14 @@ static const char *const others[] = {
     "query value",
     "tcp pool",
     "tcp accept-proxy",
+    "amqp accept-proxy",
+    "user password",
+    "user password-hash",
+    "user from",
+    "user virtual-hosts",
+    "user configure",
+    "user write",
+    "user read",
     "pool hash-key",
     "pool load-bound",
     " state",
@@ -654,11 +717,13 @@ static void every_option_has_its_default(void **state)
     struct config *config =
         must_parse("http :80 { route / { pool = web header x {} cookie y {} query z {} } "
                    "route /r { redirect = /x } route /s { respond = 200 } }\n"
-                   "tcp :81 { pool = web } admin 127.0.0.1:82 {} pool web { server a:1 {} } "
+                   "tcp :81 { pool = web } amqp :83 { user a { password = x } } admin 127.0.0.1:82 {} pool "
+                   "web { server a:1 {} } "
                    "queue q { push { pool = web } } queue r { dead-letter = q } topic t { queues = q }");
     const struct config_http *http = &config->http[0];
     const struct config_route *route = &http->routes[0];
     const struct config_pool *pool = &config->pools[0];
+    const struct config_user *user = &config->amqp[0].users[0];
 
     (void)state;
     defaults = config;
@@ -671,6 +736,14 @@ static void every_option_has_its_default(void **state)
     assert_int_equal(http->n_accept_proxy, 0);
     assert_ptr_equal(config->tcp[0].pool, pool);
     assert_int_equal(config->tcp[0].n_accept_proxy, 0);
+    assert_int_equal(config->amqp[0].n_accept_proxy, 0);
+    assert_int_equal(user->n_from, 0);
+    assert_int_equal(user->n_virtual_hosts, 1);
+    expect_slice(user->virtual_hosts[0], "/");
+    assert_string_equal(user->configure.text, ".*");
+    assert_string_equal(user->write.text, ".*");
+    assert_string_equal(user->read.text, ".*");
+    assert_null(user->password_hash);
     assert_int_equal(route->n_hosts, 0);
     assert_int_equal(route->n_methods, 0);
     assert_int_equal(route->action, ROUTE_POOL);
@@ -770,6 +843,13 @@ static const char PICTURE[] =
     "\n"
     "tcp \":9432\" { pool = databases  idle-timeout = 2h  accept-proxy = { ::1, 10.0.0.0/8 } }\n"
     "tcp \"unix:/run/maitred/db.sock\" { pool = databases }\n"
+    "amqp \":5672\" {                           # any RabbitMQ client\n"
+    "    user \"guest\" { password = \"guest\"  from = { 127.0.0.0/8, ::1 } }\n"
+    "    user billing { password-hash = " OURS "  virtual-hosts = { shop, / }  configure = \"\"\n"
+    "                   write = \"^amq\\\\.default$\"  read = ^billing  administrator = yes }\n"
+    "    frame-max = 64k  channel-max = 7  heartbeat = 0  handshake-timeout = 3s  max-message = 1m\n"
+    "    accept-proxy = 10.0.0.0/8\n"
+    "}\n"
     "admin \"127.0.0.1:8900\" { token = \"0123456789abcdef\" }\n"
     "\n"
     "state = \"./state\"\n"
@@ -790,11 +870,6 @@ static const char PICTURE[] =
     "queue analytics { max-length = 1000000  max-age = 24h }\n"
     "queue thumbnails { ack-timeout = 10m }   # unacknowledged for longer: delivered again\n"
     "topic user-signed-up { queues = { billing, analytics, thumbnails } }   # one event, many readers\n";
-
-static void expect_slice(struct slice s, const char *text)
-{
-    assert_true(slice_equal(s, slice_from_text(text)));
-}
 
 static void the_picture_of_the_language_is_understood(void **state)
 {
@@ -920,8 +995,67 @@ static void the_other_listeners_of_the_picture_are_understood(void **state)
     assert_null(databases->health.path);
     assert_string_equal(config->admin->name, "127.0.0.1:8900");
     assert_int_equal(config->admin->address.port, 8900);
-    assert_int_equal(config->admin->place.line, 58);
+    assert_int_equal(config->admin->place.line, 65);
     assert_string_equal(config->admin->token, "0123456789abcdef");
+    config_unref(config);
+}
+
+static void the_users_of_the_picture_are_understood(void **state)
+{
+    struct config *config = must_parse(PICTURE);
+    const struct config_amqp *amqp = &config->amqp[0];
+    const struct config_user *guest = &amqp->users[0], *billing = &amqp->users[1];
+    struct matcher *matcher = matcher_create();
+
+    (void)state;
+    assert_non_null(matcher);
+    assert_int_equal(config->n_amqp, 1);
+    assert_string_equal(amqp->name, ":5672");
+    assert_int_equal(amqp->address.port, 5672);
+    assert_int_equal(amqp->n_accept_proxy, 1);
+    assert_int_equal(amqp->frame_max, 64 << 10);
+    assert_int_equal(amqp->channel_max, 7);
+    assert_int_equal(amqp->heartbeat_us, 0);
+    assert_int_equal(amqp->handshake_timeout_us, 3 * SECOND);
+    assert_int_equal(amqp->max_message, 1 << 20);
+    assert_int_equal(amqp->n_users, 2);
+    assert_string_equal(guest->name, "guest");
+    assert_string_equal(guest->password, "guest");
+    assert_null(guest->password_hash);
+    assert_int_equal(guest->n_from, 2);
+    assert_false(guest->administrator);
+    assert_string_equal(billing->name, "billing");
+    assert_null(billing->password);
+    assert_string_equal(billing->password_hash, "$pbkdf2-sha256$i=600000$" SALT_22 "$" HASH_43);
+    assert_int_equal(billing->n_from, 0);
+    assert_int_equal(billing->n_virtual_hosts, 2);
+    expect_slice(billing->virtual_hosts[0], "/");
+    expect_slice(billing->virtual_hosts[1], "shop");
+    assert_true(billing->administrator);
+    assert_true(matcher_matches(matcher, guest->configure.compiled, SLICE("anything")));
+    assert_false(matcher_matches(matcher, billing->configure.compiled, SLICE("anything")));
+    assert_true(matcher_matches(matcher, billing->write.compiled, SLICE("amq.default")));
+    assert_false(matcher_matches(matcher, billing->write.compiled, SLICE("amq-default")));
+    assert_true(matcher_matches(matcher, billing->read.compiled, SLICE("billing-dead")));
+    matcher_free(matcher);
+    config_unref(config);
+}
+
+static void guest_comes_from_this_machine_unless_the_file_says_otherwise(void **state)
+{
+    struct config *config =
+        must_parse("amqp :80 { user guest { password = x } user other { password = x } }"
+                   " amqp :81 { user guest { password = x from = { 0.0.0.0/0, ::/0 } } }");
+    const struct config_user *guest = &config->amqp[0].users[0];
+    struct ip ip;
+
+    (void)state;
+    assert_int_equal(guest->n_from, 2);
+    assert_true(ip_parse(SLICE("::1"), &ip) && ip_network_has(&guest->from[0], &ip));
+    assert_true(ip_parse(SLICE("127.9.9.9"), &ip) && ip_network_has(&guest->from[1], &ip));
+    assert_int_equal(config->amqp[0].users[1].n_from, 0);
+    guest = &config->amqp[1].users[0];
+    assert_true(ip_parse(SLICE("9.9.9.9"), &ip) && ip_network_has(&guest->from[0], &ip));
     config_unref(config);
 }
 
@@ -1040,8 +1174,9 @@ static void a_list_grows_with_plus_equals_wherever_that_stands(void **state)
 static const struct {
     const char *text, *lines;
 } mistakes[] = {
-    {"", "test: there is no listener; add http \":8080\" { route \"/\" { pool = ... } }, or tcp\n"},
-    {POOL, "test: there is no listener; add http \":8080\" { route \"/\" { pool = ... } }, or tcp\n"},
+    {"", "test: there is no listener; add http \":8080\" { route \"/\" { pool = ... } }, or tcp, or amqp\n"},
+    {POOL,
+     "test: there is no listener; add http \":8080\" { route \"/\" { pool = ... } }, or tcp, or amqp\n"},
     {"http :80 {}\nhttp :81 {}\n\nhttp :80 {}",
      "test:4: another http already listens on \":80\", at test:1; remove one, or change a port\n"},
     {"http [::1]:80 {}\nhttp [0::1]:80 {}",
@@ -1049,7 +1184,7 @@ static const struct {
     {"http unix:/a {}\nhttp unix:/a {}",
      "test:2: another http already listens on \"unix:/a\", at test:1; remove one, or change a port\n"},
     {"admin unix:/a {}",
-     "test: there is no listener; add http \":8080\" { route \"/\" { pool = ... } }, or tcp\n"},
+     "test: there is no listener; add http \":8080\" { route \"/\" { pool = ... } }, or tcp, or amqp\n"},
     {POOL "http :80 {}\ntcp :80 { pool = web }\ntcp :81 { pool = web }\ntcp :81 { pool = web }",
      "test:3: another http already listens on \":80\", at test:2; remove one, or change a port\n"
      "test:5: another tcp already listens on \":81\", at test:4; remove one, or change a port\n"},
@@ -1078,6 +1213,29 @@ static const struct {
     {"pool web { server a:1 {} balance = consistent-hash hash-key = cookie:a }\ntcp :80 {\npool = web }",
      "test:3: pool \"web\" has a hash-key that only a request of HTTP has, and cannot serve tcp; "
      "write hash-key = ip, or give tcp a pool of its own\n"},
+    {"amqp x { user a { password = x } }",
+     "test:1: amqp \"x\" is no address; the port is missing: write HOST:PORT or :PORT\n"},
+    {"amqp :80 {}\n", "test:1: amqp \":80\" has no user; add user NAME { password-hash = \"...\" }\n"},
+    {"http :80 {}\namqp :80 { user a { password = x } }",
+     "test:2: another http already listens on \":80\", at test:1; remove one, or change a port\n"},
+    {"amqp :80 { user a {} }",
+     "test:1: user \"a\" has no password; add password-hash = \"...\" (`maitred passwd` makes one), or "
+     "password = \"...\"\n"},
+    {"amqp :80 { user a {\npassword = x\npassword-hash = " RABBIT_256 " } }",
+     "test:3: user \"a\" has password and password-hash; remove one\n"},
+    {"amqp :80 { user a { password = x }\nuser b { password = x }\nuser a { password = x } }",
+     "test:3: there is another user \"a\" at test:1; rename or remove one\n"},
+    {"amqp :80 { user \"\" { password = x }\nuser \"a\\n\" { password = x } }",
+     "test:1: user \"\" has a bad name; write up to 255 bytes, none of them a control character\n"
+     "test:2: user \"a\\x0a\" has a bad name; write up to 255 bytes, none of them a control character\n"},
+    {"amqp :80 { user a { password = x } heartbeat = 1500ms }",
+     "test:1: heartbeat = 1500ms is no whole number of seconds; write one like 60s\n"},
+    {"amqp :80 { user a { password = x\nwrite = \"^(a|b$\" } }",
+     "test:2: write = \"^(a|b$\" is no regular expression: missing closing parenthesis at byte 6; correct "
+     "it, or write \"\" for none and \".*\" for all\n"},
+    {"amqp :80 { user a {\npassword-hash = secret } }",
+     "test:2: password-hash is no hash; write the line that `maitred passwd` prints, or a password_hash of "
+     "RabbitMQ (SHA-256 or SHA-512)\n"},
     {"http :80 {\nmax-head = 4k\nmax-line = 8k }",
      "test:3: max-line is above max-head; lower it, or raise max-head\n"},
     {"http ::1 {}", "test:1: http \"::1\" is no address; an IPv6 address needs brackets: [ADDRESS]:PORT\n"},
@@ -1251,14 +1409,14 @@ static void an_unknown_name_is_answered_with_what_may_have_been_meant(void **sta
     refuses(
         "http :80 {}\nqqq = 3",
         "test:2: unknown option \"qqq\" at the top of the file; known there: threads, user, drain-timeout, "
-        "max-connections, state, state-max, state-segment, admin, http, tcp, pool, queue, topic\n");
+        "max-connections, state, state-max, state-segment, admin, http, tcp, amqp, pool, queue, topic\n");
 }
 
 static void every_unknown_section_is_named_with_its_line_and_its_content_is_not_judged(void **state)
 {
 #define KNOWN                                                                                      \
     " at the top of the file; known there: threads, user, drain-timeout, max-connections, state, " \
-    "state-max, state-segment, admin, http, tcp, pool, queue, topic\n"
+    "state-max, state-segment, admin, http, tcp, amqp, pool, queue, topic\n"
 #define UNKNOWN_FUNNEL                                                                                       \
     "test:3: unknown option \"funnel\" in route; known there: host, methods, pool, queue, topic, redirect, " \
     "status, respond, body, strip-prefix, retries, retry-with-key, spill, delay, max-wait, "                 \
@@ -1269,7 +1427,7 @@ static void every_unknown_section_is_named_with_its_line_and_its_content_is_not_
             "cache \"c\" {}   # later\n"
             "http :80 { route /orders { funnel = orders methods = POST respond = 200 } }\n"
             "redis \":6379\" { pool = databases }\n"
-            "amqp \":5672\" {\n"
+            "stomp \":61613\" {\n"
             "    user \"guest\" { password = \"guest\"  from = { 127.0.0.0/8, ::1 } }\n"
             "}\n"
             "stream orders {\n"
@@ -1280,7 +1438,7 @@ static void every_unknown_section_is_named_with_its_line_and_its_content_is_not_
             "workers w { min = 1  max = 8 }\n",
             "test:1: unknown option \"stage\" at the top of the file; did you mean \"state\"?\n"
             "test:2: unknown section \"cache\"" KNOWN UNKNOWN_FUNNEL "test:4: unknown section \"redis\"" KNOWN
-            "test:5: unknown section \"amqp\"" KNOWN "test:8: unknown section \"stream\"" KNOWN
+            "test:5: unknown section \"stomp\"" KNOWN "test:8: unknown section \"stream\"" KNOWN
             "test:12: unknown section \"stream\"" KNOWN "test:13: unknown section \"workers\"" KNOWN);
 #undef UNKNOWN_FUNNEL
 #undef KNOWN
@@ -1905,6 +2063,8 @@ int main(void)
         cmocka_unit_test(the_picture_of_the_language_is_understood),
         cmocka_unit_test(the_pools_of_the_picture_are_understood),
         cmocka_unit_test(the_other_listeners_of_the_picture_are_understood),
+        cmocka_unit_test(the_users_of_the_picture_are_understood),
+        cmocka_unit_test(guest_comes_from_this_machine_unless_the_file_says_otherwise),
         cmocka_unit_test(the_queues_of_the_picture_are_understood),
         cmocka_unit_test(a_list_is_kept_in_order_and_nothing_in_it_twice),
         cmocka_unit_test(a_route_is_named_by_all_that_it_asks_for),

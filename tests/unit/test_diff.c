@@ -79,6 +79,9 @@ static void what_means_the_same_is_no_change(void **state)
          "cookie b {} } }",
          "http :80 { route / { respond = 200 cookie b {} header a { value = 1 } methods = { PUT, GET } } "
          "route /a/ { respond = 200 body = \"\" } }"},
+        {"amqp :80 { user a { password = x } user guest { password = x } }",
+         "amqp :80 { user guest { password = x from = { ::1, 127.0.0.1/8 } } "
+         "user a { password = x virtual-hosts = { /, / } read = '.*' } heartbeat = 60000ms }"},
         {"http [::1]:80 {} admin 127.0.0.1:81 {}", "admin 127.0.0.1:81 {} http [0::1]:80 {}"},
         {"http :80 {} pool a { server a:1 {} load-bound = 1.50 balance = consistent-hash }",
          "http :80 {} pool a { server a:1 {} load-bound = 1.5 balance = consistent-hash hash-key = ip }"},
@@ -116,6 +119,13 @@ static void a_changed_option_is_told_with_both_values(void **state)
         {"tcp :80 { pool = a } pool a { server a:1 {} }",
          "tcp :80 { pool = a idle-timeout = 1m } pool a { server a:1 {} }",
          "listener :80: idle-timeout 1h -> 1m\n"},
+        {"amqp :80 { user a { password = x } }",
+         "amqp :80 { user a { password = x virtual-hosts = { b, / } read = ^a$ from = 10.0.0.0/8 "
+         "administrator = yes } channel-max = 9 heartbeat = 0 }",
+         "listener :80: channel-max 2047 -> 9\nlistener :80: heartbeat 1m -> 0 (off)\n"
+         "listener :80: user a: from (any; of the user guest 127.0.0.0/8 and ::1) -> { 10.0.0.0/8 }\n"
+         "listener :80: user a: virtual-hosts { / } -> { /, b }\n"
+         "listener :80: user a: read \".*\" -> \"^a\\$\"\nlistener :80: user a: administrator no -> yes\n"},
         {"http :80 {} pool web { server 127.0.0.1:9001 {} }",
          "http :80 {} pool web { server 127.0.0.1:9001 { weight = 3 send-proxy = v1 } }",
          "pool web: server 127.0.0.1:9001: weight 1 -> 3\n"
@@ -142,6 +152,17 @@ static void a_token_is_never_shown(void **state)
     expect_plan("http :80 {} admin 127.0.0.1:81 { token = 0123456789abcdef }",
                 "http :80 {} admin 127.0.0.1:81 { token = 0123456789abcdeg }",
                 "listener 127.0.0.1:81: token changed\n");
+}
+
+static void a_password_is_never_shown(void **state)
+{
+#define RABBIT "\"kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR\""
+    (void)state;
+    expect_plan("amqp :80 { user a { password = x } }", "amqp :80 { user a { password = y } }",
+                "listener :80: user a: password changed\n");
+    expect_plan("amqp :80 { user a { password = x } }", "amqp :80 { user a { password-hash = " RABBIT " } }",
+                "listener :80: user a: password changed\nlistener :80: user a: password-hash changed\n");
+#undef RABBIT
 }
 
 static void what_a_reload_cannot_do_is_marked(void **state)
@@ -173,6 +194,11 @@ static void sections_come_and_go(void **state)
          "listener unix:/b (admin) added\nlistener unix:/a (admin) removed\n"},
         {"http :80 {} pool a { server a:1 {} }", "tcp :80 { pool = a } pool a { server a:1 {} }",
          "listener :80 (tcp) added\nlistener :80 (http) removed\n"},
+        {"amqp :80 { user a { password = x } }", "amqp :81 { user a { password = x } }",
+         "listener :81 (amqp) added\nlistener :80 (amqp) removed\n"},
+        {"amqp :80 { user a { password = x } user b { password = x } }",
+         "amqp :80 { user c { password = x } user b { password = x } }",
+         "listener :80: user c added\nlistener :80: user a removed\n"},
         {"http :80 {} pool old { server a:1 {} }", "http :80 {} pool new { server a:1 {} }",
          "pool new added\npool old removed\n"},
         {"http :80 {} pool a { server a:1 {} }", "http :80 {} pool a { server b:1 {} }",
@@ -267,6 +293,30 @@ static void a_change_points_to_its_sections_in_both_snapshots(void **state)
     pair_close(&pair);
 }
 
+static void a_change_of_a_user_points_to_it_in_both_snapshots(void **state)
+{
+    struct pair pair;
+    const struct config_change *change;
+
+    (void)state;
+    pair_open(&pair, "amqp :80 { user a { password = x } user b { password = x } }",
+              "amqp :80 { user c { password = x } user b { password = x write = z } }");
+    change = pair.diff.changes;
+    assert_int_equal(pair.diff.n_changes, 3);
+    assert_int_equal(change[0].kind, CONFIG_ADDED);
+    assert_int_equal(change[0].part, CONFIG_PART_USER);
+    assert_ptr_equal(change[0].after.amqp, &pair.after->amqp[0]);
+    assert_ptr_equal(change[0].after.user, &pair.after->amqp[0].users[0]);
+    assert_int_equal(change[1].kind, CONFIG_CHANGED);
+    assert_string_equal(change[1].option, "write");
+    assert_false(change[1].needs_restart);
+    assert_ptr_equal(change[1].before.user, &pair.before->amqp[0].users[1]);
+    assert_ptr_equal(change[1].after.user, &pair.after->amqp[0].users[1]);
+    assert_int_equal(change[2].kind, CONFIG_REMOVED);
+    assert_ptr_equal(change[2].before.user, &pair.before->amqp[0].users[0]);
+    pair_close(&pair);
+}
+
 static void control_characters_in_names_are_shown_as_codes(void **state)
 {
     (void)state;
@@ -309,10 +359,12 @@ int main(void)
         cmocka_unit_test(what_means_the_same_is_no_change),
         cmocka_unit_test(a_changed_option_is_told_with_both_values),
         cmocka_unit_test(a_token_is_never_shown),
+        cmocka_unit_test(a_password_is_never_shown),
         cmocka_unit_test(what_a_reload_cannot_do_is_marked),
         cmocka_unit_test(sections_come_and_go),
         cmocka_unit_test(changes_come_in_the_order_of_the_new_file_and_removed_ones_last),
         cmocka_unit_test(a_change_points_to_its_sections_in_both_snapshots),
+        cmocka_unit_test(a_change_of_a_user_points_to_it_in_both_snapshots),
         cmocka_unit_test(control_characters_in_names_are_shown_as_codes),
         cmocka_unit_test(one_change_among_thousands_is_found),
     };
