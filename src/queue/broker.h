@@ -114,10 +114,10 @@ struct broker_exchange_options {
     struct slice arguments; /* an AMQP table, as declared; kept for whoever asks */
 };
 
-/* As broker_declare_queue; the type cannot be changed (-EEXIST). */
+/* As broker_declare_queue; the type cannot be changed (-EEXIST). -EFBIG: the arguments fit no record; of a binding's too. */
 int broker_declare_exchange(struct broker *broker, struct slice name,
                             const struct broker_exchange_options *options, enum declare_rule rule);
-/* With the bindings from it and to it. -ENOENT; if_unused: -EBUSY, there are bindings from it. */
+/* With the bindings from it and to it, and auto-delete exchanges whose last one that was. -ENOENT; if_unused: -EBUSY, there are bindings from it. */
 int broker_delete_exchange(struct broker *broker, struct slice name, bool if_unused);
 
 /* Names of queues and of exchanges are two things. */
