@@ -310,6 +310,12 @@ struct config {
     size_t n_topics;
 };
 
+/* Whether it has anything that is kept in a log. */
+static inline bool config_has_log(const struct config *config)
+{
+    return config->n_queues || config->n_amqp;
+}
+
 /* Reads and checks a file. Every error goes to errors as "file:line: what; what to do", one a line.
  * Returns NULL when there was one, else the caller has the one reference. Blocks: not on a loop's thread once that
  * serves. */

@@ -420,6 +420,9 @@ static int find_targets(struct broker *broker, const struct broker_publication *
     *result = PUBLISH_NO_EXCHANGE;
     if (p->exchange.len && !exchange)
         return 0;
+    *result = PUBLISH_INTERNAL;
+    if (exchange && exchange->options.internal)
+        return 0;
     n = broker_route(broker, &routing, targets, MESSAGE_TARGETS_MAX);
     *result = n < 0 ? PUBLISH_TOO_LARGE : PUBLISH_UNROUTABLE;
     if (n <= 0)

@@ -144,10 +144,10 @@ struct broker_exchange_options {
     struct slice arguments; /* an AMQP table, as declared; kept for whoever asks */
 };
 
-/* As broker_declare_queue; the type cannot be changed (-EEXIST). */
+/* As broker_declare_queue; the type cannot be changed (-EEXIST). -EFBIG: the arguments fit no record; of a binding's too. */
 int broker_declare_exchange(struct broker *broker, struct slice name,
                             const struct broker_exchange_options *options, enum declare_rule rule);
-/* With the bindings from it and to it. -ENOENT; if_unused: -EBUSY, there are bindings from it. */
+/* With the bindings from it and to it, and auto-delete exchanges whose last one that was. -ENOENT; if_unused: -EBUSY, there are bindings from it. */
 int broker_delete_exchange(struct broker *broker, struct slice name, bool if_unused);
 
 /* Names of queues and of exchanges are two things. */
@@ -173,6 +173,7 @@ enum publish_result {
     PUBLISH_OK,
     PUBLISH_SAME, /* one with its idempotency key is there, or was: number is that one's */
     PUBLISH_NO_EXCHANGE,
+    PUBLISH_INTERNAL,   /* the exchange takes messages from exchanges only */
     PUBLISH_UNROUTABLE, /* no queue would get it */
     PUBLISH_FULL,       /* a queue that would get it is at its limit */
     PUBLISH_TOO_LARGE,  /* for a record of the log */
@@ -233,6 +234,8 @@ int broker_subscribe(struct broker *broker, struct slice queue, const struct bro
 void broker_consumer_stop(struct broker *broker, struct broker_consumer *consumer, uint64_t now_us);
 /* Delivers the oldest to it now, whatever its prefetch. 1; 0: there is none that may go; -ENOENT: its queue was deleted. */
 int broker_take(struct broker *broker, struct broker_consumer *consumer, uint64_t now_us);
+/* How many are left for it to take. */
+uint64_t broker_left(const struct broker_consumer *consumer);
 /* So much of what was delivered to it has left. */
 void broker_credit(struct broker *broker, struct broker_consumer *consumer, uint64_t bytes);
 /* What it has in flight goes back at once, as if it had never been delivered but for the redelivered flag and, with
@@ -307,6 +310,8 @@ struct broker_queue_view {
 
 /* The number that the next message will have. */
 uint64_t broker_next_number(const struct broker *broker);
+/* The name of an exchange; empty: it is the default one, or not there any more. Good until the next command. */
+struct slice broker_exchange_name(const struct broker *broker, uint32_t id);
 /* Calls each for every queue, in the order they were declared. The view is good until it returns. */
 void broker_each_queue(const struct broker *broker,
                        void (*each)(void *arg, const struct broker_queue_view *view), void *arg);

@@ -195,10 +195,17 @@ int broker_take(struct broker *broker, struct broker_consumer *consumer, uint64_
         return -ENOENT;
     queue_touch(queue);
     queue_expire(queue);
-    held = queue->paused || broker->failure[0] ? NULL : queue_take(queue);
+    held = queue->paused || broker->failure[0] ? NULL : queue_take_next(queue);
     if (held)
         held_deliver(held, consumer);
     return held != NULL;
+}
+
+uint64_t broker_left(const struct broker_consumer *consumer)
+{
+    const struct queue *queue = consumer->queue;
+
+    return queue ? queue_n_ready(queue) + queue->n_held[HELD_AGAIN] : 0;
 }
 
 void broker_credit(struct broker *broker, struct broker_consumer *consumer, uint64_t bytes)

@@ -528,7 +528,7 @@ static bool take_key(struct held *held)
     return false;
 }
 
-struct held *queue_take(struct queue *queue)
+struct held *queue_take_next(struct queue *queue)
 {
     struct held *held;
 
@@ -547,7 +547,7 @@ static void deliver_waiting(struct queue *queue)
 {
     while (!queue->paused && !queue->broker->failure[0] && has_waiting(queue)) {
         struct broker_consumer *consumer = next_consumer(queue);
-        struct held *held = consumer ? queue_take(queue) : NULL;
+        struct held *held = consumer ? queue_take_next(queue) : NULL;
 
         if (!held)
             return;

@@ -21,6 +21,13 @@ struct exchange *broker_exchange(const struct broker *broker, struct slice name)
     return NULL;
 }
 
+struct slice broker_exchange_name(const struct broker *broker, uint32_t id)
+{
+    const struct exchange *exchange = id ? broker_exchange_by_id(broker, id) : NULL;
+
+    return exchange ? exchange->name : SLICE("");
+}
+
 struct exchange *broker_exchange_by_id(const struct broker *broker, uint32_t id)
 {
     struct hash_item *item = hash_table_find(&broker->exchanges_by_id, id);

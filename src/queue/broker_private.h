@@ -286,7 +286,7 @@ void queue_pop(struct queue *queue, const struct ready_entry *entry);
 void broker_pump(struct broker *broker);
 void broker_expire_deadlines(struct broker *broker);
 /* The next one that may go, whatever its key, out of what waits; NULL: there is none. */
-struct held *queue_take(struct queue *queue);
+struct held *queue_take_next(struct queue *queue);
 void held_deliver(struct held *held, struct broker_consumer *consumer);
 /* The attempt failed, and counts. */
 void held_fail(struct held *held);

@@ -20,11 +20,16 @@ static char *put_slice(char *at, struct slice s)
     return at + s.len;
 }
 
-char *envelope_put(char *at, const struct envelope_item *item)
+void envelope_put_head(char at[ENVELOPE_ITEM_OVERHEAD], const struct envelope_item *item)
 {
     at[0] = (char)item->tag;
     put_u16le(at + 1, (uint16_t)item->name.len);
     put_u32le(at + 3, (uint32_t)item->value.len);
+}
+
+char *envelope_put(char *at, const struct envelope_item *item)
+{
+    envelope_put_head(at, item);
     return put_slice(put_slice(at + ENVELOPE_ITEM_OVERHEAD, item->name), item->value);
 }
 
@@ -105,11 +110,11 @@ static char *put_text(char *at, struct slice text)
     return put_slice(at + sizeof(uint16_t), text);
 }
 
-static char *put_death(char *at, const struct death *death)
+static char *put_death(char *at, enum envelope_tag tag, const struct death *death)
 {
     put_u16le(at + 1, 0);
     put_u32le(at + 3, (uint32_t)death_bytes(death));
-    at[0] = ENVELOPE_DEATH;
+    at[0] = (char)tag;
     at += ENVELOPE_ITEM_OVERHEAD;
     at[0] = (char)death->reason;
     put_u32le(at + 1, death->count);
@@ -119,7 +124,7 @@ static char *put_death(char *at, const struct death *death)
 
 size_t envelope_bury_bytes(struct slice head, const struct death *death)
 {
-    return ENVELOPE_ITEM_OVERHEAD + death_bytes(death) + head.len;
+    return 2 * (ENVELOPE_ITEM_OVERHEAD + death_bytes(death)) + head.len;
 }
 
 /* Whether item is an earlier death of the same queue and reason. */
@@ -139,7 +144,9 @@ size_t envelope_bury(char *at, struct slice head, const struct death *death)
     while (envelope_take(&rest, &item))
         if (is_same_death(&item, death, &earlier))
             latest.count += earlier.count;
-    at = put_death(at, &latest);
+    at = put_death(at, ENVELOPE_DEATH, &latest);
+    if (!envelope_find(head, ENVELOPE_FIRST_DEATH).ptr)
+        at = put_death(at, ENVELOPE_FIRST_DEATH, death);
     while (envelope_take(&head, &item))
         if (!is_same_death(&item, death, &earlier))
             at = envelope_put(at, &item);

@@ -9,14 +9,15 @@
 #include "queue/record.h"
 
 enum envelope_tag {
-    ENVELOPE_METHOD = 1, /* value: of the HTTP request */
-    ENVELOPE_TARGET,     /* value: its path and query */
-    ENVELOPE_AUTHORITY,  /* value */
-    ENVELOPE_CLIENT,     /* value: the client's address, 16 bytes of struct ip */
-    ENVELOPE_FIELD,      /* name and value of a header field */
-    ENVELOPE_DEATH,      /* value: struct death; the latest one first */
-    ENVELOPE_WAITS,      /* no value: somebody waits for the answer */
-    ENVELOPE_AMQP,       /* value: an AMQP content header's payload (wire/amqp.h) */
+    ENVELOPE_METHOD = 1,  /* value: of the HTTP request */
+    ENVELOPE_TARGET,      /* value: its path and query */
+    ENVELOPE_AUTHORITY,   /* value */
+    ENVELOPE_CLIENT,      /* value: the client's address, 16 bytes of struct ip */
+    ENVELOPE_FIELD,       /* name and value of a header field */
+    ENVELOPE_DEATH,       /* value: struct death; the latest one first */
+    ENVELOPE_WAITS,       /* no value: somebody waits for the answer */
+    ENVELOPE_AMQP,        /* value: an AMQP content header's payload (wire/amqp.h) */
+    ENVELOPE_FIRST_DEATH, /* value: struct death, of the first time */
 };
 
 struct envelope_item {
@@ -30,6 +31,8 @@ struct envelope_item {
 size_t envelope_item_bytes(const struct envelope_item *item);
 /* Writes it, and returns where the next one goes. There is room. */
 char *envelope_put(char *at, const struct envelope_item *item);
+/* What stands before its name and value, which are not looked at but for their lengths. */
+void envelope_put_head(char at[ENVELOPE_ITEM_OVERHEAD], const struct envelope_item *item);
 /* The next item off *head, which is borrowed; false at the end, or where it does not parse. */
 bool envelope_take(struct slice *head, struct envelope_item *item);
 bool envelope_is_valid(struct slice head);

@@ -32,7 +32,8 @@ bool headers_match_of(struct slice arguments, enum headers_match *match);
 /* An argument of type void asks for any value. */
 bool headers_are_asked_for(const struct headers *headers, struct slice arguments, enum headers_match match);
 
-/* Clients write a table in any order: the same items are the same arguments. */
+/* Clients write a table in any order: the same items, byte for byte, are the same arguments. Of more than AMQP_SEARCH_MAX the
+ * order counts. */
 bool arguments_equal(struct slice a, struct slice b);
 uint64_t arguments_hash(struct slice arguments);
 

@@ -338,6 +338,8 @@ static void take_farewell(struct mail *mail)
     struct queue_consumer *consumer = container_of(mail, struct queue_consumer, farewell);
     struct queue_thread *thread = consumer->port->thread;
 
+    if (queue_thread_put_off(thread, mail))
+        return;
     broker_unsubscribe(thread->broker, consumer->at_broker, queue_thread_now_us(thread));
     queue_thread_kick(thread);
     mail->deliver = on_farewell;
@@ -432,6 +434,46 @@ static void drop_verdict(struct mail *mail)
     free(delivery);
 }
 
+struct taking {
+    struct queue_job job;
+    struct queue_consumer *consumer;
+    uint64_t left;
+    int result;
+};
+
+static void run_take(struct queue_job *job, struct broker *broker, uint64_t now_us)
+{
+    struct taking *t = container_of(job, struct taking, job);
+
+    t->result = broker_take(broker, t->consumer->at_broker, now_us);
+    t->left = broker_left(t->consumer->at_broker);
+}
+
+static void free_taking(struct queue_job *job)
+{
+    free(container_of(job, struct taking, job));
+}
+
+int queue_take(struct queue_consumer *consumer, uint64_t *left)
+{
+    struct taking *t = calloc(1, sizeof *t);
+    int result;
+
+    *left = 0;
+    if (!t)
+        return -ENOMEM;
+    t->job = (struct queue_job){.run = run_take, .free = free_taking, .late = true};
+    t->consumer = consumer;
+    t->result = -EIO;
+    result = queue_job_run(consumer->port, &t->job, false, NEVER);
+    if (result)
+        return result;
+    result = t->result;
+    *left = t->left;
+    free(t);
+    return result;
+}
+
 void queue_settle(struct queue_delivery *delivery, enum queue_verdict verdict)
 {
     delivery->verdict = verdict;
@@ -468,6 +510,15 @@ static void drop_job(struct mail *mail)
 
     job->mail.deliver = on_job_done;
     mailbox_send(job->port->home, mail);
+}
+
+void queue_job_post(struct queue_port *port, struct queue_job *job)
+{
+    job->port = port;
+    job->durable = job->done = false;
+    job->waiter = NULL;
+    port->users++;
+    send(port, &job->mail, take_job, drop_job);
 }
 
 int queue_job_run(struct queue_port *port, struct queue_job *job, bool durable, uint64_t deadline_us)

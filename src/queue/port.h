@@ -89,6 +89,7 @@ struct queue_delivery {
     struct queue_consumer *consumer;
     struct message_ref ref;
     struct message message; /* borrows block */
+    struct slice exchange;  /* name; borrows block */
     unsigned attempt;
     bool redelivered;
     enum queue_verdict verdict;
@@ -123,6 +124,9 @@ int queue_subscribe(struct queue_port *port, struct slice queue, const struct qu
                     struct queue_consumer **consumer);
 /* No more deliveries come once it returns, whether or not it was cancelled; what was not settled goes back. Frees it. */
 void queue_unsubscribe(struct queue_consumer *consumer);
+/* Delivers the oldest message to a consumer on demand, before it returns, once all that was published before is durable. 1; 0: none
+ * waits; -ENOENT: the queue was deleted; -ECANCELED, -ENOMEM, -EIO. *left: how many wait then. */
+int queue_take(struct queue_consumer *consumer, uint64_t *left);
 /* It gets nothing any more but what is on its way; what was not settled stays with it. */
 void queue_consumer_stop(struct queue_consumer *consumer);
 void queue_consumer_change(struct queue_consumer *consumer, const struct queue_consumer_options *options);
@@ -150,5 +154,7 @@ struct queue_job {
 /* 0: it has run and is the caller's again. -ECANCELED, -ETIMEDOUT: it is not the caller's any more, and runs. durable: what it
  * appended is on disk, or broker_failure says why not. Where the log could not be opened it has not run. */
 int queue_job_run(struct queue_port *port, struct queue_job *job, bool durable, uint64_t deadline_us);
+/* The same, but nobody waits, and it is freed. */
+void queue_job_post(struct queue_port *port, struct queue_job *job);
 
 #endif

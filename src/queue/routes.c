@@ -137,6 +137,8 @@ bool route_keys_next(const struct route_keys *keys, size_t *index, struct slice 
         *key = keys->key;
         return true;
     }
+    if (rest.len < *index)
+        return false;
     slice_drop(&rest, *index - 1);
     if (!take_u8(&rest, &len) || !take_slice(&rest, len, key))
         return false;

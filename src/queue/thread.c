@@ -189,9 +189,19 @@ static void run_late_jobs(struct queue_thread *thread)
         job->run(job, thread->broker, queue_thread_now_us(thread));
 }
 
+bool queue_thread_put_off(struct queue_thread *thread, struct mail *mail)
+{
+    if (!thread->late_jobs.first)
+        return false;
+    mail->next = thread->late_mail;
+    thread->late_mail = mail;
+    return true;
+}
+
 /* After the deliveries that they made. */
 static void send_late_jobs(struct queue_thread *thread)
 {
+    struct mail *mail, *in_order = NULL;
     struct queue_job *job;
 
     while ((job = thread->late_jobs.first)) {
@@ -199,6 +209,15 @@ static void send_late_jobs(struct queue_thread *thread)
         mailbox_send(job->port->home, &job->mail);
     }
     thread->late_jobs.last = &thread->late_jobs.first;
+    while ((mail = thread->late_mail)) {
+        thread->late_mail = mail->next;
+        mail->next = in_order;
+        in_order = mail;
+    }
+    while ((mail = in_order)) {
+        in_order = mail->next;
+        mail->deliver(mail);
+    }
 }
 
 static void publish_one(struct queue_thread *thread, struct queue_batch *batch, struct queue_publication *p,
@@ -323,6 +342,7 @@ static void deliver(void *arg, struct broker_consumer *at_broker, const struct b
     struct queue_consumer *consumer = broker_consumer_owner(at_broker);
     struct queue_delivery *delivery;
     struct log_record record;
+    struct slice exchange;
     int error = log_read(thread->log, d->position, AHEAD_BYTES, &thread->buffer, &record);
 
     if (error) {
@@ -331,7 +351,7 @@ static void deliver(void *arg, struct broker_consumer *at_broker, const struct b
                  (unsigned long long)d->position, strerror(-error));
         return;
     }
-    delivery = malloc(sizeof *delivery + record.payload.len);
+    delivery = malloc(sizeof *delivery + record.payload.len + BROKER_NAME_MAX);
     if (!delivery)
         return;
     *delivery = (struct queue_delivery){
@@ -347,6 +367,10 @@ static void deliver(void *arg, struct broker_consumer *at_broker, const struct b
         free(delivery);
         return;
     }
+    exchange = broker_exchange_name(thread->broker, delivery->message.exchange);
+    delivery->exchange = slice_of(delivery->block + record.payload.len, exchange.len);
+    if (exchange.len)
+        memcpy(delivery->block + record.payload.len, exchange.ptr, exchange.len);
     *thread->deliveries.last = delivery;
     thread->deliveries.last = &delivery->next;
 }

@@ -58,6 +58,7 @@ struct queue_thread {
     struct batch_list batches;       /* done, and wait for the commit */
     struct job_list jobs;            /* done, and wait for the commit */
     struct job_list late_jobs;       /* to be done at the end of the turn */
+    struct mail *late_mail;          /* for which they are to be done first, the latest first */
     struct delivery_list deliveries; /* of this turn */
     struct queue_request **waiters;  /* buckets, by number: they wait for an answer */
     uint32_t n_waiters, n_waiter_buckets;
@@ -72,6 +73,8 @@ void queue_thread_forget_waiter(struct queue_thread *thread, const struct queue_
                                 uint64_t number);
 void queue_thread_take_verdict(struct queue_thread *thread, struct queue_delivery *delivery);
 void queue_thread_take_batch(struct queue_thread *thread, struct queue_batch *batch);
+/* Whether mail has to wait until the late jobs before it have run; then it is delivered again. */
+bool queue_thread_put_off(struct queue_thread *thread, struct mail *mail);
 void queue_thread_take_job(struct queue_thread *thread, struct queue_job *job);
 /* Something was done at the broker: there is to be a turn. */
 void queue_thread_kick(struct queue_thread *thread);

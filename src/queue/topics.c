@@ -15,6 +15,7 @@ struct topic_node {
     struct topic_node *next[2]; /* in the set before a word, and in the one behind it */
     uint64_t step;              /* of the last set that it was in */
     uint32_t n_users;           /* patterns that end here, and nodes below */
+    uint32_t n_words;           /* of these: nodes that a word leads to */
     uint32_t word_len;
     char word[];
 };
@@ -90,8 +91,10 @@ static struct topic_node *step_into(struct topics *topics, struct topic_node *pa
     node = create(parent, word);
     if (node && slot)
         *slot = node;
-    else if (node)
+    else if (node) {
         hash_table_add(&topics->words, &node->by_word, hash_of(parent, hash));
+        parent->n_words++;
+    }
     return node;
 }
 
@@ -106,8 +109,10 @@ static void destroy(struct topics *topics, struct topic_node *node)
         parent->star = NULL;
     else if (parent->hash == node)
         parent->hash = NULL;
-    else
+    else {
         hash_table_remove(&topics->words, &node->by_word);
+        parent->n_words--;
+    }
     free(node);
     if (!topics->root)
         hash_table_free(&topics->words);
@@ -178,7 +183,8 @@ static struct topic_node *follow(struct topics *topics, struct topic_node *set, 
 
     topics->step++;
     for (struct topic_node *node = set; node; node = node->next[from]) {
-        enter(topics, find_word(topics, node, word, hash), &behind);
+        if (node->n_words)
+            enter(topics, find_word(topics, node, word, hash), &behind);
         enter(topics, node->star, &behind);
         if (is_hash(node))
             enter(topics, node, &behind);

@@ -24,8 +24,9 @@ struct planned {
     const char *name;
     const struct address *address;
     size_t order;
-    const struct config_http *http; /* one of the three */
+    const struct config_http *http; /* one of the four */
     const struct config_tcp *tcp;
+    const struct config_amqp *amqp;
     const struct config_admin *admin;
     struct process_listener *stays; /* NULL: it is new */
     int *fds;                       /* of a new one, until it has a listener */
@@ -71,7 +72,7 @@ static int plan_listeners(struct change *change)
     const struct config *config = change->config;
     struct planned *p;
 
-    change->n_listeners = config->n_http + config->n_tcp + (config->admin ? 1 : 0);
+    change->n_listeners = config->n_http + config->n_tcp + config->n_amqp + (config->admin ? 1 : 0);
     change->listeners = p = calloc(change->n_listeners, sizeof *p);
     if (!p)
         return -ENOMEM;
@@ -79,6 +80,8 @@ static int plan_listeners(struct change *change)
         *p++ = (struct planned){&http_listener_kind, c->name, &c->address, c->order, .http = c};
     for (const struct config_tcp *c = config->tcp; c < config->tcp + config->n_tcp; c++)
         *p++ = (struct planned){&tcp_listener_kind, c->name, &c->address, c->order, .tcp = c};
+    for (const struct config_amqp *c = config->amqp; c < config->amqp + config->n_amqp; c++)
+        *p++ = (struct planned){&amqp_listener_kind, c->name, &c->address, c->order, .amqp = c};
     if (config->admin)
         *p = (struct planned){&http_listener_kind, config->admin->name, &config->admin->address,
                               config->admin->order, .admin = config->admin};
@@ -233,7 +236,7 @@ static int share(struct change *change, struct planned *planned)
     const struct http_shared *before = planned->stays ? planned->stays->system.shared : NULL;
     const struct process_log *log = NULL;
 
-    if (planned->tcp)
+    if (planned->tcp || planned->amqp)
         return 0;
     if (planned->admin) {
         planned->shared = http_shared_serving(admin_serve, change->process->admin);
@@ -283,8 +286,11 @@ static struct process_listener *listener_of(const struct planned *planned)
 
 static struct service *create_service(const struct planned *planned, struct scene *scene, unsigned thread)
 {
-    return planned->tcp ? tcp_service_create(planned->tcp, scene)
-                        : http_service_create(planned->shared, scene, thread);
+    if (planned->tcp)
+        return tcp_service_create(planned->tcp, scene);
+    if (planned->amqp)
+        return amqp_service_create(planned->amqp, scene);
+    return http_service_create(planned->shared, scene, thread);
 }
 
 static struct scene *create_scene(struct change *change, unsigned thread)
@@ -298,7 +304,7 @@ static struct scene *create_scene(struct change *change, unsigned thread)
         free(pools);
         return NULL;
     }
-    if (change->config->n_queues)
+    if (config_has_log(change->config))
         scene->port = &change->process->threads[thread].port;
     for (size_t i = 0; i < n_pools; i++)
         pools[i] = &control_change_pool(change->control, i)->threads[thread];

@@ -9,6 +9,7 @@
 
 #include "admin/admin.h"
 #include "admin/system.h"
+#include "front/amqp/amqp.h"
 #include "front/push.h"
 #include "front/tcp.h"
 #include "queue/thread.h"

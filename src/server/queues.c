@@ -23,7 +23,7 @@ int queues_make_folder(const struct config *config, char why[LISTEN_WHY_MAX])
 {
     const struct passwd *pw = config->user && geteuid() == 0 ? getpwnam(config->user) : NULL;
 
-    if (!config->n_queues || mkdir(config->state, 0700) != 0)
+    if (!config_has_log(config) || mkdir(config->state, 0700) != 0)
         return 0; /* opening it says what is wrong with it */
     if (pw && chown(config->state, pw->pw_uid, pw->pw_gid) != 0) {
         snprintf(why, LISTEN_WHY_MAX, "state folder %s: cannot be given to user %s: %s", config->state,
@@ -44,7 +44,7 @@ int queues_open(const struct config *config, bool takes_over, struct queue_threa
     int error;
 
     *queue = NULL;
-    if (!config->n_queues)
+    if (!config_has_log(config))
         return 0;
     error = takes_over ? queue_thread_open_later(queue, &options) : queue_thread_open(queue, &options, why);
     if (!error)
@@ -76,6 +76,7 @@ static struct broker_queue_options options_of(const struct config_queue *q)
     };
 
     return (struct broker_queue_options){
+        .managed = true,
         .max_length = q->max_length,
         .max_bytes = q->max_bytes,
         .max_age_us = q->max_age_us,
@@ -126,6 +127,8 @@ static void note_leftover(void *arg, const struct broker_queue_view *view)
     struct leftovers *l = arg;
     const struct broker_queue_numbers *n = &view->numbers;
 
+    if (!view->options->managed)
+        return; /* a client's */
     for (size_t i = 0; i < l->config->n_queues; i++)
         if (slice_equal(slice_from_text(l->config->queues[i].name), view->name))
             return;

@@ -108,6 +108,8 @@ static const struct address *listener_address(const struct config_side *side)
         return &side->http->address;
     if (side->tcp)
         return &side->tcp->address;
+    if (side->amqp)
+        return &side->amqp->address;
     return side->admin ? &side->admin->address : NULL;
 }
 

@@ -11,6 +11,14 @@ const char *queue_name(int queue)
     return names[queue];
 }
 
+int queue_by_name(struct slice name)
+{
+    for (int i = 0; i < QUEUES_MAX; i++)
+        if (slice_equal(slice_from_text(queue_name(i)), name))
+            return i;
+    return -1;
+}
+
 int queue_by_id(const struct model *m, uint32_t id)
 {
     for (int i = 0; i < QUEUES_MAX; i++)

@@ -9,6 +9,9 @@
 #include "queue/broker.h"
 
 #define QUEUES_MAX 6
+#define EXCHANGES_MAX 5
+#define BINDINGS_MAX 48
+#define KEYS_ROUTED_MAX 3 /* that a message has */
 #define CONSUMERS_MAX 8
 #define KEYS_MAX 4
 #define BEHIND_ALL UINT64_MAX
@@ -27,6 +30,7 @@ struct entry {
     uint32_t bytes;    /* of the body */
     uint8_t key;       /* of order-by; 0: none */
     uint8_t queue;     /* index */
+    uint8_t headers;   /* index */
     uint32_t queue_id; /* a queue that is deleted and declared again is another one */
     enum entry_state state;
     bool blocks;    /* delayed after it was delivered: younger ones of its key wait */
@@ -52,7 +56,19 @@ struct model_queue {
     bool there, paused;
     uint32_t id;
     struct broker_queue_options options;
-    char dead_key[8];
+    char dead_exchange[8], dead_key[8];
+};
+
+struct model_exchange {
+    bool there;
+    uint32_t id;
+    struct broker_exchange_options options; /* alternate and arguments are constants */
+};
+
+/* Exchanges, queues, keys and arguments by their index. */
+struct model_binding {
+    int source, destination, key, arguments;
+    bool to_exchange;
 };
 
 struct model_consumer {
@@ -73,7 +89,9 @@ struct model_key {
 
 struct model {
     struct model_queue queues[QUEUES_MAX];
-    bool topic, bound[QUEUES_MAX]; /* one exchange */
+    struct model_exchange exchanges[EXCHANGES_MAX];
+    struct model_binding bindings[BINDINGS_MAX];
+    size_t n_bindings;
     struct model_consumer consumers[CONSUMERS_MAX];
     struct entry *entries; /* by number, then queue; owned */
     size_t n, room;
@@ -83,6 +101,7 @@ struct model {
 };
 
 const char *queue_name(int queue);
+int queue_by_name(struct slice name); /* -1: there is none of that name */
 int queue_by_id(const struct model *m, uint32_t id);
 struct entry *entry_add(struct model *m);
 struct entry *entry_find(const struct model *m, int queue, uint32_t queue_id, uint64_t number);
@@ -91,5 +110,36 @@ uint64_t queue_waiting(const struct model *m, int queue, uint64_t *bytes);
 struct model_key *key_find(const struct model *m, uint32_t address, uint64_t key, uint64_t now_us);
 void key_add(struct model *m, const struct model_key *key);
 void model_clear(struct model *m);
+
+/* ---- exchanges: broker_model_routes.c ---- */
+
+const char *exchange_name(int exchange);
+int exchange_by_name(struct slice name);
+/* Keys of bindings and messages, arguments of bindings, headers of messages: there are so many of each. */
+extern const int n_routing_keys, n_arguments, n_headers;
+struct slice routing_key(int key);
+struct slice arguments_of(int arguments);
+int key_by_text(struct slice text);
+int arguments_by_bytes(struct slice bytes);
+/* The head of a message with the headers, as AMQP or as HTTP has them, into room. */
+char *headers_put(char *at, int headers, bool amqp);
+
+struct model_binding *binding_find(struct model *m, const struct model_binding *binding);
+void binding_add(struct model *m, const struct model_binding *binding);
+/* With exchanges that go along. */
+void binding_remove(struct model *m, struct model_binding *binding);
+void exchange_remove(struct model *m, int exchange);
+void bindings_remove_to(struct model *m, int destination, bool is_exchange);
+
+/* What a message says of where it goes; exchange -1: the default one. */
+struct model_routing {
+    int exchange, headers;
+    struct slice keys[KEYS_ROUTED_MAX];
+    int n_keys;
+};
+/* Queues that it leads to, by their index; how many. */
+int model_route(const struct model *m, const struct model_routing *routing, int targets[QUEUES_MAX]);
+/* Those that an exchange can lead to. */
+int model_reach(const struct model *m, int exchange, int targets[QUEUES_MAX]);
 
 #endif

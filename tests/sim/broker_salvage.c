@@ -2,6 +2,7 @@
 #include "sim/broker_salvage.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -182,12 +183,58 @@ static void compare_queue(void *arg, const struct broker_queue_view *view)
     forget(&b);
 }
 
+/* Exchanges and bindings as text. */
+struct told {
+    char text[8192];
+    size_t len;
+    bool transient;
+};
+
+static void tell_exchange(void *arg, const struct broker_exchange_view *view)
+{
+    const struct broker_exchange_options *o = view->options;
+    struct told *t = arg;
+
+    t->len += (size_t)snprintf(t->text + t->len, sizeof t->text - t->len, "%u %.*s %u%u%u%u %.*s %zu, ",
+                               view->id, SLICE_ARG(view->name), o->type, o->durable, o->auto_delete,
+                               o->internal, SLICE_ARG(o->alternate), o->arguments.len);
+    t->transient |= !o->durable;
+}
+
+static void tell_binding(void *arg, const struct broker_binding_view *view)
+{
+    struct told *t = arg;
+
+    t->len += (size_t)snprintf(t->text + t->len, sizeof t->text - t->len, "%.*s %.*s%u %.*s %zu, ",
+                               SLICE_ARG(view->source), SLICE_ARG(view->destination), view->to_exchange,
+                               SLICE_ARG(view->key), view->arguments.len);
+}
+
+static void tell_exchanges(const struct broker *of, struct told *told)
+{
+    *told = (struct told){.len = 0};
+    broker_each_exchange(of, tell_exchange, told);
+    broker_each_binding(of, tell_binding, told);
+}
+
+static void compare_exchanges(const struct broker *original)
+{
+    static struct told a, b;
+
+    tell_exchanges(original, &a);
+    tell_exchanges(broker, &b);
+    /* those that stay where there was no room for saying that they went do not stay in the copy */
+    sim_check(a.transient || strcmp(a.text, b.text) == 0, "exchanges are salvaged as others: %s and %s",
+              a.text, b.text);
+}
+
 void salvage_compare(struct broker *original, uint64_t now_us)
 {
     struct comparing c = {original, now_us};
 
     sim_check(damages == 0, "salvage found damage, and there is none");
     broker_each_queue(original, compare_queue, &c);
+    compare_exchanges(original);
     sim_check(broker_next_number(broker) >= broker_next_number(original), "numbers would be used again");
     sim_count("salvages");
 }

@@ -18,12 +18,12 @@
 
 #define STEPS_MAX 160
 #define BODY_MAX 2000
-#define TOPIC SLICE("t")
 #define KEY_FIELD SLICE("K")
 
 enum step_kind {
     DECLARE,
     DELETE,
+    EXCHANGE,
     BIND,
     PUBLISH,
     SUBSCRIBE,
@@ -46,10 +46,10 @@ enum step_kind {
 };
 
 static const unsigned char often[KINDS] = {
-    [DECLARE] = 5,     [DELETE] = 1,  [BIND] = 3,        [PUBLISH] = 30, [SUBSCRIBE] = 6,
-    [UNSUBSCRIBE] = 3, [SETTLE] = 30, [PAUSE] = 2,       [PURGE] = 1,    [MOVE] = 2,
-    [TURN] = 30,       [TIME] = 14,   [CHECKPOINT] = 12, [SPARE] = 6,    [LOOK] = 4,
-    [CLOSE] = 1,       [KILL] = 3,    [CRASH] = 5,       [FAULT] = 2,    [LIMIT] = 1,
+    [DECLARE] = 5,     [DELETE] = 1,      [EXCHANGE] = 3, [BIND] = 6,  [PUBLISH] = 30, [SUBSCRIBE] = 6,
+    [UNSUBSCRIBE] = 3, [SETTLE] = 30,     [PAUSE] = 2,    [PURGE] = 1, [MOVE] = 2,     [TURN] = 30,
+    [TIME] = 14,       [CHECKPOINT] = 12, [SPARE] = 6,    [LOOK] = 4,  [CLOSE] = 1,    [KILL] = 3,
+    [CRASH] = 5,       [FAULT] = 2,       [LIMIT] = 1,
 };
 
 static struct world {
@@ -137,17 +137,21 @@ static void die_once_more(struct entry *e, int queue, enum message_end end)
     e->n_deaths = n + 1;
 }
 
-/* Queue where it goes when it dies, as the model knows it; -1: nowhere. */
-static int dead_target(const struct entry *e, enum message_end end)
+/* Queues where its dead go, as the model knows it; how many. */
+static int dead_targets(const struct entry *e, enum message_end end, int targets[QUEUES_MAX])
 {
     const struct model_queue *q = &w.m.queues[e->queue];
+    struct model_routing routing = {
+        exchange_by_name(slice_from_text(q->dead_exchange)), e->headers, {slice_from_text(q->dead_key)}, 1};
+    int n = q->options.has_dead_letter ? model_route(&w.m, &routing, targets) : 0;
 
-    if (!q->options.has_dead_letter)
-        return -1;
-    for (int i = 0; i < QUEUES_MAX; i++)
-        if (w.m.queues[i].there && strcmp(queue_name(i), q->dead_key) == 0)
-            return goes_round(e, end, i) ? -1 : i;
-    return -1;
+    for (int i = 0; i < n; i++)
+        if (goes_round(e, end, targets[i])) {
+            memmove(targets + i, targets + i + 1, (size_t)(n - i - 1) * sizeof *targets);
+            n--;
+            i--;
+        }
+    return n;
 }
 
 /* ---- what the broker says -------------------------------------------------------------------------------------------- */
@@ -264,35 +268,13 @@ static void leave_consumer(struct entry *e)
         w.m.consumers[e->consumer].in_flight--;
 }
 
-static void ended(void *arg, const struct broker_ending *ending)
+/* It takes the place of old, which ended so. */
+static void go_on(const struct entry *old, int target, enum message_end end)
 {
-    struct entry *e = must_find(ending->ref, "end"), old;
-    int target = -1;
+    struct entry *e = entry_add(&w.m);
 
-    (void)arg;
-    sim_tell("  %llu of %s: %s", (unsigned long long)e->number, queue_name(e->queue),
-             message_end_names[ending->end]);
-    leave_consumer(e);
-    if (ending->end == END_MOVED)
-        target = w.moving_to;
-    else if (ending->end != END_ACKED && ending->end != END_PURGED &&
-             !(ending->end == END_MAXLEN && options_of(e->queue)->overflow == LIMIT_DROP_OLDEST))
-        target = dead_target(e, ending->end);
-    if (ending->end == END_EXPIRED)
-        sim_check(options_of(e->queue)->max_age_us &&
-                      e->queued_us / US_PER_MS * US_PER_MS + options_of(e->queue)->max_age_us <= w.now_us,
-                  "message %llu expires too early", (unsigned long long)e->number);
-    e->state = GONE;
-    e->gone_low = log_end(w.log);
-    e->gone_high = target >= 0 ? log_end(w.log) : BEHIND_ALL;
-    sim_count(message_end_names[ending->end]);
-    if (target < 0)
-        return;
-    e->gone_low = e->gone_high;
-    old = *e;
-    e = entry_add(&w.m);
-    *e = old;
-    e->number = w.m.next_number++;
+    *e = *old;
+    e->number = w.m.next_number;
     e->queue = (uint8_t)target;
     e->queue_id = w.m.queues[target].id;
     e->state = WAITS;
@@ -302,9 +284,39 @@ static void ended(void *arg, const struct broker_ending *ending)
     e->position = log_end(w.log) - 1; /* its record ends there */
     e->gone_low = e->gone_high = e->delivered_place = e->attempts_place = 0;
     e->attempts_logged = 0;
-    if (ending->end != END_MOVED) {
-        die_once_more(e, old.queue, ending->end);
+    if (end != END_MOVED) {
+        die_once_more(e, old->queue, end);
     }
+}
+
+static void ended(void *arg, const struct broker_ending *ending)
+{
+    struct entry *e = must_find(ending->ref, "end"), old;
+    int targets[QUEUES_MAX] = {w.moving_to}, n = ending->end == END_MOVED;
+
+    (void)arg;
+    sim_tell("  %llu of %s: %s", (unsigned long long)e->number, queue_name(e->queue),
+             message_end_names[ending->end]);
+    leave_consumer(e);
+    if (ending->end != END_MOVED && ending->end != END_ACKED && ending->end != END_PURGED &&
+        !(ending->end == END_MAXLEN && options_of(e->queue)->overflow == LIMIT_DROP_OLDEST))
+        n = dead_targets(e, ending->end, targets);
+    if (ending->end == END_EXPIRED)
+        sim_check(options_of(e->queue)->max_age_us &&
+                      e->queued_us / US_PER_MS * US_PER_MS + options_of(e->queue)->max_age_us <= w.now_us,
+                  "message %llu expires too early", (unsigned long long)e->number);
+    e->state = GONE;
+    e->gone_low = log_end(w.log);
+    e->gone_high = n ? log_end(w.log) : BEHIND_ALL;
+    sim_count(message_end_names[ending->end]);
+    if (n > 1)
+        sim_count("dead to several");
+    if (!n)
+        return;
+    old = *e;
+    for (int i = 0; i < n; i++)
+        go_on(&old, targets[i], ending->end);
+    w.m.next_number++;
 }
 
 static const struct broker_events events = {.deliver = deliver, .ended = ended};
@@ -422,6 +434,58 @@ static void check_queue(void *arg, const struct broker_queue_view *view)
     sim_check(view->numbers.paused == w.m.queues[queue].paused, "paused");
 }
 
+static void check_exchange(void *arg, const struct broker_exchange_view *view)
+{
+    int exchange = exchange_by_name(view->name), targets[QUEUES_MAX], n = 0;
+    const struct model_exchange *x = &w.m.exchanges[exchange];
+    const struct broker_exchange_options *a = view->options, *b = &x->options;
+    struct slice readers[QUEUES_MAX];
+    size_t n_bindings = 0;
+
+    sim_check(x->there && x->id == view->id, "exchange %s is there", exchange_name(exchange));
+    sim_check(a->type == b->type && a->durable == b->durable && a->auto_delete == b->auto_delete &&
+                  a->internal == b->internal && slice_equal(a->alternate, b->alternate) &&
+                  slice_equal(a->arguments, b->arguments),
+              "exchange %s has other options", exchange_name(exchange));
+    for (size_t i = 0; i < w.m.n_bindings; i++)
+        n_bindings += w.m.bindings[i].source == exchange;
+    sim_check(view->n_bindings == n_bindings, "exchange %s has %zu bindings, not %zu",
+              exchange_name(exchange), view->n_bindings, n_bindings);
+    n = model_reach(&w.m, exchange, targets);
+    sim_check(broker_readers(w.broker, view->name, readers, QUEUES_MAX) == (size_t)n,
+              "exchange %s can lead to %d queues", exchange_name(exchange), n);
+    ++*(int *)arg;
+}
+
+static struct model_binding binding_of(const struct broker_binding_view *view)
+{
+    return (struct model_binding){
+        exchange_by_name(view->source),
+        view->to_exchange ? exchange_by_name(view->destination) : queue_by_name(view->destination),
+        key_by_text(view->key), arguments_by_bytes(view->arguments), view->to_exchange};
+}
+
+static void check_binding(void *arg, const struct broker_binding_view *view)
+{
+    struct model_binding b = binding_of(view);
+
+    sim_check(binding_find(&w.m, &b), "a binding of %s that nobody made", exchange_name(b.source));
+    ++*(size_t *)arg;
+}
+
+static void check_exchanges(void)
+{
+    int n = 0;
+    size_t n_bindings = 0;
+
+    broker_each_exchange(w.broker, check_exchange, &n);
+    broker_each_binding(w.broker, check_binding, &n_bindings);
+    for (int i = 0; i < EXCHANGES_MAX; i++)
+        n -= w.m.exchanges[i].there;
+    sim_check(n == 0 && n_bindings == w.m.n_bindings, "%d exchanges too few, %zu bindings, not %zu", -n,
+              n_bindings, w.m.n_bindings);
+}
+
 static void check_counts(void)
 {
     if (!broker_failure(w.broker))
@@ -530,6 +594,7 @@ static void do_look(const struct sim_step *step)
     if (w.m.queues[queue].there && !broker_failure(w.broker))
         peek_queue(queue, false, 0);
     check_counts();
+    check_exchanges();
 }
 
 /* ---- topology -------------------------------------------------------------------------------------------------------- */
@@ -560,7 +625,10 @@ static struct broker_queue_options random_options(struct rng *rng, struct model_
         o.attempts = 1 + (uint32_t)rng_below(rng, 4);
     o.overflow = (enum queue_limit_rule)rng_below(rng, 3);
     o.has_dead_letter = rng_below(rng, 2);
-    strcpy(q->dead_key, queue_name((int)rng_below(rng, QUEUES_MAX)));
+    strcpy(q->dead_exchange, rng_below(rng, 2) ? "" : exchange_name((int)rng_below(rng, EXCHANGES_MAX)));
+    strcpy(q->dead_key, q->dead_exchange[0] ? routing_key((int)rng_below(rng, 7)).ptr
+                                            : queue_name((int)rng_below(rng, QUEUES_MAX)));
+    o.dead_exchange = slice_from_text(q->dead_exchange);
     o.dead_key = slice_from_text(q->dead_key);
     if (rng_below(rng, 3) == 0)
         o.order_by = KEY_FIELD;
@@ -592,10 +660,10 @@ static void do_declare(const struct sim_step *step)
     q->options = options;
     sim_check(broker_find_queue(w.broker, name_of(queue), &view), "a declared queue is not there");
     q->id = view.id;
-    sim_tell("  %s: length %llu, bytes %llu, age %llu, attempts %u, overflow %u, dead %s, order %zu",
+    sim_tell("  %s: length %llu, bytes %llu, age %llu, attempts %u, overflow %u, dead %s %s, order %zu",
              queue_name(queue), (unsigned long long)options.max_length, (unsigned long long)options.max_bytes,
              (unsigned long long)options.max_age_us, options.attempts, options.overflow,
-             options.has_dead_letter ? q->dead_key : "-", options.order_by.len);
+             options.has_dead_letter ? q->dead_exchange : "-", q->dead_key, options.order_by.len);
     settle_topology(0);
 }
 
@@ -610,39 +678,142 @@ static void do_delete(const struct sim_step *step)
         sim_check(may_fail(error), "delete: %s", strerror(-error));
         return;
     }
-    w.m.queues[queue].there = w.m.queues[queue].paused = w.m.bound[queue] = false;
+    w.m.queues[queue].there = w.m.queues[queue].paused = false;
+    bindings_remove_to(&w.m, queue, false);
     settle_topology(0);
 }
 
-static int declare_topic(void)
+/* Of an exchange that is there its type stays. */
+static void declare_exchange(int exchange, struct rng *rng)
 {
-    struct broker_exchange_options fanout = {.type = EXCHANGE_FANOUT, .durable = true};
+    struct model_exchange *x = &w.m.exchanges[exchange];
+    struct broker_exchange_options o = {
+        .type = x->there ? x->options.type : (enum exchange_type)rng_below(rng, 4),
+        .durable = rng_below(rng, 4),
+        .auto_delete = rng_below(rng, 3) == 0,
+        .internal = rng_below(rng, 4) == 0,
+        .alternate = rng_below(rng, 3) ? SLICE("")
+                                       : slice_from_text(exchange_name((int)rng_below(rng, EXCHANGES_MAX))),
+        .arguments = rng_below(rng, 4) ? SLICE("") : arguments_of(1),
+    };
+    struct broker_exchange_view view;
+    int error;
 
-    return broker_declare_exchange(w.broker, TOPIC, &fanout, DECLARE_SAME);
+    if (x->there) {
+        struct broker_exchange_options other = o;
+
+        other.type = (enum exchange_type)((o.type + 1) % 4);
+        error =
+            broker_declare_exchange(w.broker, slice_from_text(exchange_name(exchange)), &other, DECLARE_SET);
+        sim_check(error == -EEXIST, "an exchange changes its type");
+    }
+    error = broker_declare_exchange(w.broker, slice_from_text(exchange_name(exchange)), &o, DECLARE_SET);
+    if (!error) {
+        sim_check(broker_find_exchange(w.broker, slice_from_text(exchange_name(exchange)), &view),
+                  "a declared exchange is not there");
+        sim_tell("  exchange %s: type %u, durable %u, auto-delete %u, alternate %.*s",
+                 exchange_name(exchange), o.type, o.durable, o.auto_delete, SLICE_ARG(o.alternate));
+        *x = (struct model_exchange){true, view.id, o};
+    }
+    settle_topology(error);
+}
+
+static void do_exchange(const struct sim_step *step)
+{
+    struct rng rng = {step->a};
+    int exchange = (int)rng_below(&rng, EXCHANGES_MAX), error;
+    bool if_unused = rng_below(&rng, 2), used = false;
+
+    if (w.unsettled)
+        return;
+    if (!w.m.exchanges[exchange].there || rng_below(&rng, 4)) {
+        declare_exchange(exchange, &rng);
+        return;
+    }
+    for (size_t i = 0; i < w.m.n_bindings; i++)
+        used |= w.m.bindings[i].source == exchange;
+    error = broker_delete_exchange(w.broker, slice_from_text(exchange_name(exchange)), if_unused);
+    sim_check((error == -EBUSY) == (if_unused && used), "an exchange that is used, or not");
+    if (error == -EBUSY)
+        return;
+    sim_tell("  exchange %s is deleted", exchange_name(exchange));
+    if (!error)
+        exchange_remove(&w.m, exchange);
+    settle_topology(error);
+}
+
+/* What the binding leads to; false: it is not there. */
+static bool destination_of(const struct model_binding *b, struct broker_destination *to)
+{
+    *to = (struct broker_destination){b->to_exchange ? slice_from_text(exchange_name(b->destination))
+                                                     : name_of(b->destination),
+                                      b->to_exchange};
+    return b->to_exchange ? w.m.exchanges[b->destination].there : w.m.queues[b->destination].there;
+}
+
+static void bind(const struct model_binding *b)
+{
+    struct slice source = slice_from_text(exchange_name(b->source));
+    bool there = w.m.exchanges[b->source].there, known = binding_find(&w.m, b) != NULL;
+    struct broker_destination to;
+    int error;
+
+    there &= destination_of(b, &to);
+    error = broker_bind(w.broker, source, &to, routing_key(b->key), arguments_of(b->arguments));
+    sim_check((error == -ENOENT) == !there, "bound, and something is not there");
+    if (error == -ENOENT)
+        return;
+    sim_tell("  %s is bound to %.*s%s by \"%.*s\", arguments %d", exchange_name(b->source),
+             SLICE_ARG(to.name), to.is_exchange ? " (exchange)" : "", SLICE_ARG(routing_key(b->key)),
+             b->arguments);
+    if (!error && !known)
+        binding_add(&w.m, b);
+    settle_topology(error);
+}
+
+static void unbind(const struct model_binding *b)
+{
+    struct model_binding *known = binding_find(&w.m, b);
+    struct broker_destination to;
+    int error;
+
+    destination_of(b, &to);
+    error = broker_unbind(w.broker, slice_from_text(exchange_name(b->source)), &to, routing_key(b->key),
+                          arguments_of(b->arguments));
+    sim_check((error == -ENOENT) == !known, "unbound, and there is no such binding");
+    if (error == -ENOENT)
+        return;
+    sim_tell("  %s is unbound from %.*s", exchange_name(b->source), SLICE_ARG(to.name));
+    if (!error)
+        binding_remove(&w.m, known);
+    settle_topology(error);
+}
+
+static struct model_binding random_binding(struct rng *rng)
+{
+    struct model_binding b = {.source = (int)rng_below(rng, EXCHANGES_MAX),
+                              .to_exchange = rng_below(rng, 3) == 0,
+                              .key = (int)rng_below(rng, (unsigned)n_routing_keys),
+                              .arguments = (int)rng_below(rng, (unsigned)n_arguments)};
+
+    b.destination = (int)rng_below(rng, b.to_exchange ? EXCHANGES_MAX : QUEUES_MAX);
+    if (rng_below(rng, 4) == 0 && w.m.n_bindings)
+        b = w.m.bindings[rng_below(rng, w.m.n_bindings)];
+    return b;
 }
 
 static void do_bind(const struct sim_step *step)
 {
-    int queue = (int)(step->a % QUEUES_MAX), error;
+    struct rng rng = {step->a};
 
-    if (w.unsettled)
-        return;
-    if (!w.m.topic) {
-        error = declare_topic();
-        w.m.topic = error == 0;
-        settle_topology(error);
-        return;
+    for (uint64_t n = 1 + rng_below(&rng, 6); n && !w.unsettled; n--) {
+        struct model_binding b = random_binding(&rng);
+
+        if (rng_below(&rng, 4) == 0 || w.m.n_bindings == BINDINGS_MAX)
+            unbind(&b);
+        else
+            bind(&b);
     }
-    if (!w.m.queues[queue].there)
-        return;
-    error = w.m.bound[queue]
-                ? broker_unbind(w.broker, TOPIC, &(struct broker_destination){name_of(queue), false},
-                                SLICE(""), SLICE(""))
-                : broker_bind(w.broker, TOPIC, &(struct broker_destination){name_of(queue), false}, SLICE(""),
-                              SLICE(""));
-    if (!error)
-        w.m.bound[queue] = !w.m.bound[queue];
-    settle_topology(error);
 }
 
 static void do_pause(const struct sim_step *step)
@@ -665,11 +836,11 @@ static bool is_over(int queue, uint64_t more)
     uint64_t bytes, n = queue_waiting(&w.m, queue, &bytes);
 
     return (o->max_length && n + 1 > o->max_length) ||
-           (o->max_bytes && bytes + more + 100 * (n + 1) > o->max_bytes);
+           (o->max_bytes && bytes + more + 300 * (n + 1) > o->max_bytes);
 }
 
 static void note_published(const struct broker_published *published, const int *targets, int n,
-                           uint32_t bytes, uint8_t key, uint64_t delay_us)
+                           uint32_t bytes, uint8_t key, int headers, uint64_t delay_us)
 {
     sim_check(published->number == w.m.next_number, "message %llu, and %llu is next",
               (unsigned long long)published->number, (unsigned long long)w.m.next_number);
@@ -682,6 +853,7 @@ static void note_published(const struct broker_published *published, const int *
             .content = w.content,
             .bytes = bytes,
             .key = key,
+            .headers = (uint8_t)headers,
             .queue = (uint8_t)targets[i],
             .queue_id = w.m.queues[targets[i]].id,
             .state = delay_us ? DELAYED : WAITS,
@@ -703,32 +875,54 @@ static int first_queue(void)
     return queue;
 }
 
+/* Where a message goes: to a queue by its name, or to an exchange; more keys into room. */
+static void random_routing(struct rng *rng, bool small, struct model_routing *r, struct broker_publication *p,
+                           char *more_keys)
+{
+    bool to_exchange = rng_below(rng, small ? 16 : 2) == 0;
+
+    r->exchange = to_exchange ? (int)rng_below(rng, EXCHANGES_MAX) : -1;
+    r->headers = (int)rng_below(rng, (unsigned)n_headers);
+    r->n_keys = 1 + (rng_below(rng, 4) == 0 ? 1 + (int)rng_below(rng, KEYS_ROUTED_MAX - 1) : 0);
+    p->exchange = to_exchange ? slice_from_text(exchange_name(r->exchange)) : SLICE("");
+    p->more_keys.ptr = more_keys;
+    for (int i = 0; i < r->n_keys; i++) {
+        r->keys[i] = to_exchange                            ? routing_key((int)rng_below(rng, 10))
+                     : small && i == 0 && rng_below(rng, 8) ? name_of(first_queue())
+                                                            : name_of((int)rng_below(rng, QUEUES_MAX));
+        if (i == 0)
+            continue;
+        *more_keys++ = (char)r->keys[i].len;
+        memcpy(more_keys, r->keys[i].ptr, r->keys[i].len);
+        more_keys += r->keys[i].len;
+    }
+    p->key = r->keys[0];
+    p->more_keys.len = (size_t)(more_keys - p->more_keys.ptr);
+}
+
 static void publish_one(struct rng *rng, bool small)
 {
-    bool to_topic = rng_below(rng, small ? 16 : 4) == 0;
-    int queue = small && rng_below(rng, 8) ? first_queue() : (int)rng_below(rng, QUEUES_MAX),
-        targets[QUEUES_MAX], n = 0;
+    struct model_routing routing;
+    int targets[QUEUES_MAX], n;
     uint32_t bytes = (uint32_t)rng_below(rng, small ? 20 : rng_below(rng, 4) ? 200 : BODY_MAX);
     uint8_t key = (uint8_t)rng_below(rng, KEYS_MAX + 1);
     uint64_t client_key = rng_below(rng, 6) == 0 ? 1 + rng_below(rng, 5) : 0, window_us = 30 * US_PER_S;
     uint64_t delay_us = rng_below(rng, 5) == 0 ? (1 + rng_below(rng, 20000)) * US_PER_MS : 0;
-    char head[64], key_text[1] = {(char)('0' + key)}, client_text[24] = "";
+    char head[512], *head_end = head, more_keys[64], key_text[1] = {(char)('0' + key)}, client_text[24] = "";
     struct broker_publication p = {.body = slice_of(body, bytes), .delay_us = delay_us};
     struct broker_published published;
     struct model_key *known = NULL;
     enum publish_result result;
 
-    for (int i = 0; i < QUEUES_MAX; i++)
-        if (w.m.queues[i].there && (to_topic ? w.m.bound[i] : i == queue))
-            targets[n++] = i;
+    random_routing(rng, small, &routing, &p, more_keys);
+    n = model_route(&w.m, &routing, targets);
     w.content = rng_next(rng);
     fill(body, bytes, w.content);
-    p.exchange = to_topic ? TOPIC : SLICE("");
-    p.key = to_topic ? SLICE("") : name_of(queue);
     if (key)
-        p.head = slice_of(head, (size_t)(envelope_put(head, &(struct envelope_item){ENVELOPE_FIELD, KEY_FIELD,
-                                                                                    slice_of(key_text, 1)}) -
-                                         head));
+        head_end =
+            envelope_put(head_end, &(struct envelope_item){ENVELOPE_FIELD, KEY_FIELD, slice_of(key_text, 1)});
+    head_end = headers_put(head_end, routing.headers, rng_below(rng, 2));
+    p.head = slice_of(head, (size_t)(head_end - head));
     if (client_key) {
         client_text[0] = (char)('a' + client_key);
         p.idempotency = slice_of(client_text, 1);
@@ -743,8 +937,10 @@ static void publish_one(struct rng *rng, bool small)
                  (unsigned long long)published.number, n, bytes, key,
                  (unsigned long long)(delay_us / US_PER_MS));
         sim_check(n > 0, "published to nobody");
+        if (routing.exchange >= 0)
+            sim_count(n > 1 ? "routed to several" : "routed to one");
         sim_check(!known, "a message with a key that is known is stored again");
-        note_published(&published, targets, n, bytes, key, delay_us);
+        note_published(&published, targets, n, bytes, key, routing.headers, delay_us);
 #ifdef MAITRED_PLANT_EARLY_CONFIRM /* the publisher hears yes before it is on disk */
         for (int i = 0; i < n; i++)
             w.m.entries[w.m.n - 1 - (size_t)i].confirmed = true;
@@ -759,10 +955,11 @@ static void publish_one(struct rng *rng, bool small)
         sim_count("same");
         break;
     case PUBLISH_NO_EXCHANGE:
-        sim_check(to_topic && !w.m.topic, "no exchange");
+        sim_check(routing.exchange >= 0 && !w.m.exchanges[routing.exchange].there, "no exchange");
         break;
     case PUBLISH_UNROUTABLE:
         sim_check(n == 0, "unroutable");
+        sim_count("unroutable");
         break;
     case PUBLISH_FULL:
         for (int i = 0; i < n; i++)
@@ -859,7 +1056,7 @@ static void settle_one(struct entry *e, struct rng *rng)
     struct model_consumer *c = &w.m.consumers[e->consumer];
     size_t at = (size_t)(e - w.m.entries);
     uint64_t delay_us;
-    int error;
+    int error, targets[QUEUES_MAX];
 
     uint64_t verdict = rng_below(rng, 8);
 
@@ -890,7 +1087,10 @@ static void settle_one(struct entry *e, struct rng *rng)
     }
     sim_check(error == 0, "a delivery cannot be settled: %s", strerror(-error));
     e = &w.m.entries[at];
-    sim_check(e->state != DYING || dead_target(e, END_REJECTED) >= 0, "dead, and still there");
+    /* where an exchange sends it cannot be told while it cannot be read */
+    sim_check(e->state != DYING || dead_targets(e, END_REJECTED, targets) > 0 ||
+                  (w.failing && w.m.queues[e->queue].dead_exchange[0]),
+              "dead, and still there");
     error = broker_ack(w.broker, c->handle, ref, w.now_us);
     sim_check(error == -ENOENT, "settled twice");
 }
@@ -1055,6 +1255,9 @@ static void learn_queue(void *arg, const struct broker_queue_view *view)
             q->id = view->id;
             q->paused = view->numbers.paused;
             q->options = *view->options;
+            memcpy(q->dead_exchange, view->options->dead_exchange.ptr, view->options->dead_exchange.len);
+            q->dead_exchange[view->options->dead_exchange.len] = '\0';
+            q->options.dead_exchange = slice_from_text(q->dead_exchange);
             memcpy(q->dead_key, view->options->dead_key.ptr, view->options->dead_key.len);
             q->dead_key[view->options->dead_key.len] = '\0';
             q->options.dead_key = slice_from_text(q->dead_key);
@@ -1064,29 +1267,63 @@ static void learn_queue(void *arg, const struct broker_queue_view *view)
     sim_fail("a queue of another name");
 }
 
+/* Whether exchanges that are not durable could not be deleted when it was opened; then they are still there, or some. */
+static void find_transient(void *arg, const struct broker_exchange_view *view)
+{
+    *(bool *)arg |= !view->options->durable;
+}
+
+static void learn_exchange(void *arg, const struct broker_exchange_view *view)
+{
+    struct model_exchange *x = &w.m.exchanges[exchange_by_name(view->name)];
+
+    (void)arg;
+    *x = (struct model_exchange){true, view->id, *view->options};
+    x->options.alternate = view->options->alternate.len
+                               ? slice_from_text(exchange_name(exchange_by_name(view->options->alternate)))
+                               : SLICE("");
+    x->options.arguments = arguments_of(arguments_by_bytes(view->options->arguments));
+}
+
+static void learn_binding(void *arg, const struct broker_binding_view *view)
+{
+    struct model_binding b = binding_of(view);
+
+    (void)arg;
+    binding_add(&w.m, &b);
+}
+
+static void learn_exchanges(void)
+{
+    bool transient = false;
+
+    for (int i = 0; i < EXCHANGES_MAX; i++)
+        if (w.m.exchanges[i].there && !w.m.exchanges[i].options.durable)
+            exchange_remove(&w.m, i);
+    broker_each_exchange(w.broker, find_transient, &transient);
+    sim_check(!transient || w.limited || w.options.bytes_max, "an exchange outlives a restart");
+    if (!w.unsettled && !transient)
+        return;
+    for (int i = 0; i < EXCHANGES_MAX; i++)
+        w.m.exchanges[i].there = false;
+    w.m.n_bindings = 0;
+    broker_each_exchange(w.broker, learn_exchange, NULL);
+    broker_each_binding(w.broker, learn_binding, NULL);
+}
+
 static void learn_topology(void)
 {
-    struct model before = w.m;
-    struct slice readers[QUEUES_MAX];
-    size_t n = broker_readers(w.broker, TOPIC, readers, QUEUES_MAX);
+    struct broker_queue_view view;
 
     if (w.unsettled)
         for (int i = 0; i < QUEUES_MAX; i++)
             w.m.queues[i].there = false;
     broker_each_queue(w.broker, learn_queue, NULL);
-    for (int i = 0; i < QUEUES_MAX; i++) {
-        struct broker_queue_view view;
-        bool bound = false;
-
+    for (int i = 0; i < QUEUES_MAX; i++)
         sim_check(w.m.queues[i].there == broker_find_queue(w.broker, name_of(i), &view), "queue %s is lost",
                   queue_name(i));
-        for (size_t k = 0; k < n; k++)
-            bound |= slice_equal(readers[k], name_of(i));
-        sim_check(w.unsettled || bound == before.bound[i], "binding of %s", queue_name(i));
-        w.m.bound[i] = bound;
-    }
-    if (w.unsettled)
-        w.m.topic = w.m.topic && (n || declare_topic() == 0);
+    learn_exchanges();
+    check_exchanges();
 }
 
 static void take_up(void)
@@ -1240,7 +1477,8 @@ static const struct {
 } steps_of[KINDS] = {
     [DECLARE] = {"declare", do_declare},
     [DELETE] = {"delete", do_delete},
-    [BIND] = {"bind", do_bind},
+    [EXCHANGE] = {"exchange", do_exchange},
+    [BIND] = {"bind or unbind", do_bind},
     [PUBLISH] = {"publish", do_publish},
     [SUBSCRIBE] = {"subscribe", do_subscribe},
     [UNSUBSCRIBE] = {"unsubscribe or hold", do_unsubscribe},
@@ -1274,8 +1512,8 @@ static size_t plan(uint64_t seed, struct sim_step *steps)
 
         while (at >= often[kind])
             at -= often[kind++];
-        if (i < 4)
-            kind = i < 2 ? DECLARE : i == 2 ? SUBSCRIBE : BIND;
+        if (i < 9) /* something to begin with */
+            kind = i < 3 ? DECLARE : i == 3 ? SUBSCRIBE : i < 7 ? EXCHANGE : BIND;
         steps[i] = (struct sim_step){kind, rng_next(&rng), rng_next(&rng)};
     }
     return n;

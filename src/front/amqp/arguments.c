@@ -56,7 +56,8 @@ static void value_text(const struct amqp_value *value, char *text, size_t room)
 {
     switch (value->type) {
     case AMQP_TEXT:
-        snprintf(text, room, "%.*s", (int)(value->bytes.len < 100 ? value->bytes.len : 100), value->bytes.ptr);
+        snprintf(text, room, "%.*s", (int)(value->bytes.len < 100 ? value->bytes.len : 100),
+                 value->bytes.ptr);
         break;
     case AMQP_BOOL:
         snprintf(text, room, "%s", value->truth ? "true" : "false");
@@ -74,12 +75,12 @@ static void inequivalent(struct amqp_operation *o, const char *kind, struct slic
                          const char *received, const char *current)
 {
     amqp_refuse(o, AMQP_PRECONDITION_FAILED,
-                "inequivalent arg '%s' for %s '%.*s' in vhost '%.*s': received %s but current is %s", argument, kind,
-                SLICE_ARG(name), SLICE_ARG(o->virtual_host), received, current);
+                "inequivalent arg '%s' for %s '%.*s' in vhost '%.*s': received %s but current is %s",
+                argument, kind, SLICE_ARG(name), SLICE_ARG(o->virtual_host), received, current);
 }
 
-static void inequivalent_flag(struct amqp_operation *o, const char *kind, struct slice name, const char *argument,
-                              bool received)
+static void inequivalent_flag(struct amqp_operation *o, const char *kind, struct slice name,
+                              const char *argument, bool received)
 {
     inequivalent(o, kind, name, argument, received ? "'true'" : "'false'", received ? "'false'" : "'true'");
 }
@@ -88,10 +89,20 @@ static void inequivalent_flag(struct amqp_operation *o, const char *kind, struct
 
 /* The arguments that make a queue what it is. */
 static const char *const compared[] = {
-    "x-expires",          "x-message-ttl",          "x-dead-letter-exchange", "x-dead-letter-routing-key",
-    "x-dead-letter-strategy", "x-max-length",       "x-max-length-bytes",     "x-max-priority",
-    "x-overflow",         "x-queue-mode",           "x-single-active-consumer", "x-queue-type",
-    "x-delivery-limit",   "x-consumer-timeout",
+    "x-expires",
+    "x-message-ttl",
+    "x-dead-letter-exchange",
+    "x-dead-letter-routing-key",
+    "x-dead-letter-strategy",
+    "x-max-length",
+    "x-max-length-bytes",
+    "x-max-priority",
+    "x-overflow",
+    "x-queue-mode",
+    "x-single-active-consumer",
+    "x-queue-type",
+    "x-delivery-limit",
+    "x-consumer-timeout",
 };
 
 static void describe(const struct amqp_value *value, bool there, bool with_type, char *text, size_t room)
@@ -109,8 +120,8 @@ static void describe(const struct amqp_value *value, bool there, bool with_type,
         snprintf(text, room, "'%s'", inner);
 }
 
-static bool compare_argument(struct amqp_operation *o, const char *kind, struct slice name, const char *argument,
-                             struct slice have)
+static bool compare_argument(struct amqp_operation *o, const char *kind, struct slice name,
+                             const char *argument, struct slice have)
 {
     struct amqp_value asked, current;
     bool is_asked = amqp_table_find(o->method.table, slice_from_text(argument), &asked);
@@ -176,8 +187,8 @@ void amqp_compare_exchange(struct amqp_operation *o, const struct broker_exchang
 
 static bool invalid(struct amqp_operation *o, const char *argument, const char *why)
 {
-    amqp_refuse(o, AMQP_PRECONDITION_FAILED, "invalid arg '%s' for queue '%.*s' in vhost '%.*s': %s", argument,
-                SLICE_ARG(o->method.queue), SLICE_ARG(o->virtual_host), why);
+    amqp_refuse(o, AMQP_PRECONDITION_FAILED, "invalid arg '%s' for queue '%.*s' in vhost '%.*s': %s",
+                argument, SLICE_ARG(o->method.queue), SLICE_ARG(o->virtual_host), why);
     return false;
 }
 
@@ -202,8 +213,8 @@ static bool take_number(struct amqp_operation *o, const char *argument, const st
     return invalid(o, argument, why);
 }
 
-static bool take_time(struct amqp_operation *o, const char *argument, const struct amqp_value *value, int64_t least,
-                      uint64_t *us)
+static bool take_time(struct amqp_operation *o, const char *argument, const struct amqp_value *value,
+                      int64_t least, uint64_t *us)
 {
     uint64_t ms;
 
@@ -231,7 +242,8 @@ static bool set_ttl(struct amqp_operation *o, const char *argument, const struct
     return take_time(o, argument, value, 0, &o->queue.max_age_us);
 }
 
-static bool set_consumer_timeout(struct amqp_operation *o, const char *argument, const struct amqp_value *value)
+static bool set_consumer_timeout(struct amqp_operation *o, const char *argument,
+                                 const struct amqp_value *value)
 {
     return take_time(o, argument, value, 1, &o->queue.ack_timeout_us);
 }
@@ -326,9 +338,9 @@ static bool check_type(struct amqp_operation *o, const char *argument, const str
         return invalid(o, argument, "unsupported queue type");
     if (quorum && (!o->method.durable || o->method.exclusive || o->method.auto_delete)) {
         amqp_refuse(o, AMQP_PRECONDITION_FAILED, "invalid property '%s' for queue '%.*s' in vhost '%.*s'",
-                    !o->method.durable       ? "non-durable"
+                    !o->method.durable      ? "non-durable"
                     : o->method.auto_delete ? "auto-delete"
-                                             : "exclusive-owner",
+                                            : "exclusive-owner",
                     SLICE_ARG(o->method.queue), SLICE_ARG(o->virtual_host));
         return false;
     }

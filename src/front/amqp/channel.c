@@ -288,7 +288,7 @@ static void take_for_channel(struct amqp_channel *channel, const struct amqp_fra
 {
     struct amqp_connection *c = channel->connection;
     const struct amqp_publishing *p = &channel->publishing;
-    enum amqp_frame_type wanted = !p->active       ? AMQP_METHOD
+    enum amqp_frame_type wanted = !p->active        ? AMQP_METHOD
                                   : !p->has_content ? AMQP_CONTENT_HEADER
                                                     : AMQP_BODY;
     struct amqp_method method;

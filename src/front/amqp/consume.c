@@ -23,7 +23,8 @@
 
 static struct amqp_unacked *unacked_front(struct amqp_channel *channel)
 {
-    while (channel->unacked_start < channel->unacked_end && !channel->unacked[channel->unacked_start].consumer)
+    while (channel->unacked_start < channel->unacked_end &&
+           !channel->unacked[channel->unacked_start].consumer)
         channel->unacked_start++;
     if (channel->unacked_start == channel->unacked_end)
         channel->unacked_start = channel->unacked_end = 0;
@@ -210,9 +211,9 @@ static void on_gone(void *arg)
         return;
     return_unwritten(consumer);
     if (channel->connection->takes_cancel && consumer->started)
-        amqp_send(channel->connection, channel->number,
-                  &(struct amqp_method){
-                      .id = AMQP_BASIC_CANCEL, .consumer_tag = consumer->tag, .no_wait = true});
+        amqp_send(
+            channel->connection, channel->number,
+            &(struct amqp_method){.id = AMQP_BASIC_CANCEL, .consumer_tag = consumer->tag, .no_wait = true});
     consumer->cancelled = true;
     channel->n_consumers--;
     if (channel->reply_to == consumer)
@@ -285,7 +286,8 @@ static struct amqp_consumer *find_tag(const struct amqp_channel *channel, struct
     return NULL;
 }
 
-static struct amqp_consumer *consumer_create(struct amqp_channel *channel, struct slice queue, struct slice tag)
+static struct amqp_consumer *consumer_create(struct amqp_channel *channel, struct slice queue,
+                                             struct slice tag)
 {
     struct amqp_consumer *consumer = calloc(1, sizeof *consumer + queue.len + tag.len);
 
@@ -319,7 +321,8 @@ static void run_look(struct amqp_operation *o, struct broker *broker, uint64_t n
     o->n_consumers = view.numbers.consumers;
 }
 
-static bool look(struct amqp_channel *channel, const struct amqp_method *method, struct slice queue, bool *counts)
+static bool look(struct amqp_channel *channel, const struct amqp_method *method, struct slice queue,
+                 bool *counts)
 {
     struct amqp_method named = *method;
     struct amqp_operation *o;
@@ -405,9 +408,9 @@ static void start(struct amqp_consumer *consumer, bool no_wait)
     while ((at = list_pop_front(&consumer->early)))
         list_push_back(&c->deliveries, at);
     if (consumer->cancelled && c->takes_cancel)
-        amqp_send(c, channel->number,
-                  &(struct amqp_method){
-                      .id = AMQP_BASIC_CANCEL, .consumer_tag = consumer->tag, .no_wait = true});
+        amqp_send(
+            c, channel->number,
+            &(struct amqp_method){.id = AMQP_BASIC_CANCEL, .consumer_tag = consumer->tag, .no_wait = true});
     amqp_wake_writer(c);
     free_if_done(consumer);
 }
@@ -457,7 +460,7 @@ static void consume_from(struct amqp_channel *channel, const struct amqp_method 
     if (!join(consumer, method, queue))
         return;
     channel->n_consumers++;
-    if (slice_starts_with(queue, SLICE(AMQP_REPLY_TO)))
+    if (slice_starts_with(queue, SLICE(AMQP_REPLIES)))
         channel->reply_to = consumer;
     start(consumer, method->no_wait);
 }
@@ -482,7 +485,7 @@ static void consume(struct amqp_channel *channel, const struct amqp_method *meth
         amqp_random_name("amq.ctag-", generated);
         tag = slice_from_text(generated);
     }
-    if (slice_equal(method->queue, SLICE(AMQP_REPLY_TO))) {
+    if (slice_equal(method->queue, SLICE(AMQP_REPLIES))) {
         amqp_consume_replies(channel, method, tag);
         return;
     }
@@ -703,7 +706,8 @@ static void qos(struct amqp_channel *channel, const struct amqp_method *method)
     struct amqp_connection *c = channel->connection;
 
     if (method->prefetch_size) {
-        amqp_fail_connection(c, AMQP_NOT_IMPLEMENTED, method->id, "prefetch_size!=0 (%u)", method->prefetch_size);
+        amqp_fail_connection(c, AMQP_NOT_IMPLEMENTED, method->id, "prefetch_size!=0 (%u)",
+                             method->prefetch_size);
         return;
     }
     if (method->global) {

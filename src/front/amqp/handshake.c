@@ -11,9 +11,9 @@
 #define PLATFORM "C"
 /* What RabbitMQ's clients look at: there is none of it that maitred has not. */
 static const char *const capabilities[] = {
-    "publisher_confirms",   "exchange_exchange_bindings", "basic.nack",
-    "consumer_cancel_notify", "connection.blocked",       "consumer_priorities",
-    "authentication_failure_close", "per_consumer_qos",   "direct_reply_to",
+    "publisher_confirms",           "exchange_exchange_bindings", "basic.nack",
+    "consumer_cancel_notify",       "connection.blocked",         "consumer_priorities",
+    "authentication_failure_close", "per_consumer_qos",           "direct_reply_to",
 };
 
 /* ---- what each side says of itself ------------------------------------------------------------------------------- */
@@ -42,7 +42,8 @@ static struct slice put_properties(char *block, size_t room)
     put_text(&out, "version", MAITRED_VERSION);
     put_text(&out, "platform", PLATFORM);
     put_text(&out, "information", "AMQP 0-9-1 as RabbitMQ 3 speaks it");
-    return amqp_out_close(&out, block) == AMQP_WRITTEN ? slice_of(block, (size_t)(out.at - block)) : SLICE("");
+    return amqp_out_close(&out, block) == AMQP_WRITTEN ? slice_of(block, (size_t)(out.at - block))
+                                                       : SLICE("");
 }
 
 static bool has_capability(struct slice table, const char *name)
@@ -164,7 +165,8 @@ static bool take_amqplain(struct slice response, struct slice *name, struct slic
 static int refuse_login(struct amqp_connection *c, struct slice mechanism, struct slice name, const char *why)
 {
     char text[INET6_ADDRSTRLEN];
-    size_t n = ip_text(&c->client.peer.ip, text);
+    struct ip ip = ip_from_endpoint(&c->client.peer);
+    size_t n = ip_text(&ip, text);
 
     log_line(LOG_WARNING, "amqp: login of %.*s from %.*s refused: %s", SLICE_ARG(name), (int)n, text, why);
     if (c->tells_failure)
@@ -179,6 +181,7 @@ static int log_in(struct amqp_connection *c, const struct amqp_method *method, u
 {
     struct slice name = SLICE(""), password = SLICE("");
     enum access_result result;
+    struct ip from = ip_from_endpoint(&c->client.peer);
     bool read = false;
 
     if (slice_equal(method->mechanism, SLICE("PLAIN")))
@@ -189,7 +192,7 @@ static int log_in(struct amqp_connection *c, const struct amqp_method *method, u
         return refuse_login(c, method->mechanism, SLICE("a client"), "the mechanism is not known");
     if (!read || name.len >= sizeof c->user_name)
         return refuse_login(c, method->mechanism, SLICE("a client"), "the response cannot be read");
-    result = access_login(amqp_access(c), name, password, &c->client.peer.ip, deadline_us, &c->user);
+    result = access_login(amqp_access(c), name, password, &from, deadline_us, &c->user);
     if (result != ACCESS_GRANTED)
         return refuse_login(c, method->mechanism, name, access_result_text(result));
     memcpy(c->user_name, name.ptr, name.len);

@@ -59,16 +59,16 @@ struct amqp_connection {
     struct client client;
     struct stream stream;
     struct queue_port *port;
-    struct scene *scene;              /* held until it is open */
+    struct scene *scene;               /* held until it is open */
     const struct amqp_service *looked; /* that user is of; compared only */
     struct access_user *user;
     char user_name[CONFIG_AMQP_NAME_MAX + 1];
     uint64_t message_max; /* bytes of a body */
-    struct slice prefix;    /* of names in its virtual host, as the broker has them; empty: the default one's */
-    char *virtual_host;     /* owned; NULL until it is open */
+    struct slice prefix;  /* of names in its virtual host, as the broker has them; empty: the default one's */
+    char *virtual_host;   /* owned; NULL until it is open */
     struct broker_session *session;
     enum amqp_state state;
-    uint64_t number; /* of the connection, in this process */
+    uint64_t number;    /* of the connection, in this process */
     const char *failed; /* why it ends, for the log; NULL: the client closed it */
     uint64_t opened_us; /* wall */
 
@@ -81,24 +81,25 @@ struct amqp_connection {
 
     /* reader */
     struct amqp_block *block;
-    size_t at; /* in it: what is not parsed yet */
-    size_t block_bytes; /* of the next block */
-    uint64_t close_by_us; /* CLOSING: the client is not waited for longer */
+    size_t at;                /* in it: what is not parsed yet */
+    size_t block_bytes;       /* of the next block */
+    uint64_t close_by_us;     /* CLOSING: the client is not waited for longer */
     struct amqp_batch *batch; /* being filled; NULL: empty */
     struct list batches;      /* that are at the queue thread */
     unsigned n_batches;
     struct wait_queue batch_back;
     struct amqp_batch *stuck; /* back, but the disk had no room for some of it */
     bool blocked;             /* connection.blocked was sent */
+    bool has_credit;          /* in batch */
     bool draining;
 
     /* writer */
     struct fiber *writer;
     struct amqp_output output, writing; /* writing is the writer's alone */
     bool writer_ends;
-    bool broken; /* nothing can be written any more */
-    struct wait_queue drained; /* output went below its limit */
-    struct list deliveries;    /* struct amqp_delivery: to be written */
+    bool broken;                    /* nothing can be written any more */
+    struct wait_queue drained;      /* output went below its limit */
+    struct list deliveries;         /* struct amqp_delivery: to be written */
     struct amqp_channel **channels; /* by number; owned */
     unsigned n_channel_places, n_channels;
 };
@@ -123,7 +124,8 @@ struct amqp_publishing {
     bool active, has_content;
     bool mandatory;
     struct slice exchange, key; /* in blocks[0] */
-    struct slice head;          /* the payload of its content header, in blocks[1]; room for an envelope item before it */
+    struct slice
+        head; /* the payload of its content header, in blocks[1]; room for an envelope item before it */
     struct amqp_block *blocks[2]; /* references */
     struct amqp_content content;
     char *body; /* owned, where it comes in pieces */
@@ -137,13 +139,14 @@ struct amqp_channel {
     uint16_t number;
     enum amqp_channel_state state;
     uint64_t generation; /* of all channels of the connection */
-    struct list consumers; /* struct amqp_consumer, those that are cancelled too while something of them is unacked */
+    struct list
+        consumers; /* struct amqp_consumer, those that are cancelled too while something of them is unacked */
     unsigned n_consumers;
-    unsigned prefetch;              /* of consumers to come */
-    struct broker_window *window;   /* made with the first consumer */
+    unsigned prefetch;            /* of consumers to come */
+    struct broker_window *window; /* made with the first consumer */
     unsigned window_prefetch;
     uint64_t next_tag;
-    struct amqp_unacked *unacked;   /* by tag, [unacked_start, unacked_end); owned */
+    struct amqp_unacked *unacked; /* by tag, [unacked_start, unacked_end); owned */
     size_t unacked_start, unacked_end, unacked_room, n_unacked;
     struct amqp_publishing publishing;
     char last_queue[256]; /* declared last: what an empty name means; qualified by nothing */
@@ -153,7 +156,7 @@ struct amqp_channel {
     /* transactions */
     bool transacts;
     struct amqp_batch *transaction; /* what waits for commit; NULL: nothing */
-    struct queue_delivery *got; /* by basic.get; owned, until it is written */
+    struct queue_delivery *got;     /* by basic.get; owned, until it is written */
     struct amqp_consumer *reply_to; /* consumes amq.rabbitmq.reply-to; NULL: none */
 };
 
@@ -164,10 +167,10 @@ struct amqp_consumer {
     struct list early; /* deliveries that came before consume-ok was written */
     bool started;
     bool no_ack, cancelled;
-    bool gets;  /* for basic.get */
+    bool gets;   /* for basic.get */
     bool counts; /* deliveries carry x-delivery-count */
     size_t n_unacked;
-    uint64_t credit; /* bytes that left, and that the queue thread was not told of */
+    uint64_t credit;    /* bytes that left, and that the queue thread was not told of */
     struct slice queue; /* name as the client has it; in block */
     struct slice tag;   /* in block */
     char block[];
@@ -186,7 +189,7 @@ struct amqp_published {
 
 struct amqp_batch {
     struct queue_batch batch;
-    struct list list; /* of connection->batches */
+    struct list list;                   /* of connection->batches */
     struct amqp_connection *connection; /* NULL: it has gone */
     struct amqp_published *published;   /* as many as batch.publications */
     unsigned publications_room, settlements_room, credits_room;
@@ -220,8 +223,8 @@ struct amqp_delivery {
 /* ---- amqp.c ------------------------------------------------------------------------------------------------------ */
 
 /* Ends the connection with connection.close: code, and text as RabbitMQ words it. May be called outside of fibers. */
-void amqp_fail_connection(struct amqp_connection *c, enum amqp_reply code, uint32_t method, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
+void amqp_fail_connection(struct amqp_connection *c, enum amqp_reply code, uint32_t method,
+                          const char *format, ...) __attribute__((format(printf, 4, 5)));
 /* Cut off, without a word. */
 void amqp_drop_connection(struct amqp_connection *c, const char *why);
 /* After an error: until the client has closed, or its time is over. */
@@ -299,15 +302,25 @@ void amqp_unacked_resolve(struct amqp_channel *channel, bool commit);
 void amqp_send_credit(struct amqp_connection *c);
 /* Ends all consumers of the channel; what is unacked goes back. */
 void amqp_consumers_end(struct amqp_channel *channel);
-/* The text of the reply queue that stands behind amq.rabbitmq.reply-to. */
-#define AMQP_REPLY_TO "amq.rabbitmq.reply-to"
+void amqp_consume_from(struct amqp_channel *channel, const struct amqp_method *method, struct slice queue,
+                       struct slice tag);
+/* A name that nobody else has. */
+void amqp_random_name(const char *prefix, char text[48]);
+/* What a client consumes to get answers, and what the names of queues of answers begin with. */
+#define AMQP_REPLIES "amq.rabbitmq.reply-to"
 
 /* ---- topology.c -------------------------------------------------------------------------------------------------- */
 
 void amqp_exchange_take(struct amqp_channel *channel, const struct amqp_method *method);
 void amqp_queue_take(struct amqp_channel *channel, const struct amqp_method *method);
+void amqp_consume_replies(struct amqp_channel *channel, const struct amqp_method *method, struct slice tag);
 
-#define AMQP_TEXT_MAX 256
+#define AMQP_TEXT_MAX 320
+
+/* A queue's or exchange's name as the broker has it; in block, or the name itself. */
+struct slice amqp_qualify(const struct amqp_connection *c, struct slice name, char block[BROKER_NAME_MAX]);
+/* The queue that a method names: with no name, the one that the channel declared last. False: the channel was failed. */
+bool amqp_queue_name(struct amqp_channel *channel, struct slice given, uint32_t method, struct slice *name);
 
 /* Whether some user of the listener has it. */
 bool amqp_has_virtual_host(const struct amqp_connection *c, struct slice name);
@@ -320,19 +333,18 @@ struct amqp_operation {
     struct queue_job job;
     void (*run)(struct amqp_operation *o, struct broker *broker, uint64_t now_us);
     struct broker_session *session;
-    struct broker_session **opened; /* NULL: none is */
     struct amqp_method method; /* its slices borrow block */
-    struct slice name, other;   /* qualified names; in block */
-    struct slice virtual_host;  /* in block */
-    struct slice prefix;        /* in block */
+    struct slice name, other;  /* qualified names; in block */
+    struct slice virtual_host; /* in block */
+    struct slice prefix;       /* in block */
     struct broker_queue_options queue;
     struct broker_exchange_options exchange;
-    char *block;                /* owned */
+    char *block; /* owned */
     /* what came of it */
-    enum amqp_reply code;       /* AMQP_SUCCESS */
+    enum amqp_reply code; /* AMQP_SUCCESS */
     char text[AMQP_TEXT_MAX];
     uint64_t n_messages, n_consumers;
-    bool flag;                  /* of queues: deliveries carry x-delivery-count */
+    bool flag; /* of queues: deliveries carry x-delivery-count */
 };
 
 /* Copies the method and its names. NULL: no memory. */
@@ -345,7 +357,8 @@ void amqp_operation_free(struct amqp_operation *o);
 void amqp_refuse(struct amqp_operation *o, enum amqp_reply code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* Another connection's exclusive queue: refused. */
-bool amqp_is_locked(struct amqp_operation *o, const struct broker *broker, struct slice qualified, struct slice name);
+bool amqp_is_locked(struct amqp_operation *o, const struct broker *broker, struct slice qualified,
+                    struct slice name);
 
 /* May the user do that? Otherwise the channel is failed. */
 bool amqp_may(struct amqp_channel *channel, enum access_kind kind, bool exchange, struct slice name,
@@ -353,6 +366,8 @@ bool amqp_may(struct amqp_channel *channel, enum access_kind kind, bool exchange
 
 /* ---- arguments.c ------------------------------------------------------------------------------------------------- */
 
+/* Whether deliveries of a queue that was declared with them say how often they were made. */
+bool amqp_counts_deliveries(struct slice declared);
 /* Sets options by the arguments of queue.declare, or refuses. */
 void amqp_queue_options(struct amqp_operation *o);
 /* Whether what is there is what is asked for, by the arguments that count; otherwise refused. */
@@ -363,6 +378,7 @@ void amqp_compare_exchange(struct amqp_operation *o, const struct broker_exchang
 
 /* A name without the connection's virtual host before it. */
 struct slice amqp_unqualify(const struct amqp_connection *c, struct slice name);
+struct slice amqp_routing_key(const struct amqp_connection *c, const struct queue_delivery *d);
 /* Whether a message says to whom else it goes (CC, BCC), or where an answer is to go that only we know. */
 bool amqp_needs_rewriting(const struct amqp_content *content);
 /* Sets head and more_keys, in memory that *owned gets. False: no memory, or the channel was failed. */

@@ -32,7 +32,8 @@ static void put_text(struct amqp_out *out, struct slice name, struct slice text)
 
 static void put_long(struct amqp_out *out, struct slice name, int64_t number)
 {
-    amqp_table_put(out, &(struct amqp_value){.name = name, .type = AMQP_INTEGER, .letter = 'l', .integer = number});
+    amqp_table_put(
+        out, &(struct amqp_value){.name = name, .type = AMQP_INTEGER, .letter = 'l', .integer = number});
 }
 
 static struct slice reason_of(const struct death *death)
@@ -79,7 +80,8 @@ static void put_deaths(struct amqp_out *out, const struct amqp_connection *c, st
     array = amqp_table_begin(out, SLICE("x-death"), AMQP_ARRAY);
     while (envelope_take(&head, &item))
         if (item.tag == ENVELOPE_DEATH && death_parse(item.value, &death)) {
-            bool is_first = has_first && death.reason == oldest.reason && slice_equal(death.queue, oldest.queue);
+            bool is_first =
+                has_first && death.reason == oldest.reason && slice_equal(death.queue, oldest.queue);
 
             put_death(out, c, &death, is_first ? expiration : (struct slice){0});
         }
@@ -174,8 +176,8 @@ static void put_headers(struct amqp_out *out, struct amqp_content *content, cons
 }
 
 /* The message's properties with what we have to say, in table, which has room. */
-static bool make_content(struct amqp_content *content, char *table, size_t room, const struct amqp_connection *c,
-                         const struct queue_delivery *d, bool counts)
+static bool make_content(struct amqp_content *content, char *table, size_t room,
+                         const struct amqp_connection *c, const struct queue_delivery *d, bool counts)
 {
     struct slice payload = envelope_find(d->message.head, ENVELOPE_AMQP);
     struct amqp_out out = amqp_out_of(table, room);
@@ -252,7 +254,8 @@ bool amqp_needs_rewriting(const struct amqp_content *content)
     struct slice rest = content->headers;
     struct amqp_value value;
 
-    if (amqp_content_has(content, AMQP_REPLY_TO) && slice_equal(content->texts[AMQP_REPLY_TO], SLICE(AMQP_REPLY_TO)))
+    if (amqp_content_has(content, AMQP_REPLY_TO) &&
+        slice_equal(content->texts[AMQP_REPLY_TO], SLICE(AMQP_REPLIES)))
         return true;
     while (amqp_content_has(content, AMQP_HEADERS) && amqp_table_take(&rest, &value))
         if (is_copy_list(value.name))
@@ -279,15 +282,16 @@ static bool put_keys(char **at, const struct amqp_value *list)
 }
 
 /* Takes the lists out of the headers: all keys into keys, and all headers but BCC into table. */
-static bool take_lists(struct amqp_channel *channel, struct amqp_content *content, struct amqp_out *table, char **keys)
+static bool take_lists(struct amqp_channel *channel, struct amqp_content *content, struct amqp_out *table,
+                       char **keys)
 {
     struct slice rest = content->headers;
     struct amqp_value value;
 
     while (amqp_content_has(content, AMQP_HEADERS) && amqp_table_take(&rest, &value)) {
         if (is_copy_list(value.name) && !put_keys(keys, &value)) {
-            amqp_fail(channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH, "unacceptable type for header '%.*s'",
-                      SLICE_ARG(value.name));
+            amqp_fail(channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH,
+                      "unacceptable type for header '%.*s'", SLICE_ARG(value.name));
             return false;
         }
         if (!slice_equal(value.name, SLICE("BCC")))
@@ -308,9 +312,11 @@ bool amqp_rewrite(struct amqp_channel *channel, const struct amqp_content *given
     if (!block)
         return false;
     table = amqp_out_of(block + room, room);
-    if (amqp_content_has(given, AMQP_REPLY_TO) && slice_equal(given->texts[AMQP_REPLY_TO], SLICE(AMQP_REPLY_TO))) {
+    if (amqp_content_has(given, AMQP_REPLY_TO) &&
+        slice_equal(given->texts[AMQP_REPLY_TO], SLICE(AMQP_REPLIES))) {
         if (!channel->reply_to) {
-            amqp_fail(channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH, "fast reply consumer does not exist");
+            amqp_fail(channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH,
+                      "fast reply consumer does not exist");
             return true;
         }
         amqp_content_set_text(&content, AMQP_REPLY_TO, channel->reply_to->queue);
@@ -320,7 +326,7 @@ bool amqp_rewrite(struct amqp_channel *channel, const struct amqp_content *given
     if (amqp_out_close(&table, block + room) != AMQP_WRITTEN)
         return false;
     if (amqp_content_has(&content, AMQP_HEADERS))
-        amqp_content_set_headers(&content, slice_of(block + room, (size_t)(table.at - block - room)));
+        amqp_content_set_headers(&content, slice_of(block + room, (size_t)(table.at - (block + room))));
     at = block + 2 * room;
     out = amqp_out_of(at + ENVELOPE_ITEM_OVERHEAD, room - ENVELOPE_ITEM_OVERHEAD);
     amqp_put_content(&out, &content);
@@ -328,8 +334,8 @@ bool amqp_rewrite(struct amqp_channel *channel, const struct amqp_content *given
         return false;
     publication->more_keys = slice_of(block, (size_t)(keys - block));
     publication->head = slice_of(at, (size_t)(out.at - at));
-    envelope_put_head(at, &(struct envelope_item){
-                              .tag = ENVELOPE_AMQP,
-                              .value = slice_of(NULL, publication->head.len - ENVELOPE_ITEM_OVERHEAD)});
+    envelope_put_head(
+        at, &(struct envelope_item){.tag = ENVELOPE_AMQP,
+                                    .value = slice_of(NULL, publication->head.len - ENVELOPE_ITEM_OVERHEAD)});
     return true;
 }

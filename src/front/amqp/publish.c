@@ -282,8 +282,7 @@ static void send_confirms(struct confirming *s)
 {
     if (s->n)
         amqp_send(s->c, s->channel,
-                  &(struct amqp_method){
-                      .id = AMQP_BASIC_ACK, .delivery_tag = s->last, .multiple = s->n > 1});
+                  &(struct amqp_method){.id = AMQP_BASIC_ACK, .delivery_tag = s->last, .multiple = s->n > 1});
     s->n = 0;
 }
 
@@ -300,8 +299,7 @@ static void confirm(struct confirming *s, const struct amqp_published *p)
 static void refuse(struct confirming *s, const struct amqp_published *p)
 {
     send_confirms(s);
-    amqp_send(s->c, p->channel,
-              &(struct amqp_method){.id = AMQP_BASIC_NACK, .delivery_tag = p->confirm});
+    amqp_send(s->c, p->channel, &(struct amqp_method){.id = AMQP_BASIC_NACK, .delivery_tag = p->confirm});
 }
 
 /* One that was never routed anywhere is confirmed all the same: there is nothing to keep. */

@@ -42,8 +42,9 @@ bool amqp_may(struct amqp_channel *channel, enum access_kind kind, bool exchange
         return true;
     if (exchange && !name.len)
         name = SLICE("amq.default");
-    amqp_fail(channel, AMQP_ACCESS_REFUSED, method, "%s access to %s '%.*s' in vhost '%s' refused for user '%s'",
-              what[kind], exchange ? "exchange" : "queue", SLICE_ARG(name), c->virtual_host, c->user_name);
+    amqp_fail(channel, AMQP_ACCESS_REFUSED, method,
+              "%s access to %s '%.*s' in vhost '%s' refused for user '%s'", what[kind],
+              exchange ? "exchange" : "queue", SLICE_ARG(name), c->virtual_host, c->user_name);
     return false;
 }
 
@@ -106,7 +107,8 @@ struct amqp_operation *amqp_operation_create(struct amqp_channel *channel, const
     struct amqp_operation *o = calloc(1, sizeof *o);
     struct slice vhost = slice_from_text(c->virtual_host);
     size_t n = method->exchange.len + method->queue.len + method->destination.len + method->routing_key.len +
-               method->type.len + method->table.len + name.len + other.len + vhost.len + 3 * c->prefix.len + 1;
+               method->type.len + method->table.len + name.len + other.len + vhost.len + 3 * c->prefix.len +
+               1;
     char *at = o ? malloc(n) : NULL;
 
     if (!at) {
@@ -170,11 +172,12 @@ bool amqp_is_locked(struct amqp_operation *o, const struct broker *broker, struc
 {
     if (!broker_queue_is_locked(broker, qualified, o->session))
         return false;
-    amqp_refuse(o, AMQP_RESOURCE_LOCKED,
-                "cannot obtain exclusive access to locked queue '%.*s' in vhost '%.*s'. It could be originally "
-                "declared on another connection or the exclusive property value does not match that of the "
-                "original declaration.",
-                SLICE_ARG(name), SLICE_ARG(o->virtual_host));
+    amqp_refuse(
+        o, AMQP_RESOURCE_LOCKED,
+        "cannot obtain exclusive access to locked queue '%.*s' in vhost '%.*s'. It could be originally "
+        "declared on another connection or the exclusive property value does not match that of the "
+        "original declaration.",
+        SLICE_ARG(name), SLICE_ARG(o->virtual_host));
     return true;
 }
 
@@ -362,7 +365,8 @@ static bool take_alternate(struct amqp_channel *channel, const struct amqp_metho
         return true;
     if (value.type != AMQP_TEXT || value.bytes.len > 255) {
         amqp_fail(channel, AMQP_PRECONDITION_FAILED, method->id,
-                  "invalid arg 'alternate-exchange' for exchange '%.*s': it is no name", SLICE_ARG(method->exchange));
+                  "invalid arg 'alternate-exchange' for exchange '%.*s': it is no name",
+                  SLICE_ARG(method->exchange));
         return false;
     }
     *name = value.bytes;
@@ -377,12 +381,13 @@ static void exchange_declare(struct amqp_channel *channel, const struct amqp_met
     struct slice alternate = SLICE("");
 
     if (!method->passive && !type_of(method->type, &type)) {
-        amqp_fail_connection(channel->connection, AMQP_COMMAND_INVALID, method->id, "unknown exchange type '%.*s'",
-                             SLICE_ARG(method->type));
+        amqp_fail_connection(channel->connection, AMQP_COMMAND_INVALID, method->id,
+                             "unknown exchange type '%.*s'", SLICE_ARG(method->type));
         return;
     }
     if (!method->exchange.len) {
-        amqp_fail(channel, AMQP_ACCESS_REFUSED, method->id, "operation not permitted on the default exchange");
+        amqp_fail(channel, AMQP_ACCESS_REFUSED, method->id,
+                  "operation not permitted on the default exchange");
         return;
     }
     if (!method->passive && (!amqp_may(channel, ACCESS_CONFIGURE, true, method->exchange, method->id) ||
@@ -404,7 +409,8 @@ static void exchange_declare(struct amqp_channel *channel, const struct amqp_met
         return;
     amqp_operation_free(o);
     if (!method->no_wait)
-        amqp_send(channel->connection, channel->number, &(struct amqp_method){.id = AMQP_EXCHANGE_DECLARE_OK});
+        amqp_send(channel->connection, channel->number,
+                  &(struct amqp_method){.id = AMQP_EXCHANGE_DECLARE_OK});
 }
 
 static void delete_exchange(struct amqp_operation *o, struct broker *broker, uint64_t now_us)
@@ -422,12 +428,14 @@ static void delete_exchange(struct amqp_operation *o, struct broker *broker, uin
 static void exchange_delete(struct amqp_channel *channel, const struct amqp_method *method)
 {
     if (!method->exchange.len) {
-        amqp_fail(channel, AMQP_ACCESS_REFUSED, method->id, "operation not permitted on the default exchange");
+        amqp_fail(channel, AMQP_ACCESS_REFUSED, method->id,
+                  "operation not permitted on the default exchange");
         return;
     }
     if (slice_starts_with(method->exchange, RESERVED)) {
-        amqp_fail(channel, AMQP_ACCESS_REFUSED, method->id, "deletion of system exchange '%.*s' in vhost '%s' not allowed",
-                  SLICE_ARG(method->exchange), channel->connection->virtual_host);
+        amqp_fail(channel, AMQP_ACCESS_REFUSED, method->id,
+                  "deletion of system exchange '%.*s' in vhost '%s' not allowed", SLICE_ARG(method->exchange),
+                  channel->connection->virtual_host);
         return;
     }
     if (amqp_may(channel, ACCESS_CONFIGURE, true, method->exchange, method->id))
@@ -468,7 +476,8 @@ static void change_binding(struct amqp_operation *o, struct broker *broker, uint
     error = binds ? broker_bind(broker, o->name, &to, o->method.routing_key, o->method.table)
                   : broker_unbind(broker, o->name, &to, o->method.routing_key, o->method.table);
     if (error == -EINVAL)
-        amqp_refuse(o, AMQP_PRECONDITION_FAILED, "Invalid x-match field value; expected all, any, all-with-x or any-with-x");
+        amqp_refuse(o, AMQP_PRECONDITION_FAILED,
+                    "Invalid x-match field value; expected all, any, all-with-x or any-with-x");
     else if (error != -ENOENT)
         refuse_error(o, error);
 }
@@ -476,7 +485,8 @@ static void change_binding(struct amqp_operation *o, struct broker *broker, uint
 static bool is_default(struct amqp_channel *channel, const struct amqp_method *method, struct slice exchange)
 {
     if (!exchange.len)
-        amqp_fail(channel, AMQP_ACCESS_REFUSED, method->id, "operation not permitted on the default exchange");
+        amqp_fail(channel, AMQP_ACCESS_REFUSED, method->id,
+                  "operation not permitted on the default exchange");
     return !exchange.len;
 }
 
@@ -488,7 +498,8 @@ static void queue_bind(struct amqp_channel *channel, const struct amqp_method *m
         return;
     if (!method->queue.len && !method->routing_key.len)
         named.routing_key = named.queue;
-    if (amqp_may(channel, ACCESS_WRITE, false, named.queue, method->id) && !is_default(channel, method, method->exchange) &&
+    if (amqp_may(channel, ACCESS_WRITE, false, named.queue, method->id) &&
+        !is_default(channel, method, method->exchange) &&
         amqp_may(channel, ACCESS_READ, true, method->exchange, method->id))
         do_operation(channel, &named, method->exchange, named.queue,
                      method->id == AMQP_QUEUE_BIND ? AMQP_QUEUE_BIND_OK : AMQP_QUEUE_UNBIND_OK, true,
@@ -508,7 +519,8 @@ static void exchange_bind(struct amqp_channel *channel, const struct amqp_method
 void amqp_exchange_take(struct amqp_channel *channel, const struct amqp_method *method)
 {
     if (!amqp_table_is_valid(method->table)) {
-        amqp_fail_connection(channel->connection, AMQP_SYNTAX_ERROR, method->id, "the arguments cannot be read");
+        amqp_fail_connection(channel->connection, AMQP_SYNTAX_ERROR, method->id,
+                             "the arguments cannot be read");
         return;
     }
     switch (method->id) {
@@ -563,7 +575,8 @@ static void declare_queue(struct amqp_operation *o, struct broker *broker, uint6
 }
 
 /* Of what is declared: the exchange that its dead go to. False: the channel was failed. */
-static bool may_dead_letter(struct amqp_channel *channel, const struct amqp_method *method, struct slice queue)
+static bool may_dead_letter(struct amqp_channel *channel, const struct amqp_method *method,
+                            struct slice queue)
 {
     struct amqp_value value;
 
@@ -697,7 +710,8 @@ static void queue_operation(struct amqp_channel *channel, const struct amqp_meth
 void amqp_queue_take(struct amqp_channel *channel, const struct amqp_method *method)
 {
     if (!amqp_table_is_valid(method->table) || method->table.len > BROKER_ARGUMENTS_MAX) {
-        amqp_fail_connection(channel->connection, AMQP_SYNTAX_ERROR, method->id, "the arguments cannot be read");
+        amqp_fail_connection(channel->connection, AMQP_SYNTAX_ERROR, method->id,
+                             "the arguments cannot be read");
         return;
     }
     switch (method->id) {
@@ -725,7 +739,8 @@ void amqp_queue_take(struct amqp_channel *channel, const struct amqp_method *met
 void amqp_consume_replies(struct amqp_channel *channel, const struct amqp_method *method, struct slice tag)
 {
     struct amqp_connection *c = channel->connection;
-    struct amqp_method declare = {.id = method->id, .exclusive = true, .auto_delete = true}, consume = *method;
+    struct amqp_method declare = {.id = method->id, .exclusive = true, .auto_delete = true},
+                       consume = *method;
     uint64_t n_messages, n_consumers;
     char name[48];
 
@@ -738,7 +753,7 @@ void amqp_consume_replies(struct amqp_channel *channel, const struct amqp_method
         return;
     }
     (void)c;
-    amqp_random_name(AMQP_REPLY_TO ".", name);
+    amqp_random_name(AMQP_REPLIES ".", name);
     if (!declare_named(channel, &declare, slice_from_text(name), true, false, &n_messages, &n_consumers))
         return;
     consume.queue = slice_from_text(name);
