@@ -115,11 +115,10 @@ def test_an_answer_that_is_mandatory_comes_back_even_if_it_arrived(amqp, channel
     assert returned == [312]
 
 
-@pytest.mark.parametrize("address", [f"{REPLY_TO}.", f"{REPLY_TO}.a.b"])
-def test_an_answer_to_an_address_that_never_was_comes_back(amqp, channel, address):
-    """RabbitMQ 3.10.8 stumbles over some others, such as REPLY_TO.nonsense: 541 INTERNAL_ERROR."""
+def test_an_answer_to_an_address_that_never_was_comes_back(amqp, channel):
+    """RabbitMQ 3.10.8 stumbles over others, such as REPLY_TO.a.b: 541 INTERNAL_ERROR."""
     returned = []
     channel.add_on_return_callback(lambda *come: returned.append(come[1].reply_code))
-    channel.basic_publish("", address, b"that", mandatory=True)
+    channel.basic_publish("", f"{REPLY_TO}.", b"that", mandatory=True)
     settle(channel)
     assert returned == [312]
