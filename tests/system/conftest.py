@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 pytest.register_assert_rewrite("kit")
 
+from kit import amqp as amqp_kit  # noqa: E402
 from kit import process  # noqa: E402
 from kit.origin import Closed, EchoOrigin, Origin  # noqa: E402
 
@@ -70,3 +71,19 @@ def short_directory():
     """A unix socket's path may have 107 bytes."""
     with tempfile.TemporaryDirectory(prefix="maitred-") as path:
         yield path
+
+
+@pytest.fixture(scope="session", params=amqp_kit.PEERS)
+def broker(request, tmp_path_factory):
+    """A broker that speaks AMQP, for the whole run. A test has connections, queues and exchanges of its own in it."""
+    with amqp_kit.started(request.param, tmp_path_factory.mktemp(request.param)) as running:
+        yield running
+
+
+@pytest.fixture
+def amqp(broker):
+    """What one test does with the broker; it may not take long, and it leaves nothing behind."""
+    client = amqp_kit.Amqp(broker)
+    with amqp_kit.bounded():
+        yield client
+    client.close()
