@@ -957,6 +957,10 @@ static void publish_one(struct rng *rng, bool small)
     case PUBLISH_NO_EXCHANGE:
         sim_check(routing.exchange >= 0 && !w.m.exchanges[routing.exchange].there, "no exchange");
         break;
+    case PUBLISH_INTERNAL:
+        sim_check(w.m.exchanges[routing.exchange].options.internal, "internal");
+        sim_count("internal");
+        break;
     case PUBLISH_UNROUTABLE:
         sim_check(n == 0, "unroutable");
         sim_count("unroutable");
