@@ -7,7 +7,8 @@
  * Three ways of publishing. Closed loop (default): each publisher keeps --window messages without a confirm; with 0
  * there are no confirms. --rate: messages fall due at a fixed rate whatever the confirms do, and latency counts from
  * when a message was due, so that a stall is seen by all it delayed. --preload N: N messages are published with confirms
- * first, then the consumers come, and what is timed is how they drain the queue.
+ * first, then the consumers come, and what is timed is how they drain the queue. Without publishers, consumers take
+ * what is there: --count messages, or what comes in --seconds.
  *
  * The result is a line of JSON, when all was confirmed and delivered, or nothing moved for QUIET_NS. With --wait it is
  * as with load: "ready" is printed, a line on standard input starts the measured time; the result is printed; the next
@@ -249,16 +250,23 @@ static void turn(uint64_t until_ns)
     }
 }
 
+/* Without publishers: what --count says, of whatever is there. */
 static uint64_t expected_deliveries(void)
 {
     uint64_t messages = load.preload ? load.preload : load.ps.published - load.ps.nacked;
 
+    if (!load.ps.n)
+        return load.count;
     return load.consuming ? messages * load.n_queues : 0;
 }
 
 static bool all_arrived(void)
 {
-    return publishers_settled(&load.ps) && load.cs.delivered >= expected_deliveries();
+    uint64_t came = load.cs.delivered + (load.ps.n ? 0 : load.cs.foreign);
+
+    if (!load.ps.n && !load.count)
+        return false;
+    return publishers_settled(&load.ps) && came >= expected_deliveries();
 }
 
 /* Turns until all was sent, confirmed and delivered, or end_ns, or nothing moves any more. */
@@ -267,7 +275,8 @@ static void run_until(uint64_t end_ns)
     uint64_t moved_ns = now_ns(), before = 0, now;
 
     while ((now = now_ns()) < end_ns && now < moved_ns + QUIET_NS && (load.ps.left || !all_arrived())) {
-        uint64_t moves = load.ps.published + load.ps.confirmed + load.ps.nacked + load.cs.delivered;
+        uint64_t moves =
+            load.ps.published + load.ps.confirmed + load.ps.nacked + load.cs.delivered + load.cs.foreign;
 
         if (moves != before)
             moved_ns = now;
@@ -321,7 +330,7 @@ static void run_measured(void)
     } else if (load.ps.n) {
         publish();
     }
-    run_until(NEVER);
+    run_until(load.ps.n || load.count ? NEVER : load.start_ns + load.seconds * SECOND_NS);
     load.cpu_seconds = cpu_seconds() - cpu;
 }
 
@@ -370,7 +379,8 @@ static void print_result(void)
     double published = seconds_until(ps->last_ns ? ps->last_ns : ps->sent_ns),
            delivered = seconds_until(cs->last_ns);
     uint64_t confirmed = ps->window ? ps->confirmed : ps->published;
-    uint64_t came = cs->delivered - cs->duplicates, expected = expected_deliveries();
+    uint64_t came = cs->delivered + (ps->n ? 0 : cs->foreign) - cs->duplicates,
+             expected = expected_deliveries();
 
     printf("{");
     print_count("published", ps->published);
@@ -419,6 +429,8 @@ static void check_options(void)
     if (!load.login.port || (load.redis && !redis_can))
         usage(usage_text);
     if (load.preload && (load.rate || load.count || !load.consumers || !load.publishers))
+        usage(usage_text);
+    if (!load.publishers && !load.consumers)
         usage(usage_text);
     if (load.prefetch && load.ack_every > load.prefetch) {
         fprintf(stderr, "--ack-every is over --prefetch: the server would wait for ever\n");

@@ -108,7 +108,8 @@ def count_syncs(bench, cell, broker):
 
 
 def measure_flow(bench, cell, broker):
-    count_syncs(bench, cell, broker)
+    if cell.kind != "drained":
+        count_syncs(bench, cell, broker)
     with brought_up(bench, broker) as (site, pids):
         if cell.kind != "drained":
             load_once(bench, site, pids, broker, cell.load, WARM_SECONDS, cell.kind)

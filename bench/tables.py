@@ -43,18 +43,18 @@ def far_side_was_full(samples):
     return 2 * len(full) > len(samples)
 
 
-def warnings_of(results, unit):
+def warnings_of(results, unit, what="the proxy"):
     found = []
     full = [proxy.name for proxy, samples in results.items() if far_side_was_full(samples)]
     if full:
-        found.append(f"core {FAR_CORE} was full while the proxy had room, so the throughput is not the proxy's "
+        found.append(f"core {FAR_CORE} was full while {what} had room, so the throughput is not {what}'s "
                      f"limit, but CPU per {unit} is its own all the same: " + "; ".join(full))
     for proxy, samples in results.items():
-        for field, what in (("errors", "errors"), ("closed", "connections closed between requests"),
+        for field, kind in (("errors", "errors"), ("closed", "connections closed between requests"),
                             ("unsent", "requests due and never sent")):
             total = sum(getattr(s, field) for s in samples)
             if total:
-                found.append(f"{proxy.name}: {total} {what}")
+                found.append(f"{proxy.name}: {total} {kind}")
     return found
 
 
@@ -250,9 +250,8 @@ def table_of_drains(results, unit):
     for broker, flows in results.items():
         stored = median(flow.sample.requests / flow.result["preload_seconds"] for flow in flows)
         faults = [str(sum(flow.result[name] for flow in flows)) for name in ("disordered", "duplicates", "missing")]
-        rows.append([broker.name, *columns[broker], f"{stored:,.0f}", *faults, *syncs_of(flows), *shares_and_disk(flows)])
-    return table([*flow_heads(unit), "stored before/s", "out of order", "twice", "missing", "syncs/s",
-                  f"{unit}s a sync", *BROKER_SHARES], rows)
+        rows.append([broker.name, *columns[broker], f"{stored:,.0f}", *faults, *shares_and_disk(flows)])
+    return table([*flow_heads(unit), "stored before/s", "out of order", "twice", "missing", *BROKER_SHARES], rows)
 
 
 def table_of_confirms(results, unit):
