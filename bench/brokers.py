@@ -142,11 +142,11 @@ def alive(pid):
     return stat[stat.rindex(")") + 2] != "Z"
 
 
-def end_family(process):
+def end_family(process, traced):
     """Nothing that a broker would still write is wanted: it is killed, with its descendants, which may have sessions
-    of their own."""
+    of their own. strace ends when it has seen the end of what it traces."""
     pids = family_of(process.pid)
-    for pid in pids:
+    for pid in pids[1:] if traced and len(pids) > 1 else pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     process.wait(END_SECONDS)
@@ -156,7 +156,7 @@ def end_family(process):
 
 
 @contextlib.contextmanager
-def started(argv, environment, log):
+def started(argv, environment, log, traced=False):
     def prepare():
         die_with_parent()
         os.sched_setaffinity(0, {PROXY_CORE})
@@ -167,7 +167,7 @@ def started(argv, environment, log):
     try:
         yield process
     finally:
-        end_family(process)
+        end_family(process, traced)
 
 
 def lasting_family(pid):
@@ -202,7 +202,7 @@ def with_broker(broker, folder, traced=None):
         with broker.launch(site) as (argv, environment):
             if traced:
                 argv = ["strace", "-f", "--seccomp-bpf", "-ttt", "-e", f"trace={SYNCS}", "-o", str(traced), *argv]
-            with started(argv, environment, log) as process:
+            with started(argv, environment, log, bool(traced)) as process:
                 wait_until_answering(process, site, log)
                 yield site, lasting_family(process.pid)
                 if process.poll() is not None:

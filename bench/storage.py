@@ -36,7 +36,9 @@ def where_stored(folder):
 
 
 def syncs_in_place(folder, n):
-    """Writes and syncs of the disk alone, as a log with files made ahead has them: p50, p99, p99.9 and the longest in µs."""
+    """Writes and syncs of the disk alone, as a log has them whose files are made ahead.
+
+    p50, p99, p99.9 and the longest, in µs."""
     path, took = pathlib.Path(folder) / "bare", []
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:

@@ -272,7 +272,8 @@ def table_of_confirms(results, unit):
 
 def table_of_waiting(results, unit):
     rows = []
-    cost = {broker: median((w.after[0] - w.before[0]) / w.messages for w in rounds) for broker, rounds in results.items()}
+    cost = {broker: median((w.after[0] - w.before[0]) / w.messages for w in rounds)
+            for broker, rounds in results.items()}
     for broker, rounds in results.items():
         (before, _), (after, rss) = ([median(column) for column in zip(*moments)] for moments in (
             [w.before for w in rounds], [w.after for w in rounds]))
