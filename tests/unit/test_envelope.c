@@ -89,7 +89,7 @@ static struct death death_of(const char *queue, enum message_end reason, uint64_
 static struct slice die(struct slice head, struct death death)
 {
     char *block = malloc(envelope_bury_bytes(head, &death));
-    size_t n = envelope_bury(block, head, &death);
+    size_t n = envelope_bury(block, head, &death, true);
 
     assert_true(n <= envelope_bury_bytes(head, &death));
     return slice_of(block, n);
