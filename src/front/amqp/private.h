@@ -204,7 +204,9 @@ void amqp_batch_free(struct amqp_batch *batch);
 struct amqp_batch *amqp_batch_of(struct amqp_connection *c);
 /* Keeps a block for as long as the batch is there. */
 bool amqp_batch_hold(struct amqp_batch *batch, struct amqp_block *block);
-struct queue_publication *amqp_batch_publication(struct amqp_batch *batch, struct amqp_published **published);
+/* Takes over what published owns. False: no memory. */
+bool amqp_batch_publish(struct amqp_batch *batch, const struct queue_publication *publication,
+                        const struct amqp_published *published);
 bool amqp_batch_settle(struct amqp_batch *batch, struct queue_consumer *consumer, struct message_ref ref,
                        enum queue_verdict verdict);
 bool amqp_batch_credit(struct amqp_batch *batch, struct queue_consumer *consumer, uint64_t bytes);
@@ -381,7 +383,7 @@ struct slice amqp_unqualify(const struct amqp_connection *c, struct slice name);
 struct slice amqp_routing_key(const struct amqp_connection *c, const struct queue_delivery *d);
 /* Whether a message says to whom else it goes (CC, BCC), or where an answer is to go that only we know. */
 bool amqp_needs_rewriting(const struct amqp_content *content);
-/* Sets head and more_keys, in memory that *owned gets. False: no memory, or the channel was failed. */
+/* Sets head and more_keys, in memory that *owned gets. False: the channel or the connection was failed. */
 bool amqp_rewrite(struct amqp_channel *channel, const struct amqp_content *content,
                   struct queue_publication *publication, char **owned);
 

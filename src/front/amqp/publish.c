@@ -220,31 +220,52 @@ static bool hold_blocks(struct amqp_batch *batch, const struct amqp_publishing *
            amqp_batch_hold(batch, last);
 }
 
+static void free_owned(struct amqp_published *published)
+{
+    for (size_t i = 0; i < sizeof published->owned / sizeof published->owned[0]; i++)
+        free(published->owned[i]);
+}
+
+/* A message that is whole. False: no memory, or it asks for what cannot be, and the channel was failed. */
+static bool make(struct amqp_channel *channel, struct slice body, struct queue_publication *publication,
+                 struct amqp_published *published)
+{
+    struct amqp_connection *c = channel->connection;
+    struct amqp_publishing *p = &channel->publishing;
+
+    *publication = (struct queue_publication){.body = body};
+    *published = (struct amqp_published){
+        .channel = channel->number,
+        .generation = channel->generation,
+        .mandatory = p->mandatory,
+        .owned = {p->body},
+    };
+    p->body = NULL;
+    publication->exchange = qualify(c, p->exchange, &published->owned[2]);
+    publication->key = p->exchange.len ? p->key : qualify(c, p->key, &published->owned[2]);
+    return publication->exchange.ptr && publication->key.ptr && set_head(channel, publication, published);
+}
+
 static void complete(struct amqp_channel *channel, struct slice body)
 {
     struct amqp_connection *c = channel->connection;
     struct amqp_publishing *p = &channel->publishing;
-    struct amqp_batch *batch = batch_for(channel);
-    struct amqp_published *published = NULL;
-    struct queue_publication *publication = batch ? amqp_batch_publication(batch, &published) : NULL;
+    struct queue_publication publication;
+    struct amqp_published published;
+    bool made = make(channel, body, &publication, &published);
+    struct amqp_batch *batch = made ? batch_for(channel) : NULL;
 
-    if (publication) {
-        publication->exchange = qualify(c, p->exchange, &published->owned[2]);
-        publication->key = p->exchange.len ? p->key : qualify(c, p->key, &published->owned[2]);
-        publication->body = body;
-        published->channel = channel->number;
-        published->generation = channel->generation;
-        published->mandatory = p->mandatory;
-        published->confirm = channel->confirms ? channel->next_confirm++ : 0;
-        published->owned[0] = p->body;
+    if (batch && hold_blocks(batch, p, c->block) && amqp_batch_publish(batch, &publication, &published)) {
+        if (channel->confirms)
+            batch->published[batch->batch.n_publications - 1].confirm = channel->next_confirm++;
         batch->batch.bytes += body.len + p->head.len;
         batch->batch.counted += p->room;
-        p->body = NULL;
         p->room = 0;
+    } else {
+        free_owned(&published);
+        if (channel->state == CHANNEL_OPEN)
+            amqp_drop_connection(c, "no memory");
     }
-    if (!publication || !hold_blocks(batch, p, c->block) || !set_head(channel, publication, published) ||
-        (p->exchange.len && !publication->exchange.ptr))
-        amqp_drop_connection(c, "no memory");
     amqp_publish_abandon(channel);
 }
 
