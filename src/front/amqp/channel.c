@@ -162,8 +162,17 @@ static void take_channel_method(struct amqp_channel *channel, const struct amqp_
     }
 }
 
+/* What is answered at once, or not at all, whatever is under way. */
+static bool is_independent(uint32_t id)
+{
+    return id == AMQP_BASIC_PUBLISH || id == AMQP_BASIC_ACK || id == AMQP_BASIC_NACK ||
+           id == AMQP_BASIC_REJECT;
+}
+
 static void take_method(struct amqp_channel *channel, const struct amqp_method *method)
 {
+    if (channel->n_under_way && !is_independent(method->id) && !amqp_wait_published(channel))
+        return;
     switch (method->id >> 16) {
     case AMQP_BASIC_QOS >> 16:
         if (method->id == AMQP_BASIC_PUBLISH)

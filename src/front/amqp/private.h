@@ -153,6 +153,7 @@ struct amqp_channel {
     size_t last_queue_len;
     bool confirms;
     uint64_t next_confirm; /* the next publish's number */
+    uint64_t n_under_way;  /* publishes of which nothing is known yet */
     /* transactions */
     bool transacts;
     struct amqp_batch *transaction; /* what waits for commit; NULL: nothing */
@@ -286,6 +287,9 @@ void amqp_publish_begin(struct amqp_channel *channel, const struct amqp_method *
 void amqp_publish_head(struct amqp_channel *channel, struct slice payload);
 void amqp_publish_body(struct amqp_channel *channel, struct slice payload);
 void amqp_publish_abandon(struct amqp_channel *channel);
+/* Waits until it is known what became of all that the channel published, and the client is told: what is answered next comes
+ * behind that. False: the channel or the connection has ended. */
+bool amqp_wait_published(struct amqp_channel *channel);
 /* Once more, after a while, what the disk had no room for. 0 or a negative errno. */
 int amqp_retry_stuck(struct amqp_connection *c);
 /* A batch is back: confirms and returns. */

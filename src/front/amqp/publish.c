@@ -258,6 +258,7 @@ static void complete(struct amqp_channel *channel, struct slice body)
     if (batch && hold_blocks(batch, p, c->block) && amqp_batch_publish(batch, &publication, &published)) {
         if (channel->confirms)
             batch->published[batch->batch.n_publications - 1].confirm = channel->next_confirm++;
+        channel->n_under_way += !channel->transacts;
         batch->batch.bytes += body.len + p->head.len;
         batch->batch.counted += p->room;
         p->room = 0;
@@ -336,6 +337,7 @@ static void answer_one(struct confirming *s, const struct amqp_published *publis
 
     if (!channel || channel->generation != published->generation || channel->state != CHANNEL_OPEN)
         return;
+    channel->n_under_way -= !channel->transacts;
     if (p->result == PUBLISH_NO_EXCHANGE) {
         send_confirms(s);
         amqp_fail(channel, AMQP_NOT_FOUND, AMQP_BASIC_PUBLISH, "no exchange '%.*s' in vhost '%s'",
@@ -387,7 +389,7 @@ void amqp_batch_done(struct queue_batch *base)
     }
     list_remove(&batch->list);
     c->n_batches--;
-    wait_queue_wake_all(&c->batch_back);
+    wait_queue_wake_all(&c->batch_back); /* they run later */
     if (batch->waits) {
         batch->back = true;
         return;
@@ -398,6 +400,17 @@ void amqp_batch_done(struct queue_batch *base)
     }
     answer(c, batch);
     amqp_batch_free(batch);
+}
+
+bool amqp_wait_published(struct amqp_channel *channel)
+{
+    struct amqp_connection *c = channel->connection;
+    int error = 0;
+
+    amqp_flush(c);
+    while (!error && channel->n_under_way && channel->state == CHANNEL_OPEN && c->state == AMQP_STATE_OPEN)
+        error = c->stuck ? amqp_retry_stuck(c) : wait_queue_wait(&c->batch_back, NEVER);
+    return !error && channel->state == CHANNEL_OPEN && c->state == AMQP_STATE_OPEN;
 }
 
 /* ---- a disk that is full ----------------------------------------------------------------------------------------- */
