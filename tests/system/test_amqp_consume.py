@@ -442,6 +442,7 @@ def test_a_closed_channels_messages_take_their_old_places(amqp, channel, queue):
         get(second if index % 2 else first, queue, ack=False)
     second.close()
     first.close()
+    wait_count(channel, queue, 6)
     found = [get(channel, queue) for _ in range(6)]
     assert [body for _, _, body in found] == [b"%d" % number for number in range(6)]
     assert [method.redelivered for method, _, _ in found] == [True] * 4 + [False] * 2
@@ -475,6 +476,7 @@ def test_a_channel_that_an_error_closed_gives_back_what_it_had(amqp, channel, qu
     get(other, queue, ack=False)
     with pytest.raises(ChannelClosedByBroker):
         other.queue_declare(amqp.name(), passive=True)
+    wait_count(channel, queue, 2)
     assert bodies(channel, queue, 2) == [b"1", b"2"]
 
 
