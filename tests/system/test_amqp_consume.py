@@ -389,6 +389,14 @@ def test_what_was_acknowledged_cannot_be_acknowledged_again(channel, queue, agai
          "multiple": lambda: channel.basic_ack(1, multiple=True)}[again]()
 
 
+def test_multiple_needs_a_tag_that_is_open_even_if_older_ones_are(channel, queue):
+    publish(channel, queue, "1", "2", "3")
+    Consumer(channel, queue).wait(3)
+    channel.basic_ack(2)
+    with channel_closed(channel, 406, UNKNOWN.format(2)):
+        channel.basic_ack(2, multiple=True)
+
+
 def test_a_delivery_tag_is_its_channels(amqp, channel, queue):
     publish(channel, queue, "1")
     get(channel, queue, ack=False)
