@@ -366,6 +366,8 @@ bool amqp_may(struct amqp_channel *channel, enum access_kind kind, bool exchange
 
 /* ---- arguments.c ------------------------------------------------------------------------------------------------- */
 
+/* RabbitMQ's name of a value's type. */
+const char *amqp_type_name(const struct amqp_value *value);
 /* Whether deliveries of a queue that was declared with them say how often they were made. */
 bool amqp_counts_deliveries(struct slice declared);
 /* Sets options by the arguments of queue.declare, or refuses. */

@@ -566,6 +566,9 @@ static void declare_queue(struct amqp_operation *o, struct broker *broker, uint6
                     SLICE_ARG(o->method.queue));
         return;
     }
+    amqp_queue_options(o);
+    if (o->code != AMQP_SUCCESS)
+        return;
     error = broker_declare_queue(broker, o->name, &o->queue, DECLARE_SAME);
     if (!error && o->queue.exclusive)
         broker_own_queue(broker, o->name, o->session);
@@ -609,14 +612,6 @@ static bool declare_named(struct amqp_channel *channel, const struct amqp_method
         return false;
     o->run = declare_queue;
     o->flag = server_named;
-    o->code = AMQP_SUCCESS;
-    if (!method->passive)
-        amqp_queue_options(o);
-    if (o->code != AMQP_SUCCESS) {
-        amqp_fail(channel, o->code, method->id, "%s", o->text);
-        amqp_operation_free(o);
-        return false;
-    }
     if (!amqp_operation_run(channel, o, durable))
         return false;
     *n_messages = o->n_messages;
