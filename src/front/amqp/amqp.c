@@ -163,9 +163,8 @@ static void end_writer(struct amqp_connection *c)
 static void end(struct amqp_connection *c)
 {
     amqp_flush(c);
-    for (unsigned i = 0; i < c->n_channel_places; i++)
-        if (c->channels[i])
-            amqp_channel_free(c->channels[i]);
+    while (c->n_channels)
+        amqp_channel_free(c->channels[c->n_channels - 1]);
     amqp_flush(c);
     free(c->channels);
     c->channels = NULL;

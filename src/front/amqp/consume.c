@@ -752,11 +752,8 @@ void amqp_basic_take(struct amqp_channel *channel, const struct amqp_method *met
     case AMQP_BASIC_RECOVER_ASYNC:
         recover(channel, method);
         break;
-    case AMQP_BASIC_CANCEL_OK:
-        break;
     default:
-        amqp_fail_connection(channel->connection, AMQP_COMMAND_INVALID, method->id, "%s",
-                             amqp_method_name(method->id));
+        amqp_fail_unknown(channel, method);
         break;
     }
 }

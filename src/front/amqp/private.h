@@ -100,8 +100,8 @@ struct amqp_connection {
     bool broken;                    /* nothing can be written any more */
     struct wait_queue drained;      /* output went below its limit */
     struct list deliveries;         /* struct amqp_delivery: to be written */
-    struct amqp_channel **channels; /* by number; owned */
-    unsigned n_channel_places, n_channels;
+    struct amqp_channel **channels; /* by number, without holes; owned */
+    unsigned n_channels, channels_room;
 };
 
 /* ---- channels ---------------------------------------------------------------------------------------------------- */
@@ -152,8 +152,10 @@ struct amqp_channel {
     char last_queue[256]; /* declared last: what an empty name means; qualified by nothing */
     size_t last_queue_len;
     bool confirms;
-    uint64_t next_confirm; /* the next publish's number */
-    uint64_t n_under_way;  /* publishes of which nothing is known yet */
+    uint64_t next_confirm;    /* the next publish's number */
+    unsigned n_doubtful;      /* publishes under way that may come back, or end the channel */
+    char known_exchange[256]; /* was there when it was published to last */
+    size_t known_exchange_len;
     /* transactions */
     bool transacts;
     struct amqp_batch *transaction; /* what waits for commit; NULL: nothing */
@@ -184,7 +186,7 @@ struct amqp_published {
     uint64_t confirm;    /* its number; 0: it is not confirmed */
     uint64_t generation; /* of its channel */
     uint16_t channel;
-    bool mandatory;
+    bool mandatory, doubtful;
     char *owned[3]; /* memory of its own: body, head, names */
 };
 
@@ -278,6 +280,8 @@ void amqp_channel_take(struct amqp_connection *c, const struct amqp_frame *frame
 /* Ends the channel with channel.close, or the connection, by the code. Fiber. */
 void amqp_fail(struct amqp_channel *channel, enum amqp_reply code, uint32_t method, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+/* A method that is not the client's to send. */
+void amqp_fail_unknown(struct amqp_channel *channel, const struct amqp_method *method);
 /* Everything of it is given back. */
 void amqp_channel_free(struct amqp_channel *channel);
 
@@ -287,9 +291,9 @@ void amqp_publish_begin(struct amqp_channel *channel, const struct amqp_method *
 void amqp_publish_head(struct amqp_channel *channel, struct slice payload);
 void amqp_publish_body(struct amqp_channel *channel, struct slice payload);
 void amqp_publish_abandon(struct amqp_channel *channel);
-/* Waits until it is known what became of all that the channel published, and the client is told: what is answered next comes
- * behind that. False: the channel or the connection has ended. */
-bool amqp_wait_published(struct amqp_channel *channel);
+/* Until all is told that may have to be told of what was published, so that no answer overtakes it. False: the channel, the
+ * connection or the fiber ends. */
+bool amqp_publish_told(struct amqp_channel *channel);
 /* Once more, after a while, what the disk had no room for. 0 or a negative errno. */
 int amqp_retry_stuck(struct amqp_connection *c);
 /* A batch is back: confirms and returns. */
@@ -318,6 +322,8 @@ void amqp_random_name(const char *prefix, char text[48]);
 /* ---- topology.c -------------------------------------------------------------------------------------------------- */
 
 void amqp_exchange_take(struct amqp_channel *channel, const struct amqp_method *method);
+/* Whether clients may publish to an exchange of that name. False: the channel was failed, or ends. */
+bool amqp_exchange_takes(struct amqp_channel *channel, struct slice name);
 void amqp_queue_take(struct amqp_channel *channel, const struct amqp_method *method);
 void amqp_consume_replies(struct amqp_channel *channel, const struct amqp_method *method, struct slice tag);
 
@@ -372,6 +378,8 @@ bool amqp_may(struct amqp_channel *channel, enum access_kind kind, bool exchange
 
 /* ---- arguments.c ------------------------------------------------------------------------------------------------- */
 
+/* RabbitMQ's name of a value's type. */
+const char *amqp_type_name(const struct amqp_value *value);
 /* Whether deliveries of a queue that was declared with them say how often they were made. */
 bool amqp_counts_deliveries(struct slice declared);
 /* Sets options by the arguments of queue.declare, or refuses. */

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "front/amqp/private.h"
 #include "queue/envelope.h"
+#include "wire/amqp_bytes.h"
 
 /* How long to wait before the disk is asked again for room. */
 #define STUCK_US (100 * US_PER_MS)
@@ -112,6 +113,27 @@ static bool make_body(struct amqp_channel *channel, uint64_t bytes)
     return false;
 }
 
+/* One that cannot be read: why, with RabbitMQ's codes. */
+static void refuse_head(struct amqp_connection *c, struct slice payload, const char *why)
+{
+    uint16_t class_id = 0, weight = 0;
+
+    if (payload.len < AMQP_CONTENT_LEAST) {
+        amqp_fail_connection(c, AMQP_FRAME_ERROR, 0, "%s", why);
+        return;
+    }
+    take_u16be(&payload, &class_id);
+    take_u16be(&payload, &weight);
+    if (weight)
+        amqp_fail_connection(c, AMQP_UNEXPECTED_FRAME, AMQP_BASIC_PUBLISH,
+                             "expected content header for class 60, got non content header frame instead");
+    else if (class_id != AMQP_BASIC_PUBLISH >> 16)
+        amqp_fail_connection(c, AMQP_UNEXPECTED_FRAME, AMQP_BASIC_PUBLISH,
+                             "expected content header for class 60, got one for class %u instead", class_id);
+    else
+        amqp_fail_connection(c, AMQP_SYNTAX_ERROR, AMQP_BASIC_PUBLISH, "%s", why);
+}
+
 static void complete(struct amqp_channel *channel, struct slice body);
 
 void amqp_publish_head(struct amqp_channel *channel, struct slice payload)
@@ -121,7 +143,7 @@ void amqp_publish_head(struct amqp_channel *channel, struct slice payload)
     const char *why = "";
 
     if (amqp_take_content(payload, &p->content, &why) != AMQP_OK) {
-        amqp_fail_connection(c, AMQP_SYNTAX_ERROR, AMQP_BASIC_PUBLISH, "%s", why);
+        refuse_head(c, payload, why);
         return;
     }
     if (!check_content(channel, &p->content, &p->ttl_us)) {
@@ -220,6 +242,31 @@ static bool hold_blocks(struct amqp_batch *batch, const struct amqp_publishing *
            amqp_batch_hold(batch, last);
 }
 
+static bool is_known(const struct amqp_channel *channel, struct slice exchange)
+{
+    return !exchange.len ||
+           slice_equal(exchange, slice_of(channel->known_exchange, channel->known_exchange_len));
+}
+
+static void know(struct amqp_channel *channel, struct slice exchange)
+{
+    if (exchange.len > sizeof channel->known_exchange)
+        return;
+    memcpy(channel->known_exchange, exchange.ptr, exchange.len);
+    channel->known_exchange_len = exchange.len;
+}
+
+/* In a transaction the client hears at once of an exchange that is not there. False: the channel ends. */
+static bool look_first(struct amqp_channel *channel, struct slice exchange)
+{
+    if (!channel->transacts || is_known(channel, exchange))
+        return true;
+    if (!amqp_exchange_takes(channel, exchange))
+        return false;
+    know(channel, exchange);
+    return true;
+}
+
 static void free_owned(struct amqp_published *published)
 {
     for (size_t i = 0; i < sizeof published->owned / sizeof published->owned[0]; i++)
@@ -238,6 +285,7 @@ static bool make(struct amqp_channel *channel, struct slice body, struct queue_p
         .channel = channel->number,
         .generation = channel->generation,
         .mandatory = p->mandatory,
+        .doubtful = !channel->transacts && (p->mandatory || !is_known(channel, p->exchange)),
         .owned = {p->body},
     };
     p->body = NULL;
@@ -252,13 +300,17 @@ static void complete(struct amqp_channel *channel, struct slice body)
     struct amqp_publishing *p = &channel->publishing;
     struct queue_publication publication;
     struct amqp_published published;
-    bool made = make(channel, body, &publication, &published);
-    struct amqp_batch *batch = made ? batch_for(channel) : NULL;
+    struct amqp_batch *batch;
+    bool made;
 
+    if (!look_first(channel, p->exchange))
+        return;
+    made = make(channel, body, &publication, &published);
+    batch = made ? batch_for(channel) : NULL;
     if (batch && hold_blocks(batch, p, c->block) && amqp_batch_publish(batch, &publication, &published)) {
         if (channel->confirms)
             batch->published[batch->batch.n_publications - 1].confirm = channel->next_confirm++;
-        channel->n_under_way += !channel->transacts;
+        channel->n_doubtful += published.doubtful;
         batch->batch.bytes += body.len + p->head.len;
         batch->batch.counted += p->room;
         p->room = 0;
@@ -330,14 +382,25 @@ static bool is_taken(enum publish_result result)
     return result == PUBLISH_OK || result == PUBLISH_SAME || result == PUBLISH_UNROUTABLE;
 }
 
+/* Of one that was doubtful: what becomes of it is known. */
+static void be_sure(struct amqp_channel *channel, const struct queue_publication *p)
+{
+    channel->n_doubtful--;
+    if (is_taken(p->result))
+        know(channel, amqp_unqualify(channel->connection, p->exchange));
+}
+
 static void answer_one(struct confirming *s, const struct amqp_published *published,
                        const struct queue_publication *p)
 {
     struct amqp_channel *channel = amqp_channel_find(s->c, published->channel);
 
-    if (!channel || channel->generation != published->generation || channel->state != CHANNEL_OPEN)
+    if (!channel || channel->generation != published->generation)
         return;
-    channel->n_under_way -= !channel->transacts;
+    if (published->doubtful)
+        be_sure(channel, p);
+    if (channel->state != CHANNEL_OPEN)
+        return;
     if (p->result == PUBLISH_NO_EXCHANGE) {
         send_confirms(s);
         amqp_fail(channel, AMQP_NOT_FOUND, AMQP_BASIC_PUBLISH, "no exchange '%.*s' in vhost '%s'",
@@ -402,17 +465,6 @@ void amqp_batch_done(struct queue_batch *base)
     amqp_batch_free(batch);
 }
 
-bool amqp_wait_published(struct amqp_channel *channel)
-{
-    struct amqp_connection *c = channel->connection;
-    int error = 0;
-
-    amqp_flush(c);
-    while (!error && channel->n_under_way && channel->state == CHANNEL_OPEN && c->state == AMQP_STATE_OPEN)
-        error = c->stuck ? amqp_retry_stuck(c) : wait_queue_wait(&c->batch_back, NEVER);
-    return !error && channel->state == CHANNEL_OPEN && c->state == AMQP_STATE_OPEN;
-}
-
 /* ---- a disk that is full ----------------------------------------------------------------------------------------- */
 
 static void tell_blocked(struct amqp_connection *c, bool blocked)
@@ -464,6 +516,17 @@ int amqp_retry_stuck(struct amqp_connection *c)
     answer(c, batch);
     amqp_batch_free(batch);
     return 0;
+}
+
+bool amqp_publish_told(struct amqp_channel *channel)
+{
+    struct amqp_connection *c = channel->connection;
+    int error = 0;
+
+    amqp_flush(c);
+    while (!error && channel->n_doubtful && channel->state == CHANNEL_OPEN && c->state == AMQP_STATE_OPEN)
+        error = c->stuck ? amqp_retry_stuck(c) : wait_queue_wait(&c->batch_back, NEVER);
+    return !error && channel->state == CHANNEL_OPEN && c->state == AMQP_STATE_OPEN;
 }
 
 /* ---- confirms and transactions ----------------------------------------------------------------------------------- */
@@ -541,7 +604,7 @@ void amqp_tx_take(struct amqp_channel *channel, const struct amqp_method *method
         amqp_send(c, channel->number, &(struct amqp_method){.id = AMQP_TX_ROLLBACK_OK});
         break;
     default:
-        amqp_fail_connection(c, AMQP_COMMAND_INVALID, method->id, "%s", amqp_method_name(method->id));
+        amqp_fail_unknown(channel, method);
         break;
     }
 }

@@ -413,6 +413,32 @@ static void exchange_declare(struct amqp_channel *channel, const struct amqp_met
                   &(struct amqp_method){.id = AMQP_EXCHANGE_DECLARE_OK});
 }
 
+static void look_for_exchange(struct amqp_operation *o, struct broker *broker, uint64_t now_us)
+{
+    struct broker_exchange_view view;
+
+    (void)now_us;
+    if (!broker_find_exchange(broker, o->name, &view))
+        no_exchange(o, o->method.exchange);
+    else if (view.options->internal)
+        amqp_refuse(o, AMQP_ACCESS_REFUSED, "cannot publish to internal exchange '%.*s' in vhost '%.*s'",
+                    SLICE_ARG(o->method.exchange), SLICE_ARG(o->virtual_host));
+}
+
+bool amqp_exchange_takes(struct amqp_channel *channel, struct slice name)
+{
+    struct amqp_method method = {.id = AMQP_BASIC_PUBLISH, .exchange = name};
+    struct amqp_operation *o = amqp_operation_create(channel, &method, name, SLICE(""));
+
+    if (!o)
+        return false;
+    o->run = look_for_exchange;
+    if (!amqp_operation_run(channel, o, false))
+        return false;
+    amqp_operation_free(o);
+    return true;
+}
+
 static void delete_exchange(struct amqp_operation *o, struct broker *broker, uint64_t now_us)
 {
     int error = broker_delete_exchange(broker, o->name, o->method.if_unused);
@@ -535,8 +561,7 @@ void amqp_exchange_take(struct amqp_channel *channel, const struct amqp_method *
         exchange_bind(channel, method);
         break;
     default:
-        amqp_fail_connection(channel->connection, AMQP_COMMAND_INVALID, method->id, "%s",
-                             amqp_method_name(method->id));
+        amqp_fail_unknown(channel, method);
         break;
     }
 }
@@ -566,6 +591,9 @@ static void declare_queue(struct amqp_operation *o, struct broker *broker, uint6
                     SLICE_ARG(o->method.queue));
         return;
     }
+    amqp_queue_options(o);
+    if (o->code != AMQP_SUCCESS)
+        return;
     error = broker_declare_queue(broker, o->name, &o->queue, DECLARE_SAME);
     if (!error && o->queue.exclusive)
         broker_own_queue(broker, o->name, o->session);
@@ -609,14 +637,6 @@ static bool declare_named(struct amqp_channel *channel, const struct amqp_method
         return false;
     o->run = declare_queue;
     o->flag = server_named;
-    o->code = AMQP_SUCCESS;
-    if (!method->passive)
-        amqp_queue_options(o);
-    if (o->code != AMQP_SUCCESS) {
-        amqp_fail(channel, o->code, method->id, "%s", o->text);
-        amqp_operation_free(o);
-        return false;
-    }
     if (!amqp_operation_run(channel, o, durable))
         return false;
     *n_messages = o->n_messages;
@@ -727,8 +747,7 @@ void amqp_queue_take(struct amqp_channel *channel, const struct amqp_method *met
         queue_operation(channel, method);
         break;
     default:
-        amqp_fail_connection(channel->connection, AMQP_COMMAND_INVALID, method->id, "%s",
-                             amqp_method_name(method->id));
+        amqp_fail_unknown(channel, method);
         break;
     }
 }
