@@ -7,7 +7,9 @@
  *   channel.c      channels: opening, closing, errors, which method does what
  *   publish.c      publishes, confirms, returns, transactions
  *   consume.c      consumers, deliveries, acknowledgements, get
- *   topology.c     exchanges, queues, bindings: jobs at the broker
+ *   operation.c    jobs at the broker that a channel waits for
+ *   topology.c     exchanges and bindings
+ *   queues.c       queues
  *   arguments.c    what a queue or an exchange is declared with
  *   properties.c   a message's head from and to AMQP's properties
  *
@@ -317,15 +319,10 @@ void amqp_random_name(const char *prefix, char text[48]);
 /* What a client consumes to get answers, and what the names of queues of answers begin with. */
 #define AMQP_REPLIES "amq.rabbitmq.reply-to"
 
-/* ---- topology.c -------------------------------------------------------------------------------------------------- */
-
-void amqp_exchange_take(struct amqp_channel *channel, const struct amqp_method *method);
-/* Whether clients may publish to an exchange of that name. False: the channel was failed, or ends. */
-bool amqp_exchange_takes(struct amqp_channel *channel, struct slice name);
-void amqp_queue_take(struct amqp_channel *channel, const struct amqp_method *method);
-void amqp_consume_replies(struct amqp_channel *channel, const struct amqp_method *method, struct slice tag);
+/* ---- operation.c ------------------------------------------------------------------------------------------------- */
 
 #define AMQP_TEXT_MAX 320
+#define AMQP_RESERVED SLICE("amq.")
 
 /* A queue's or exchange's name as the broker has it; in block, or the name itself. */
 struct slice amqp_qualify(const struct amqp_connection *c, struct slice name, char block[BROKER_NAME_MAX]);
@@ -366,13 +363,36 @@ bool amqp_operation_run(struct amqp_channel *channel, struct amqp_operation *o, 
 void amqp_operation_free(struct amqp_operation *o);
 void amqp_refuse(struct amqp_operation *o, enum amqp_reply code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+void amqp_no_queue(struct amqp_operation *o);
+void amqp_no_exchange(struct amqp_operation *o, struct slice name);
+/* What the broker could not do; 0: nothing. */
+void amqp_refuse_error(struct amqp_operation *o, int error);
 /* Another connection's exclusive queue: refused. */
 bool amqp_is_locked(struct amqp_operation *o, const struct broker *broker, struct slice qualified,
                     struct slice name);
 
+/* Runs what the client asked for, and answers with one of the methods that have nothing in them but counts. */
+void amqp_operation_do(struct amqp_channel *channel, const struct amqp_method *method, struct slice name,
+                       struct slice other, enum amqp_method_id answer, bool durable,
+                       void (*run)(struct amqp_operation *o, struct broker *broker, uint64_t now_us));
+
 /* May the user do that? Otherwise the channel is failed. */
 bool amqp_may(struct amqp_channel *channel, enum access_kind kind, bool exchange, struct slice name,
               uint32_t method);
+
+/* ---- topology.c -------------------------------------------------------------------------------------------------- */
+
+void amqp_exchange_take(struct amqp_channel *channel, const struct amqp_method *method);
+/* queue.bind and queue.unbind. */
+void amqp_queue_bind(struct amqp_channel *channel, const struct amqp_method *method);
+/* Whether clients may publish to an exchange of that name. False: the channel was failed, or ends. */
+bool amqp_exchange_takes(struct amqp_channel *channel, struct slice name);
+
+/* ---- queues.c ---------------------------------------------------------------------------------------------------- */
+
+void amqp_queue_take(struct amqp_channel *channel, const struct amqp_method *method);
+/* amq.rabbitmq.reply-to stands for a queue of this channel's own, which others reach by the name that its requests carry. */
+void amqp_consume_replies(struct amqp_channel *channel, const struct amqp_method *method, struct slice tag);
 
 /* ---- arguments.c ------------------------------------------------------------------------------------------------- */
 
