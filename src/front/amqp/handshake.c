@@ -41,6 +41,7 @@ static struct slice put_properties(char *block, size_t room)
     put_text(&out, "product", "maitred");
     put_text(&out, "version", MAITRED_VERSION);
     put_text(&out, "platform", PLATFORM);
+    put_text(&out, "copyright", "Copyright (c) 2026 The maitred authors; MIT licence");
     put_text(&out, "information", "AMQP 0-9-1 as RabbitMQ 3 speaks it");
     return amqp_out_close(&out, block) == AMQP_WRITTEN ? slice_of(block, (size_t)(out.at - block))
                                                        : SLICE("");

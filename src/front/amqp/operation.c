@@ -31,8 +31,6 @@ bool amqp_queue_name(struct amqp_channel *channel, struct slice given, uint32_t 
 bool amqp_may(struct amqp_channel *channel, enum access_kind kind, bool exchange, struct slice name,
               uint32_t method)
 {
-    static const char *const what[] = {
-        [ACCESS_CONFIGURE] = "configure", [ACCESS_WRITE] = "write", [ACCESS_READ] = "read"};
     struct amqp_connection *c = channel->connection;
     struct access_user *user = amqp_user(c);
 
@@ -40,8 +38,7 @@ bool amqp_may(struct amqp_channel *channel, enum access_kind kind, bool exchange
         return true;
     if (exchange && !name.len)
         name = SLICE("amq.default");
-    amqp_fail(channel, AMQP_ACCESS_REFUSED, method,
-              "%s access to %s '%.*s' in vhost '%s' refused for user '%s'", what[kind],
+    amqp_fail(channel, AMQP_ACCESS_REFUSED, method, "access to %s '%.*s' in vhost '%s' refused for user '%s'",
               exchange ? "exchange" : "queue", SLICE_ARG(name), c->virtual_host, c->user_name);
     return false;
 }

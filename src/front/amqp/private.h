@@ -232,6 +232,8 @@ void amqp_fail_connection(struct amqp_connection *c, enum amqp_reply code, uint3
                           const char *format, ...) __attribute__((format(printf, 4, 5)));
 /* Cut off, without a word. */
 void amqp_drop_connection(struct amqp_connection *c, const char *why);
+/* Everything that it had goes back: first what it settled is sent, then its consumers end, then its exclusive queues. */
+void amqp_give_up(struct amqp_connection *c);
 /* After an error: until the client has closed, or its time is over. */
 void amqp_wait_closed(struct amqp_connection *c);
 /* As of the configuration in force. The user is NULL where it has none of that name any more. */
@@ -400,6 +402,10 @@ void amqp_consume_replies(struct amqp_channel *channel, const struct amqp_method
 const char *amqp_type_name(const struct amqp_value *value);
 /* Whether deliveries of a queue that was declared with them say how often they were made. */
 bool amqp_counts_deliveries(struct slice declared);
+/* Looks at the arguments of basic.consume. False: the channel was failed. */
+bool amqp_check_consumer(struct amqp_channel *channel, const struct amqp_method *method, struct slice queue);
+/* Looks at those of exchange.declare, or refuses. */
+void amqp_check_exchange(struct amqp_operation *o);
 /* Sets options by the arguments of queue.declare, or refuses. */
 void amqp_queue_options(struct amqp_operation *o);
 /* Whether what is there is what is asked for, by the arguments that count; otherwise refused. */
@@ -411,9 +417,13 @@ void amqp_compare_exchange(struct amqp_operation *o, const struct broker_exchang
 /* A name without the connection's virtual host before it. */
 struct slice amqp_unqualify(const struct amqp_connection *c, struct slice name);
 struct slice amqp_routing_key(const struct amqp_connection *c, const struct queue_delivery *d);
+/* The property expiration: 0 is not at all. False: the channel was failed. */
+bool amqp_take_expiration(struct amqp_channel *channel, struct slice text, uint64_t *ttl_us);
 /* Whether a message says to whom else it goes (CC, BCC), or where an answer is to go that only we know. */
 bool amqp_needs_rewriting(const struct amqp_content *content);
-/* Sets head and more_keys, in memory that *owned gets. False: no memory, or the channel was failed. */
+/* Whether that can be done. False: the channel was failed. */
+bool amqp_may_rewrite(struct amqp_channel *channel, const struct amqp_content *content);
+/* Does it: sets head and more_keys, in memory that *owned gets. False: no memory. */
 bool amqp_rewrite(struct amqp_channel *channel, const struct amqp_content *content,
                   struct queue_publication *publication, char **owned);
 

@@ -86,6 +86,32 @@ static bool declare_named(struct amqp_channel *channel, const struct amqp_method
     return true;
 }
 
+static void look_for_replies(struct amqp_operation *o, struct broker *broker, uint64_t now_us)
+{
+    struct broker_queue_view view;
+
+    (void)now_us;
+    o->n_consumers = 1;
+    if (!broker_find_queue(broker, o->name, &view))
+        amqp_no_queue(o);
+}
+
+static void look_nowhere(struct amqp_operation *o, struct broker *broker, uint64_t now_us)
+{
+    (void)broker;
+    (void)now_us;
+    o->n_consumers = 1;
+}
+
+/* Whoever is asked to answer may look whether somebody waits for it. */
+static void declare_replies(struct amqp_channel *channel, const struct amqp_method *method)
+{
+    bool is_any = slice_equal(method->queue, SLICE(AMQP_REPLIES));
+
+    amqp_operation_do(channel, method, method->queue, SLICE(""), AMQP_QUEUE_DECLARE_OK, false,
+                      is_any ? look_nowhere : look_for_replies);
+}
+
 static void queue_declare(struct amqp_channel *channel, const struct amqp_method *method)
 {
     bool server_named = !method->queue.len && !method->passive;
@@ -93,6 +119,10 @@ static void queue_declare(struct amqp_channel *channel, const struct amqp_method
     uint64_t n_messages = 0, n_consumers = 0;
     char generated[48], kept[256];
 
+    if (slice_starts_with(method->queue, SLICE(AMQP_REPLIES))) {
+        declare_replies(channel, method);
+        return;
+    }
     if (server_named) {
         amqp_random_name("amq.gen-", generated);
         name = slice_from_text(generated);
@@ -195,10 +225,8 @@ void amqp_queue_take(struct amqp_channel *channel, const struct amqp_method *met
 
 /* ---- replies ----------------------------------------------------------------------------------------------------- */
 
-/* amq.rabbitmq.reply-to stands for a queue of this channel's own, which others reach by the name that its requests carry. */
 void amqp_consume_replies(struct amqp_channel *channel, const struct amqp_method *method, struct slice tag)
 {
-    struct amqp_connection *c = channel->connection;
     struct amqp_method declare = {.id = method->id, .exclusive = true, .auto_delete = true},
                        consume = *method;
     uint64_t n_messages, n_consumers;
@@ -212,7 +240,6 @@ void amqp_consume_replies(struct amqp_channel *channel, const struct amqp_method
         amqp_fail(channel, AMQP_PRECONDITION_FAILED, method->id, "reply consumer already set");
         return;
     }
-    (void)c;
     amqp_random_name(AMQP_REPLIES ".", name);
     if (!declare_named(channel, &declare, slice_from_text(name), true, false, &n_messages, &n_consumers))
         return;

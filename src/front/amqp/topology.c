@@ -42,6 +42,9 @@ static void declare_exchange(struct amqp_operation *o, struct broker *broker, ui
                     SLICE_ARG(o->method.exchange));
         return;
     }
+    amqp_check_exchange(o);
+    if (o->code != AMQP_SUCCESS)
+        return;
     amqp_refuse_error(o, broker_declare_exchange(broker, o->name, &o->exchange, DECLARE_SAME));
 }
 
@@ -51,14 +54,8 @@ static bool take_alternate(struct amqp_channel *channel, const struct amqp_metho
     struct amqp_value value;
 
     *name = SLICE("");
-    if (!amqp_table_find(method->table, SLICE("alternate-exchange"), &value))
+    if (!amqp_table_find(method->table, SLICE("alternate-exchange"), &value) || value.type != AMQP_TEXT)
         return true;
-    if (value.type != AMQP_TEXT || value.bytes.len > 255) {
-        amqp_fail(channel, AMQP_PRECONDITION_FAILED, method->id,
-                  "invalid arg 'alternate-exchange' for exchange '%.*s': it is no name",
-                  SLICE_ARG(method->exchange));
-        return false;
-    }
     *name = value.bytes;
     return amqp_may(channel, ACCESS_READ, true, method->exchange, method->id) &&
            amqp_may(channel, ACCESS_WRITE, true, value.bytes, method->id);
@@ -71,8 +68,8 @@ static void exchange_declare(struct amqp_channel *channel, const struct amqp_met
     struct slice alternate = SLICE("");
 
     if (!method->passive && !type_of(method->type, &type)) {
-        amqp_fail_connection(channel->connection, AMQP_COMMAND_INVALID, method->id,
-                             "unknown exchange type '%.*s'", SLICE_ARG(method->type));
+        amqp_fail_connection(channel->connection, AMQP_COMMAND_INVALID, method->id, "%s exchange type '%.*s'",
+                             method->type.len ? "unknown" : "invalid", SLICE_ARG(method->type));
         return;
     }
     if (!method->exchange.len) {
