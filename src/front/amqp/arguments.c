@@ -151,6 +151,30 @@ void amqp_compare_exchange(struct amqp_operation *o, const struct broker_exchang
         compare_argument(o, "exchange", name, "alternate-exchange", have->arguments);
 }
 
+void amqp_check_exchange(struct amqp_operation *o)
+{
+    struct amqp_value value;
+
+    if (amqp_table_find(o->method.table, SLICE("alternate-exchange"), &value) && value.type != AMQP_TEXT)
+        amqp_refuse(o, AMQP_PRECONDITION_FAILED,
+                    "invalid type '%s' for arg 'alternate-exchange' in exchange '%.*s' in vhost '%.*s'",
+                    amqp_type_name(&value), SLICE_ARG(o->method.exchange), SLICE_ARG(o->virtual_host));
+}
+
+/* ---- what a consumer may ask for --------------------------------------------------------------------------------- */
+
+bool amqp_check_consumer(struct amqp_channel *channel, const struct amqp_method *method, struct slice queue)
+{
+    struct amqp_value value;
+
+    if (!amqp_table_find(method->table, SLICE("x-priority"), &value) || value.type == AMQP_INTEGER)
+        return true;
+    amqp_fail(channel, AMQP_PRECONDITION_FAILED, method->id,
+              "invalid arg 'x-priority' for queue '%.*s' in vhost '%s': \"expected integer, got %s\"",
+              SLICE_ARG(queue), channel->connection->virtual_host, amqp_type_name(&value));
+    return false;
+}
+
 /* ---- what a queue is made of ------------------------------------------------------------------------------------- */
 
 static bool invalid(struct amqp_operation *o, const char *argument, const char *why)

@@ -219,6 +219,7 @@ static void take_connection_method(struct amqp_connection *c, const struct amqp_
 {
     switch (method->id) {
     case AMQP_CONNECTION_CLOSE:
+        amqp_give_up(c); /* who hears close-ok finds nothing of it any more */
         amqp_send(c, 0, &(struct amqp_method){.id = AMQP_CONNECTION_CLOSE_OK});
         c->state = AMQP_STATE_CLOSED;
         break;

@@ -12,7 +12,6 @@
 
 /* How long to wait before the disk is asked again for room. */
 #define STUCK_US (100 * US_PER_MS)
-#define TTL_MS_MAX UINT64_C(4294967295)
 
 _Static_assert(AMQP_FRAME_HEAD == ENVELOPE_ITEM_OVERHEAD, "a content header becomes an item in place");
 
@@ -56,8 +55,7 @@ void amqp_publish_abandon(struct amqp_channel *channel)
 static bool check_content(struct amqp_channel *channel, const struct amqp_content *content, uint64_t *ttl_us)
 {
     struct amqp_connection *c = channel->connection;
-    struct slice expiration = content->texts[AMQP_EXPIRATION], user = content->texts[AMQP_USER_ID];
-    uint64_t ms;
+    struct slice user = content->texts[AMQP_USER_ID];
 
     *ttl_us = 0;
     if (content->body_bytes > c->message_max) {
@@ -77,15 +75,9 @@ static bool check_content(struct amqp_channel *channel, const struct amqp_conten
                   c->user_name);
         return false;
     }
-    if (!amqp_content_has(content, AMQP_EXPIRATION))
-        return true;
-    if (!slice_to_u64(expiration, &ms) || ms > TTL_MS_MAX) {
-        amqp_fail(channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH, "invalid expiration '%.*s'",
-                  SLICE_ARG(expiration));
-        return false;
-    }
-    *ttl_us = ms ? ms * US_PER_MS : 1;
-    return true;
+    return (!amqp_content_has(content, AMQP_EXPIRATION) ||
+            amqp_take_expiration(channel, content->texts[AMQP_EXPIRATION], ttl_us)) &&
+           amqp_may_rewrite(channel, content);
 }
 
 /* Room for a body that comes in pieces. */
