@@ -227,7 +227,8 @@ static void drain(struct client *base)
 
     c->draining = true;
     if (c->virtual_host)
-        amqp_fail_connection(c, AMQP_CONNECTION_FORCED, 0, "the server goes; connect again");
+        amqp_fail_connection(c, AMQP_CONNECTION_FORCED, 0,
+                             "broker forced connection closure with reason 'shutdown'");
 }
 
 const struct listener_kind amqp_listener_kind = {

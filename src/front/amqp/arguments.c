@@ -243,12 +243,18 @@ static bool set_consumer_timeout(struct amqp_operation *o, const char *argument,
 
 static bool set_max_length(struct amqp_operation *o, const char *argument, const struct amqp_value *value)
 {
-    return take_number(o, argument, value, 0, INT64_MAX, &o->queue.max_length);
+    if (!take_number(o, argument, value, 0, INT64_MAX, &o->queue.max_length))
+        return false;
+    o->queue.nothing_waits |= o->queue.max_length == 0;
+    return true;
 }
 
 static bool set_max_bytes(struct amqp_operation *o, const char *argument, const struct amqp_value *value)
 {
-    return take_number(o, argument, value, 0, INT64_MAX, &o->queue.max_bytes);
+    if (!take_number(o, argument, value, 0, INT64_MAX, &o->queue.max_bytes))
+        return false;
+    o->queue.nothing_waits |= o->queue.max_bytes == 0;
+    return true;
 }
 
 static bool set_priorities(struct amqp_operation *o, const char *argument, const struct amqp_value *value)
@@ -279,7 +285,7 @@ static bool set_overflow(struct amqp_operation *o, const char *argument, const s
     if (!take_text(o, argument, value))
         return false;
     if (slice_equal(value->bytes, SLICE("drop-head")))
-        o->queue.overflow = LIMIT_DEAD_LETTER;
+        o->queue.overflow = LIMIT_DROP_HEAD;
     else if (slice_equal(value->bytes, SLICE("reject-publish")))
         o->queue.overflow = LIMIT_REJECT_NEW;
     else if (slice_equal(value->bytes, SLICE("reject-publish-dlx")))
@@ -532,7 +538,7 @@ void amqp_queue_options(struct amqp_operation *o)
 
     o->queue = (struct broker_queue_options){
         .ack_timeout_us = ACK_TIMEOUT_US,
-        .overflow = LIMIT_DEAD_LETTER,
+        .overflow = LIMIT_DROP_HEAD,
         .transient = !o->method.durable,
         .exclusive = o->method.exclusive,
         .auto_delete = o->method.auto_delete,

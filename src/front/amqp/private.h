@@ -209,7 +209,9 @@ void amqp_batch_free(struct amqp_batch *batch);
 struct amqp_batch *amqp_batch_of(struct amqp_connection *c);
 /* Keeps a block for as long as the batch is there. */
 bool amqp_batch_hold(struct amqp_batch *batch, struct amqp_block *block);
-struct queue_publication *amqp_batch_publication(struct amqp_batch *batch, struct amqp_published **published);
+/* Takes over what published owns. False: no memory. */
+bool amqp_batch_publish(struct amqp_batch *batch, const struct queue_publication *publication,
+                        const struct amqp_published *published);
 bool amqp_batch_settle(struct amqp_batch *batch, struct queue_consumer *consumer, struct message_ref ref,
                        enum queue_verdict verdict);
 bool amqp_batch_credit(struct amqp_batch *batch, struct queue_consumer *consumer, uint64_t bytes);

@@ -259,37 +259,58 @@ static bool look_first(struct amqp_channel *channel, struct slice exchange)
     return true;
 }
 
+static void free_owned(struct amqp_published *published)
+{
+    for (size_t i = 0; i < sizeof published->owned / sizeof published->owned[0]; i++)
+        free(published->owned[i]);
+}
+
+/* A message that is whole. False: no memory, or it asks for what cannot be, and the channel was failed. */
+static bool make(struct amqp_channel *channel, struct slice body, struct queue_publication *publication,
+                 struct amqp_published *published)
+{
+    struct amqp_connection *c = channel->connection;
+    struct amqp_publishing *p = &channel->publishing;
+
+    *publication = (struct queue_publication){.body = body};
+    *published = (struct amqp_published){
+        .channel = channel->number,
+        .generation = channel->generation,
+        .mandatory = p->mandatory,
+        .doubtful = !channel->transacts && (p->mandatory || !is_known(channel, p->exchange)),
+        .owned = {p->body},
+    };
+    p->body = NULL;
+    publication->exchange = qualify(c, p->exchange, &published->owned[2]);
+    publication->key = p->exchange.len ? p->key : qualify(c, p->key, &published->owned[2]);
+    return publication->exchange.ptr && publication->key.ptr && set_head(channel, publication, published);
+}
+
 static void complete(struct amqp_channel *channel, struct slice body)
 {
     struct amqp_connection *c = channel->connection;
     struct amqp_publishing *p = &channel->publishing;
-    struct amqp_published *published = NULL;
-    struct queue_publication *publication;
+    struct queue_publication publication;
+    struct amqp_published published;
     struct amqp_batch *batch;
+    bool made;
 
     if (!look_first(channel, p->exchange))
         return;
-    batch = batch_for(channel);
-    publication = batch ? amqp_batch_publication(batch, &published) : NULL;
-    if (publication) {
-        publication->exchange = qualify(c, p->exchange, &published->owned[2]);
-        publication->key = p->exchange.len ? p->key : qualify(c, p->key, &published->owned[2]);
-        publication->body = body;
-        published->channel = channel->number;
-        published->generation = channel->generation;
-        published->mandatory = p->mandatory;
-        published->doubtful = !channel->transacts && (p->mandatory || !is_known(channel, p->exchange));
-        channel->n_doubtful += published->doubtful;
-        published->confirm = channel->confirms ? channel->next_confirm++ : 0;
-        published->owned[0] = p->body;
+    made = make(channel, body, &publication, &published);
+    batch = made ? batch_for(channel) : NULL;
+    if (batch && hold_blocks(batch, p, c->block) && amqp_batch_publish(batch, &publication, &published)) {
+        if (channel->confirms)
+            batch->published[batch->batch.n_publications - 1].confirm = channel->next_confirm++;
+        channel->n_doubtful += published.doubtful;
         batch->batch.bytes += body.len + p->head.len;
         batch->batch.counted += p->room;
-        p->body = NULL;
         p->room = 0;
+    } else {
+        free_owned(&published);
+        if (channel->state == CHANNEL_OPEN)
+            amqp_drop_connection(c, "no memory");
     }
-    if (!publication || !hold_blocks(batch, p, c->block) || !set_head(channel, publication, published) ||
-        (p->exchange.len && !publication->exchange.ptr))
-        amqp_drop_connection(c, "no memory");
     amqp_publish_abandon(channel);
 }
 
@@ -423,7 +444,7 @@ void amqp_batch_done(struct queue_batch *base)
     }
     list_remove(&batch->list);
     c->n_batches--;
-    wait_queue_wake_all(&c->batch_back);
+    wait_queue_wake_all(&c->batch_back); /* they run later */
     if (batch->waits) {
         batch->back = true;
         return;
