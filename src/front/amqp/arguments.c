@@ -161,6 +161,22 @@ void amqp_check_exchange(struct amqp_operation *o)
                     amqp_type_name(&value), SLICE_ARG(o->method.exchange), SLICE_ARG(o->virtual_host));
 }
 
+void amqp_refuse_match(struct amqp_operation *o)
+{
+    struct amqp_value value = {.type = AMQP_TEXT};
+    char text[128];
+
+    amqp_table_find(o->method.table, SLICE("x-match"), &value);
+    value_text(&value, text, sizeof text);
+    if (value.type == AMQP_TEXT)
+        amqp_refuse(o, AMQP_PRECONDITION_FAILED,
+                    "Invalid x-match field value <<\"%s\">>; expected all, any, all-with-x, or any-with-x",
+                    text);
+    else
+        amqp_refuse(o, AMQP_PRECONDITION_FAILED, "Invalid x-match field type %s (value %s); expected longstr",
+                    amqp_type_name(&value), text);
+}
+
 /* ---- what a consumer may ask for --------------------------------------------------------------------------------- */
 
 bool amqp_check_consumer(struct amqp_channel *channel, const struct amqp_method *method, struct slice queue)
