@@ -114,6 +114,7 @@ def test_what_a_quorum_queue_may_have_is_accepted(amqp, channel, argument, value
 def test_the_first_fault_is_told(amqp, channel):
     refused(amqp, channel, {"x-expires": "a", "x-queue-type": "nonsense"}, "x-queue-type", ": \"unsupported queue type 'nonsense'\"")
     refused(amqp, amqp.channel(), {"x-max-priority": 500, "x-expires": -1}, "x-expires", ": {value_negative,-1}")
+    refused(amqp, amqp.channel(), {"x-max-age": "1D", "x-expires": -1}, "x-expires", ": {value_negative,-1}")
     with channel_closed(other := amqp.channel(), 403, "ACCESS_REFUSED - queue name 'amq.mine' contains reserved prefix 'amq.*'"):
         other.queue_declare("amq.mine", arguments={"x-expires": -1})
 

@@ -116,8 +116,9 @@ def test_so_is_what_comes_on_channel_0_too_late(raw, method, ids):
 @pytest.mark.parametrize("method, ids", [
     (spec.Connection.Open(virtual_host="/"), (10, 40)), (spec.Queue.DeclareOk("a", 0, 0), (50, 11)),
     (spec.Basic.CancelOk("a"), (60, 31)), (spec.Channel.OpenOk(), (20, 11)), (spec.Channel.CloseOk(), (20, 41)),
-    (spec.Channel.FlowOk(active=True), (20, 21)), (spec.Connection.Close(200, "", 0, 0), (10, 50))],
-    ids=["connection", "declare-ok", "cancel-ok", "open-ok", "close-ok", "flow-ok", "close"])
+    (spec.Channel.FlowOk(active=True), (20, 21)), (spec.Connection.Close(200, "", 0, 0), (10, 50)),
+    (spec.Tx.SelectOk(), (90, 11)), (spec.Confirm.SelectOk(), (85, 11)), (spec.Basic.RecoverOk(), (60, 111))],
+    ids=["connection", "declare-ok", "cancel-ok", "open-ok", "close-ok", "flow-ok", "close", "tx", "confirm", "recover-ok"])
 def test_a_method_that_is_not_the_clients_is_503(raw, method, ids):
     raw.method(1, method)
     raw.expect_connection_closed(503, "COMMAND_INVALID - unimplemented method", *ids)

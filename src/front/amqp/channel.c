@@ -203,7 +203,10 @@ static void take_method(struct amqp_channel *channel, const struct amqp_method *
         amqp_queue_take(channel, method);
         break;
     case AMQP_CONFIRM_SELECT >> 16:
-        amqp_confirm_select(channel, method);
+        if (method->id == AMQP_CONFIRM_SELECT)
+            amqp_confirm_select(channel, method);
+        else
+            amqp_fail_unknown(channel, method);
         break;
     case AMQP_TX_SELECT >> 16:
         amqp_tx_take(channel, method);

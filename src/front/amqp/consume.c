@@ -500,7 +500,7 @@ static void consume(struct amqp_channel *channel, const struct amqp_method *meth
     }
     if (!amqp_queue_name(channel, method->queue, method->id, &queue) ||
         !amqp_may(channel, ACCESS_READ, false, queue, method->id) || !look(channel, method, queue, &counts) ||
-        !amqp_check_consumer(channel, method, queue))
+        !amqp_check_consumer(channel, method->table, queue, counts))
         return;
     consume_from(channel, method, queue, tag, counts);
 }

@@ -407,7 +407,8 @@ const char *amqp_type_name(const struct amqp_value *value);
 /* Whether deliveries of a queue that was declared with them say how often they were made. */
 bool amqp_counts_deliveries(struct slice declared);
 /* Looks at the arguments of basic.consume. False: the channel was failed. */
-bool amqp_check_consumer(struct amqp_channel *channel, const struct amqp_method *method, struct slice queue);
+bool amqp_check_consumer(struct amqp_channel *channel, struct slice arguments, struct slice queue,
+                         bool quorum);
 /* Refuses those of a binding, whose x-match is none. */
 void amqp_refuse_match(struct amqp_operation *o);
 /* Looks at those of exchange.declare, or refuses. */

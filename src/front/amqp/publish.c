@@ -557,7 +557,7 @@ void amqp_tx_take(struct amqp_channel *channel, const struct amqp_method *method
         amqp_fail(channel, AMQP_PRECONDITION_FAILED, method->id, "cannot switch from confirm to tx mode");
         return;
     }
-    if (method->id != AMQP_TX_SELECT && !channel->transacts) {
+    if ((method->id == AMQP_TX_COMMIT || method->id == AMQP_TX_ROLLBACK) && !channel->transacts) {
         amqp_fail(channel, AMQP_PRECONDITION_FAILED, method->id, "channel is not transactional");
         return;
     }
