@@ -318,6 +318,11 @@ static void run_look(struct amqp_operation *o, struct broker *broker, uint64_t n
     }
     broker_touch_queue(broker, o->name, now_us);
     o->flag = amqp_counts_deliveries(view.options->arguments);
+    if (o->flag && view.options->single_active && o->method.id == AMQP_BASIC_GET)
+        amqp_refuse(o, AMQP_RESOURCE_LOCKED,
+                    "cannot obtain access to locked queue '%.*s' in vhost '%.*s'. basic.get operations are "
+                    "not supported by quorum queues with single active consumer",
+                    SLICE_ARG(o->method.queue), SLICE_ARG(o->virtual_host));
     o->n_consumers = view.numbers.consumers;
 }
 
@@ -495,7 +500,7 @@ static void consume(struct amqp_channel *channel, const struct amqp_method *meth
     }
     if (!amqp_queue_name(channel, method->queue, method->id, &queue) ||
         !amqp_may(channel, ACCESS_READ, false, queue, method->id) || !look(channel, method, queue, &counts) ||
-        !amqp_check_consumer(channel, method, queue))
+        !amqp_check_consumer(channel, method->table, queue, counts))
         return;
     consume_from(channel, method, queue, tag, counts);
 }

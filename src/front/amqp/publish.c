@@ -8,7 +8,6 @@
 #include "base/clock.h"
 #include "front/amqp/private.h"
 #include "queue/envelope.h"
-#include "wire/amqp_bytes.h"
 
 /* How long to wait before the disk is asked again for room. */
 #define STUCK_US (100 * US_PER_MS)
@@ -102,27 +101,6 @@ static bool make_body(struct amqp_channel *channel, uint64_t bytes)
     return false;
 }
 
-/* One that cannot be read: why, with RabbitMQ's codes. */
-static void refuse_head(struct amqp_connection *c, struct slice payload, const char *why)
-{
-    uint16_t class_id = 0, weight = 0;
-
-    if (payload.len < AMQP_CONTENT_LEAST) {
-        amqp_fail_connection(c, AMQP_FRAME_ERROR, 0, "%s", why);
-        return;
-    }
-    take_u16be(&payload, &class_id);
-    take_u16be(&payload, &weight);
-    if (weight)
-        amqp_fail_connection(c, AMQP_UNEXPECTED_FRAME, AMQP_BASIC_PUBLISH,
-                             "expected content header for class 60, got non content header frame instead");
-    else if (class_id != AMQP_BASIC_PUBLISH >> 16)
-        amqp_fail_connection(c, AMQP_UNEXPECTED_FRAME, AMQP_BASIC_PUBLISH,
-                             "expected content header for class 60, got one for class %u instead", class_id);
-    else
-        amqp_fail_connection(c, AMQP_SYNTAX_ERROR, AMQP_BASIC_PUBLISH, "%s", why);
-}
-
 static void complete(struct amqp_channel *channel, struct slice body);
 
 void amqp_publish_head(struct amqp_channel *channel, struct slice payload)
@@ -132,7 +110,7 @@ void amqp_publish_head(struct amqp_channel *channel, struct slice payload)
     const char *why = "";
 
     if (amqp_take_content(payload, &p->content, &why) != AMQP_OK) {
-        refuse_head(c, payload, why);
+        amqp_fail_content(c, payload, why);
         return;
     }
     if (!check_content(channel, &p->content, &p->ttl_us)) {
@@ -577,7 +555,7 @@ void amqp_tx_take(struct amqp_channel *channel, const struct amqp_method *method
         amqp_fail(channel, AMQP_PRECONDITION_FAILED, method->id, "cannot switch from confirm to tx mode");
         return;
     }
-    if (method->id != AMQP_TX_SELECT && !channel->transacts) {
+    if ((method->id == AMQP_TX_COMMIT || method->id == AMQP_TX_ROLLBACK) && !channel->transacts) {
         amqp_fail(channel, AMQP_PRECONDITION_FAILED, method->id, "channel is not transactional");
         return;
     }
