@@ -359,6 +359,7 @@ static void deliver(void *arg, struct broker_consumer *at_broker, const struct b
         .mail = {.deliver = on_delivery, .drop = drop_delivery},
         .consumer = consumer,
         .ref = d->ref,
+        .bytes = d->transit,
         .attempt = d->attempt,
         .redelivered = d->redelivered,
         .awaited = find_waiter(thread, d->ref.number),

@@ -12,8 +12,6 @@
 
 /* Bytes of deliveries on their way to a client that have not gone into its output; one is always allowed. */
 #define TRANSIT_MOST (128u * 1024)
-/* Counted beside the bytes of a message on its way: as the broker does. */
-#define TRANSIT_OVERHEAD 64
 /* The queue thread hears of what left when it is so much. */
 #define CREDIT_LEAST (TRANSIT_MOST / 4)
 /* Queues that a channel reads by basic.get without having to ask for them anew. */
@@ -247,7 +245,7 @@ int amqp_write_delivery(struct amqp_connection *c)
         .exchange = amqp_unqualify(c, d->exchange),
         .routing_key = amqp_routing_key(c, d),
     };
-    uint64_t bytes = d->message.head.len + d->message.body.len + TRANSIT_OVERHEAD;
+    uint64_t bytes = d->bytes;
     int error = consumer->no_ack || unacked_push(channel, &unacked) ? 0 : -ENOMEM;
 
     list_remove(&delivery->list);
