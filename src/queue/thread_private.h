@@ -80,4 +80,13 @@ void queue_thread_take_job(struct queue_thread *thread, struct queue_job *job);
 void queue_thread_kick(struct queue_thread *thread);
 uint64_t queue_thread_now_us(const struct queue_thread *thread);
 
+/* What a turn does with what mail left, in this order. */
+/* After the commit, of a request that wants an answer: before its thread may look at it. */
+void queue_thread_add_waiter(struct queue_thread *thread, struct queue_request *request);
+void queue_thread_run_late_jobs(struct queue_thread *thread);
+void queue_thread_send_deliveries(struct queue_thread *thread);
+void queue_thread_send_late_jobs(struct queue_thread *thread);
+/* Of the broker, with the thread as their argument. */
+extern const struct broker_events queue_thread_events;
+
 #endif

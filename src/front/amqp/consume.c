@@ -17,61 +17,6 @@
 /* Queues that a channel reads by basic.get without having to ask for them anew. */
 #define GETTERS_MOST 8
 
-/* ---- what the client has ----------------------------------------------------------------------------------------- */
-
-static struct amqp_unacked *unacked_front(struct amqp_channel *channel)
-{
-    while (channel->unacked_start < channel->unacked_end &&
-           !channel->unacked[channel->unacked_start].consumer)
-        channel->unacked_start++;
-    if (channel->unacked_start == channel->unacked_end)
-        channel->unacked_start = channel->unacked_end = 0;
-    return channel->unacked_end ? &channel->unacked[channel->unacked_start] : NULL;
-}
-
-/* False: no memory. */
-static bool unacked_push(struct amqp_channel *channel, const struct amqp_unacked *unacked)
-{
-    size_t n = channel->unacked_end - channel->unacked_start, room = channel->unacked_room;
-    struct amqp_unacked *grown;
-
-    if (channel->unacked_end == room && channel->unacked_start > room / 2) {
-        memmove(channel->unacked, channel->unacked + channel->unacked_start, n * sizeof *grown);
-        channel->unacked_start = 0;
-        channel->unacked_end = n;
-    }
-    if (channel->unacked_end == room) {
-        room = room ? room * 2 : 16;
-        grown = realloc(channel->unacked, room * sizeof *grown);
-        if (!grown)
-            return false;
-        channel->unacked = grown;
-        channel->unacked_room = room;
-    }
-    channel->unacked[channel->unacked_end++] = *unacked;
-    channel->n_unacked++;
-    unacked->consumer->n_unacked++;
-    return true;
-}
-
-/* The place of the first tag that is not below it. */
-static size_t unacked_find(const struct amqp_channel *channel, uint64_t tag)
-{
-    size_t low = channel->unacked_start, high = channel->unacked_end;
-
-    if (low < high && channel->unacked[low].tag >= tag)
-        return low;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (channel->unacked[middle].tag < tag)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
 /* ---- a consumer's life ------------------------------------------------------------------------------------------- */
 
 static void free_delivery(struct amqp_delivery *delivery)
@@ -113,48 +58,10 @@ static void consumer_end(struct amqp_consumer *consumer)
 }
 
 /* One that was cancelled stays while the client has something of it. */
-static void free_if_done(struct amqp_consumer *consumer)
+void amqp_consumer_release(struct amqp_consumer *consumer)
 {
     if (consumer->cancelled && !consumer->n_unacked)
         consumer_end(consumer);
-}
-
-/* Changes a channel's window, or frees it, behind its consumers. */
-struct window_job {
-    struct queue_job job;
-    struct broker_window *window;
-    unsigned prefetch;
-    bool frees;
-};
-
-static void run_window(struct queue_job *job, struct broker *broker, uint64_t now_us)
-{
-    struct window_job *w = container_of(job, struct window_job, job);
-
-    (void)now_us;
-    if (w->frees)
-        broker_window_free(w->window);
-    else
-        broker_window_change(broker, w->window, w->prefetch);
-}
-
-static void free_window(struct queue_job *job)
-{
-    free(container_of(job, struct window_job, job));
-}
-
-/* Without memory it stays as it is. */
-static void change_window(struct amqp_channel *channel, bool frees)
-{
-    struct window_job *w = malloc(sizeof *w);
-
-    if (!w)
-        return;
-    *w = (struct window_job){.job = {.run = run_window, .free = free_window},
-                             .window = channel->window,
-                             .prefetch = channel->window_prefetch,
-                             .frees = frees};
-    queue_job_post(channel->connection->port, &w->job);
 }
 
 void amqp_consumers_end(struct amqp_channel *channel)
@@ -167,9 +74,7 @@ void amqp_consumers_end(struct amqp_channel *channel)
     channel->reply_to = NULL;
     free(channel->got);
     channel->got = NULL;
-    if (channel->window)
-        change_window(channel, true);
-    channel->window = NULL;
+    amqp_window_end(channel);
 }
 
 /* ---- deliveries -------------------------------------------------------------------------------------------------- */
@@ -217,7 +122,7 @@ static void on_gone(void *arg)
     if (channel->reply_to == consumer)
         channel->reply_to = NULL;
     if (consumer->started)
-        free_if_done(consumer);
+        amqp_consumer_release(consumer);
 }
 
 static void on_late(void *arg)
@@ -246,7 +151,7 @@ int amqp_write_delivery(struct amqp_connection *c)
         .routing_key = amqp_routing_key(c, d),
     };
     uint64_t bytes = d->bytes;
-    int error = consumer->no_ack || unacked_push(channel, &unacked) ? 0 : -ENOMEM;
+    int error = consumer->no_ack || amqp_unacked_push(channel, &unacked) ? 0 : -ENOMEM;
 
     list_remove(&delivery->list);
     free(delivery);
@@ -353,16 +258,6 @@ static int priority_of(struct slice arguments)
     return value.integer > 1000000 ? 1000000 : value.integer < -1000000 ? -1000000 : (int)value.integer;
 }
 
-/* The window is there from the first basic.qos with global on, or the first consumer. */
-static bool make_window(struct amqp_channel *channel)
-{
-    if (!channel->window)
-        channel->window = broker_window_create(channel->window_prefetch);
-    if (!channel->window)
-        amqp_drop_connection(channel->connection, "no memory");
-    return channel->window != NULL;
-}
-
 static void subscribe_failed(struct amqp_channel *channel, const struct amqp_method *method, int error)
 {
     if (error == -EBUSY)
@@ -415,7 +310,7 @@ static void start(struct amqp_consumer *consumer, bool no_wait)
             c, channel->number,
             &(struct amqp_method){.id = AMQP_BASIC_CANCEL, .consumer_tag = consumer->tag, .no_wait = true});
     amqp_wake_writer(c);
-    free_if_done(consumer);
+    amqp_consumer_release(consumer);
 }
 
 void amqp_random_name(const char *prefix, char text[48])
@@ -456,7 +351,7 @@ static bool join(struct amqp_consumer *consumer, const struct amqp_method *metho
 static void consume_from(struct amqp_channel *channel, const struct amqp_method *method, struct slice queue,
                          struct slice tag, bool counts)
 {
-    struct amqp_consumer *consumer = make_window(channel) ? consumer_create(channel, queue, tag) : NULL;
+    struct amqp_consumer *consumer = amqp_window_make(channel) ? consumer_create(channel, queue, tag) : NULL;
 
     if (!consumer) {
         amqp_drop_connection(channel->connection, "no memory");
@@ -524,7 +419,7 @@ static void cancel(struct amqp_channel *channel, const struct amqp_method *metho
             channel->reply_to = NULL;
         return_unwritten(consumer);
         queue_consumer_stop(consumer->consumer);
-        free_if_done(consumer);
+        amqp_consumer_release(consumer);
     }
     if (!method->no_wait)
         amqp_send(c, channel->number,
@@ -580,7 +475,7 @@ static void send_got(struct amqp_consumer *consumer, uint64_t left)
     };
 
     channel->got = NULL;
-    if (consumer->no_ack || unacked_push(channel, &unacked))
+    if (consumer->no_ack || amqp_unacked_push(channel, &unacked))
         amqp_send_message(c, channel->number, &method, d, consumer->counts);
     else
         amqp_drop_connection(c, "no memory");
@@ -615,126 +510,13 @@ static void get(struct amqp_channel *channel, const struct amqp_method *method)
         amqp_send(c, channel->number, &(struct amqp_method){.id = AMQP_BASIC_GET_EMPTY});
 }
 
-/* ---- acknowledgements -------------------------------------------------------------------------------------------- */
-
-static struct amqp_batch *batch_for(struct amqp_channel *channel)
-{
-    if (!channel->transacts)
-        return amqp_batch_of(channel->connection);
-    if (!channel->transaction)
-        channel->transaction = amqp_batch_create(channel->connection);
-    return channel->transaction;
-}
-
-/* Off what the client has. */
-static void forget(struct amqp_channel *channel, struct amqp_unacked *unacked)
-{
-    struct amqp_consumer *consumer = unacked->consumer;
-
-    unacked->consumer = NULL;
-    channel->n_unacked--;
-    consumer->n_unacked--;
-    free_if_done(consumer);
-}
-
-/* False: the connection ends. */
-static bool settle_one(struct amqp_channel *channel, struct amqp_unacked *unacked, enum queue_verdict verdict)
-{
-    struct amqp_batch *batch = batch_for(channel);
-
-    if (!batch || !amqp_batch_settle(batch, unacked->consumer->consumer, unacked->ref, verdict)) {
-        amqp_drop_connection(channel->connection, "no memory");
-        return false;
-    }
-    if (channel->transacts)
-        unacked->pending = true;
-    else
-        forget(channel, unacked);
-    return true;
-}
-
-static bool is_settleable(const struct amqp_channel *channel, size_t at)
-{
-    return at < channel->unacked_end && channel->unacked[at].consumer && !channel->unacked[at].pending;
-}
-
-/* multiple: and all before it; with tag 0 all there are. */
-static void settle(struct amqp_channel *channel, uint32_t method, uint64_t tag, bool multiple,
-                   enum queue_verdict verdict)
-{
-    bool all = multiple && tag == 0;
-    size_t at = all ? channel->unacked_end : unacked_find(channel, tag);
-
-    if (!all && (!is_settleable(channel, at) || channel->unacked[at].tag != tag)) {
-        amqp_fail(channel, AMQP_PRECONDITION_FAILED, method, "unknown delivery tag %llu",
-                  (unsigned long long)tag);
-        return;
-    }
-    for (size_t i = multiple ? channel->unacked_start : at; i < at + !all; i++)
-        if (is_settleable(channel, i) && !settle_one(channel, &channel->unacked[i], verdict))
-            return;
-    unacked_front(channel);
-}
-
-void amqp_unacked_resolve(struct amqp_channel *channel, bool commit)
-{
-    for (size_t i = channel->unacked_start; i < channel->unacked_end; i++) {
-        struct amqp_unacked *unacked = &channel->unacked[i];
-
-        if (!unacked->consumer || !unacked->pending)
-            continue;
-        unacked->pending = false;
-        if (commit)
-            forget(channel, unacked);
-    }
-    unacked_front(channel);
-}
-
-/* Everything that the client has comes once more. */
-static void recover(struct amqp_channel *channel, const struct amqp_method *method)
-{
-    struct amqp_connection *c = channel->connection;
-
-    if (!method->requeue) {
-        amqp_fail_connection(c, AMQP_NOT_IMPLEMENTED, method->id, "requeue=false");
-        return;
-    }
-    for (size_t i = channel->unacked_start; i < channel->unacked_end; i++)
-        if (is_settleable(channel, i) && !settle_one(channel, &channel->unacked[i], VERDICT_RETRY))
-            return;
-    unacked_front(channel);
-    if (method->id == AMQP_BASIC_RECOVER)
-        amqp_send(c, channel->number, &(struct amqp_method){.id = AMQP_BASIC_RECOVER_OK});
-}
-
-/* ---- basic.qos --------------------------------------------------------------------------------------------------- */
-
-static void qos(struct amqp_channel *channel, const struct amqp_method *method)
-{
-    struct amqp_connection *c = channel->connection;
-
-    if (method->prefetch_size) {
-        amqp_fail_connection(c, AMQP_NOT_IMPLEMENTED, method->id, "prefetch_size!=0 (%u)",
-                             method->prefetch_size);
-        return;
-    }
-    if (method->global) {
-        channel->window_prefetch = method->prefetch_count;
-        if (channel->window)
-            change_window(channel, false);
-    } else {
-        channel->prefetch = method->prefetch_count;
-    }
-    amqp_send(c, channel->number, &(struct amqp_method){.id = AMQP_BASIC_QOS_OK});
-}
-
 /* ---- methods ----------------------------------------------------------------------------------------------------- */
 
 void amqp_basic_take(struct amqp_channel *channel, const struct amqp_method *method)
 {
     switch (method->id) {
     case AMQP_BASIC_QOS:
-        qos(channel, method);
+        amqp_qos(channel, method);
         break;
     case AMQP_BASIC_CONSUME:
         consume(channel, method);
@@ -746,19 +528,19 @@ void amqp_basic_take(struct amqp_channel *channel, const struct amqp_method *met
         get(channel, method);
         break;
     case AMQP_BASIC_ACK:
-        settle(channel, method->id, method->delivery_tag, method->multiple, VERDICT_ACK);
+        amqp_settle(channel, method->id, method->delivery_tag, method->multiple, VERDICT_ACK);
         break;
     case AMQP_BASIC_NACK:
-        settle(channel, method->id, method->delivery_tag, method->multiple,
-               method->requeue ? VERDICT_RETRY : VERDICT_REJECT);
+        amqp_settle(channel, method->id, method->delivery_tag, method->multiple,
+                    method->requeue ? VERDICT_RETRY : VERDICT_REJECT);
         break;
     case AMQP_BASIC_REJECT:
-        settle(channel, method->id, method->delivery_tag, false,
-               method->requeue ? VERDICT_RETRY : VERDICT_REJECT);
+        amqp_settle(channel, method->id, method->delivery_tag, false,
+                    method->requeue ? VERDICT_RETRY : VERDICT_REJECT);
         break;
     case AMQP_BASIC_RECOVER:
     case AMQP_BASIC_RECOVER_ASYNC:
-        recover(channel, method);
+        amqp_recover(channel, method);
         break;
     default:
         amqp_fail_unknown(channel, method);

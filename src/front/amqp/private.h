@@ -6,7 +6,9 @@
  *   output.c       what is to be written: frames, deliveries, heartbeats; the writer fiber
  *   channel.c      channels: opening, closing, errors, which method does what
  *   publish.c      publishes, confirms, returns, transactions
- *   consume.c      consumers, deliveries, acknowledgements, get
+ *   consume.c      consumers, deliveries, get
+ *   settle.c       acknowledgements
+ *   qos.c          prefetch
  *   operation.c    jobs at the broker that a channel waits for
  *   topology.c     exchanges and bindings
  *   queues.c       queues
@@ -313,8 +315,8 @@ void amqp_tx_take(struct amqp_channel *channel, const struct amqp_method *method
 void amqp_basic_take(struct amqp_channel *channel, const struct amqp_method *method);
 /* Writes the first of the deliveries that wait, in the writer's fiber. 0 or a negative errno. */
 int amqp_write_delivery(struct amqp_connection *c);
-/* A transaction's acknowledgements hold, or are taken back. */
-void amqp_unacked_resolve(struct amqp_channel *channel, bool commit);
+/* One that was cancelled goes once the client has nothing of it. */
+void amqp_consumer_release(struct amqp_consumer *consumer);
 /* Tells the queue thread what left. */
 void amqp_send_credit(struct amqp_connection *c);
 /* Ends all consumers of the channel; what is unacked goes back. */
@@ -386,6 +388,26 @@ void amqp_operation_do(struct amqp_channel *channel, const struct amqp_method *m
 /* May the user do that? Otherwise the channel is failed. */
 bool amqp_may(struct amqp_channel *channel, enum access_kind kind, bool exchange, struct slice name,
               uint32_t method);
+
+/* ---- qos.c ------------------------------------------------------------------------------------------------------- */
+
+void amqp_qos(struct amqp_channel *channel, const struct amqp_method *method);
+/* The window is there from the first consumer on. False: no memory, and the connection ends. */
+bool amqp_window_make(struct amqp_channel *channel);
+/* Its consumers have ended. */
+void amqp_window_end(struct amqp_channel *channel);
+
+/* ---- settle.c ---------------------------------------------------------------------------------------------------- */
+
+/* The client has one more. False: no memory. */
+bool amqp_unacked_push(struct amqp_channel *channel, const struct amqp_unacked *unacked);
+/* basic.ack, nack, reject. multiple: and all before it; with tag 0 all there are. */
+void amqp_settle(struct amqp_channel *channel, uint32_t method, uint64_t tag, bool multiple,
+                 enum queue_verdict verdict);
+/* basic.recover: everything that the client has comes once more. */
+void amqp_recover(struct amqp_channel *channel, const struct amqp_method *method);
+/* A transaction's acknowledgements hold, or are taken back. */
+void amqp_unacked_resolve(struct amqp_channel *channel, bool commit);
 
 /* ---- topology.c -------------------------------------------------------------------------------------------------- */
 
