@@ -732,6 +732,7 @@ static int open_all(struct queue_thread *thread)
                  "queue: the index of waiting messages in %s did not verify; it was made anew from the log",
                  thread->folder);
     count_log(thread);
+    counter_add(&thread->numbers.record_max, log_payload_max(thread->log));
     return 0;
 }
 

@@ -90,6 +90,7 @@ struct amqp_connection {
     struct list batches;      /* that are at the queue thread */
     unsigned n_batches;
     struct wait_queue batch_back;
+    unsigned n_bodies;        /* that are being put together: they need what is still to be read */
     struct amqp_batch *stuck; /* back, but the disk had no room for some of it */
     bool blocked;             /* connection.blocked was sent */
     bool has_credit;          /* in batch */

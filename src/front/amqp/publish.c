@@ -40,8 +40,10 @@ void amqp_publish_abandon(struct amqp_channel *channel)
 {
     struct amqp_publishing *p = &channel->publishing;
 
-    if (p->room)
+    if (p->room) {
         queue_batch_return_room(channel->connection->port, p->room);
+        channel->connection->n_bodies--;
+    }
     free(p->body);
     amqp_block_release(p->blocks[0]);
     amqp_block_release(p->blocks[1]);
@@ -88,15 +90,10 @@ static bool make_body(struct amqp_channel *channel, uint64_t bytes)
 
     amqp_flush(c); /* what is counted now may be what room is waited for */
     error = queue_batch_room(c->port, bytes, NEVER);
-    if (error == -EMSGSIZE) {
-        amqp_fail(channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH,
-                  "message size %llu is larger than configured max size %llu", (unsigned long long)bytes,
-                  (unsigned long long)c->port->bytes_most);
-        return false;
-    }
     if (!error) {
         p->room = bytes;
         p->body = malloc(bytes);
+        c->n_bodies++;
     }
     if (!error && p->body)
         return true;
@@ -283,6 +280,7 @@ static void complete(struct amqp_channel *channel, struct slice body)
         channel->n_doubtful += published.doubtful;
         batch->batch.bytes += body.len + p->head.len;
         batch->batch.counted += p->room;
+        c->n_bodies -= p->room != 0;
         p->room = 0;
     } else {
         free_owned(&published);
