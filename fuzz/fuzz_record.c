@@ -80,7 +80,7 @@ static void check_envelope(struct slice head)
         return;
     block = malloc(envelope_bury_bytes(head, &death));
     assert(block);
-    buried = slice_of(block, envelope_bury(block, head, &death));
+    buried = slice_of(block, envelope_bury(block, head, &death, true));
     assert(buried.len <= envelope_bury_bytes(head, &death) && envelope_is_valid(buried));
     assert(envelope_take(&buried, &item) && item.tag == ENVELOPE_DEATH && death_parse(item.value, &death));
     assert(slice_equal(death.queue, SLICE("q")) && death.reason == END_REJECTED);

@@ -10,7 +10,7 @@
 #include "wire/http.h"
 
 /* They borrow the delivery and the arena. False: no memory. */
-bool push_fields(struct arena *arena, struct queue_port *port, const char *queue, const struct queue_delivery *d,
-                 struct http_fields *fields);
+bool push_fields(struct arena *arena, struct queue_port *port, const char *queue,
+                 const struct queue_delivery *d, struct http_fields *fields);
 
 #endif

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from kit.amqp import Consumer, bodies, count, get, is_there, publish, settle, wait_count
+from kit.amqp import Consumer, bodies, count, differs, get, is_there, ours, publish, settle, wait_count
 
 
 @pytest.fixture
@@ -240,7 +240,8 @@ def test_only_the_first_consumer_gets_messages_until_it_goes(amqp, channel):
     assert second.wait(2) == [b"2", b"3"]
 
 
-def test_the_active_consumer_may_be_full_and_nobody_else_gets_more(amqp, channel):
+def one_at_a_time(amqp, channel):
+    """A queue with one active consumer, which has the first of three messages and room for no other; and one behind it."""
     queue = amqp.queue(channel, {"x-single-active-consumer": True})
     one = amqp.channel()
     one.basic_qos(prefetch_count=1)
@@ -248,9 +249,24 @@ def test_the_active_consumer_may_be_full_and_nobody_else_gets_more(amqp, channel
     publish(channel, queue, "1", "2", "3")
     first.wait(1)
     second.wait(0)
+    return first, second
+
+
+@differs("its next consumer waits until something else makes the queue look")
+def test_the_next_consumer_waits_until_something_comes_back(amqp, channel):
+    first, second = one_at_a_time(amqp, channel)
     first.channel.basic_cancel(first.tag)
-    first.nack()    # without it RabbitMQ's second waits for ever: a cancellation does not make it look
+    first.nack()
     assert second.wait(3) == [b"1", b"2", b"3"]
+
+
+@ours("the next consumer gets the rest as soon as the active one is cancelled; what that gives back is next")
+def test_the_next_consumer_goes_on_at_once(amqp, channel):
+    first, second = one_at_a_time(amqp, channel)
+    first.channel.basic_cancel(first.tag)
+    assert second.wait(2) == [b"2", b"3"]
+    first.nack()
+    assert second.wait(3)[2:] == [b"1"]
 
 
 def test_an_exclusive_consumer_is_refused_where_one_is_active(amqp, channel):
