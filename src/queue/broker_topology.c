@@ -436,8 +436,8 @@ void broker_session_close(struct broker *broker, struct broker_session *session,
         struct queue *queue = container_of(at, struct queue, owned);
 
         queue->owner = NULL;
-        if (queue_delete(queue) != 0)
-            queue->options.exclusive = false; /* it goes with the next start */
+        queue_delete(
+            queue); /* one whose end cannot be logged is nobody's until the next start, with which it goes */
     }
     free(session);
 }
