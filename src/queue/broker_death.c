@@ -280,6 +280,7 @@ static void take_out(struct queue *queue, struct held *held, const struct ready_
         held_free(held);
     else
         queue_pop(queue, entry);
+    queue_kick(queue); /* another one is the oldest, and may be too old */
     take_leave(queue, entry, done);
 }
 
@@ -525,6 +526,5 @@ int broker_move(struct broker *broker, struct slice from_name, struct slice to_n
         slice_drop(&passage.key, passage.key.len - BROKER_KEY_MAX);
     while (*n < most && (error = drop_oldest(from, END_MOVED, &passage)) == 0)
         ++*n;
-    queue_kick(from); /* another one is its oldest */
     return error == -ENODATA ? 0 : error;
 }

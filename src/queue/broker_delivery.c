@@ -561,10 +561,8 @@ static void pump_queue(struct queue *queue)
 {
     queue_expire(queue);
     deliver_waiting(queue);
-    if (queue->offered < queue->broker->durable_number) {
-        queue->offered = queue->broker->durable_number;
-        queue_expire(queue);
-    }
+    queue->offered = queue->broker->durable_number;
+    queue_expire(queue); /* of what was delivered too: another one is the oldest */
     queue_trim(queue);
 }
 

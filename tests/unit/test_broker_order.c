@@ -253,6 +253,20 @@ static void one_that_becomes_the_oldest_expires_by_itself(void **state)
     assert_string_equal(waiting_in(DEAD), "3");
 }
 
+static void one_that_becomes_the_oldest_behind_one_that_came_back_expires_by_itself(void **state)
+{
+    (void)state;
+    declare(Q, mortal());
+    publish_lives("-3");
+    subscribe(Q, 1);
+    turn();
+    give_back(0);
+    turn();
+    assert_string_equal(delivered_from(0), "11");
+    run_for(4 * US_PER_S);
+    assert_string_equal(waiting_in(DEAD), "3");
+}
+
 static void one_that_becomes_the_oldest_by_a_take_expires_by_itself(void **state)
 {
     struct broker_consumer *taker;
@@ -263,8 +277,12 @@ static void one_that_becomes_the_oldest_by_a_take_expires_by_itself(void **state
     turn();
     taker = consume(Q, (struct broker_consumer_options){.on_demand = true});
     assert_int_equal(broker_take(broker, taker, now_us), 1);
+    give_back(0);
+    turn();
+    assert_int_equal(broker_take(broker, taker, now_us), 1);
     turn();
     run_for(4 * US_PER_S);
+    assert_string_equal(delivered_from(0), "11");
     assert_string_equal(waiting_in(DEAD), "3");
 }
 
@@ -278,6 +296,40 @@ static void one_that_becomes_the_oldest_by_a_move_expires_by_itself(void **state
     publish_lives("-3");
     turn();
     assert_int_equal(broker_move(broker, Q, SLICE("to"), 1, &n, now_us), 0);
+    turn();
+    run_for(4 * US_PER_S);
+    assert_string_equal(waiting_in(DEAD), "3");
+}
+
+static void one_that_becomes_the_oldest_by_a_limit_expires_by_itself(void **state)
+{
+    struct broker_exchange_options fanout = {.type = EXCHANGE_FANOUT};
+    struct broker_queue_options options = mortal();
+
+    (void)state;
+    options.max_length = 2;
+    options.overflow = LIMIT_DROP_OLDEST;
+    declare(Q, options);
+    publish_lives("-3");
+    options = plain();
+    options.max_length = 1;
+    declare(SLICE("grave"), options);
+    options.overflow = LIMIT_DEAD_LETTER;
+    options.has_dead_letter = true;
+    options.dead_key = SLICE("grave");
+    declare(SLICE("full"), options);
+    assert_int_equal(publish(SLICE("full"), SLICE("f")), PUBLISH_OK);
+    assert_int_equal(publish(SLICE("grave"), SLICE("g")), PUBLISH_OK);
+    turn();
+    assert_int_equal(broker_declare_exchange(broker, SLICE("x"), &fanout, DECLARE_SAME), 0);
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(broker_bind(broker, SLICE("x"),
+                                     &(struct broker_destination){i ? SLICE("full") : Q, false}, SLICE(""),
+                                     SLICE("")),
+                         0);
+    assert_int_equal(publish_as((struct broker_publication){.exchange = SLICE("x"), .body = SLICE("x")}),
+                     PUBLISH_FULL);
+    assert_string_equal(waiting_in(Q), "3"); /* room was made in vain */
     turn();
     run_for(4 * US_PER_S);
     assert_string_equal(waiting_in(DEAD), "3");
@@ -356,8 +408,10 @@ int main(void)
         TEST(one_that_comes_back_too_late_is_not_delivered_again),
         TEST(only_the_oldest_expires),
         TEST(one_that_becomes_the_oldest_expires_by_itself),
+        TEST(one_that_becomes_the_oldest_behind_one_that_came_back_expires_by_itself),
         TEST(one_that_becomes_the_oldest_by_a_take_expires_by_itself),
         TEST(one_that_becomes_the_oldest_by_a_move_expires_by_itself),
+        TEST(one_that_becomes_the_oldest_by_a_limit_expires_by_itself),
         TEST(of_the_queues_time_and_its_own_the_smaller_counts),
         TEST(its_own_time_does_not_go_on_in_the_dead_letters),
         TEST_BOTH(a_restart_keeps_how_long_each_may_wait),
