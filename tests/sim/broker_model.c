@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+
 const char *queue_name(int queue)
 {
     static const char *const names[QUEUES_MAX] = {"a", "b", "c", "d", "e", "f"};
@@ -56,6 +58,29 @@ struct entry *entry_find(const struct model *m, int queue, uint32_t queue_id, ui
         if (m->entries[low].queue == queue && m->entries[low].queue_id == queue_id)
             return &m->entries[low];
     return NULL;
+}
+
+static unsigned level_of(const struct model *m, const struct entry *e)
+{
+    unsigned most = m->queues[e->queue].options.priorities;
+
+    return e->priority < most ? e->priority : most;
+}
+
+bool entry_is_before(const struct model *m, const struct entry *o, const struct entry *e)
+{
+    unsigned a = level_of(m, o), b = level_of(m, e);
+
+    return a != b ? a > b : o->number < e->number;
+}
+
+uint64_t entry_expires_us(const struct model *m, const struct entry *e)
+{
+    uint64_t most = m->queues[e->queue].options.max_age_us;
+
+    if (e->ttl_us && (!most || e->ttl_us < most))
+        most = e->ttl_us;
+    return most ? e->queued_us / US_PER_MS * US_PER_MS + most : UINT64_MAX;
 }
 
 uint64_t queue_waiting(const struct model *m, int queue, uint64_t *bytes)

@@ -27,10 +27,11 @@ enum entry_state {
 /* A message in a queue, also after it left. */
 struct entry {
     uint64_t number, content;
-    uint32_t bytes;    /* of the body */
-    uint8_t key;       /* of order-by; 0: none */
-    uint8_t queue;     /* index */
-    uint8_t headers;   /* index */
+    uint32_t bytes;  /* of the body */
+    uint8_t key;     /* of order-by; 0: none */
+    uint8_t queue;   /* index */
+    uint8_t headers; /* index */
+    uint8_t priority;
     uint32_t queue_id; /* a queue that is deleted and declared again is another one */
     enum entry_state state;
     bool blocks;    /* delayed after it was delivered: younger ones of its key wait */
@@ -44,6 +45,7 @@ struct entry {
     } deaths[QUEUES_MAX * N_MESSAGE_ENDS];
     uint64_t due_low, due_high;
     uint64_t queued_us, deadline_us;
+    uint64_t ttl_us; /* 0: as its queue has it */
     int consumer;
     uint64_t position;            /* its record begins there */
     uint64_t gone_low, gone_high; /* GONE: where the log says so */
@@ -55,6 +57,7 @@ struct entry {
 struct model_queue {
     bool there, paused;
     uint32_t id;
+    uint64_t stuck_until_us; /* what is to leave it is not tried before */
     struct broker_queue_options options;
     char dead_exchange[8], dead_key[8];
 };
@@ -105,6 +108,10 @@ int queue_by_name(struct slice name); /* -1: there is none of that name */
 int queue_by_id(const struct model *m, uint32_t id);
 struct entry *entry_add(struct model *m);
 struct entry *entry_find(const struct model *m, int queue, uint32_t queue_id, uint64_t number);
+/* Whether o is delivered before e, of the same queue, when both wait. */
+bool entry_is_before(const struct model *m, const struct entry *o, const struct entry *e);
+/* Until when it may wait; UINT64_MAX: for ever. */
+uint64_t entry_expires_us(const struct model *m, const struct entry *e);
 /* How many wait, bytes and all, in flight left out. */
 uint64_t queue_waiting(const struct model *m, int queue, uint64_t *bytes);
 struct model_key *key_find(const struct model *m, uint32_t address, uint64_t key, uint64_t now_us);

@@ -58,7 +58,7 @@ static struct world {
     struct broker *broker;
     struct log_options options;
     struct model m;
-    uint64_t seed, now_us, content;
+    uint64_t seed, now_us;
     uint64_t flushed;   /* log_end after the last flush: what was gathered before stands below */
     uint64_t confirmed; /* the greatest log_durable that somebody was told of */
     int moving_to;      /* the queue that messages are moved to; -1 */
@@ -156,21 +156,39 @@ static int dead_targets(const struct entry *e, enum message_end end, int targets
 
 /* ---- what the broker says -------------------------------------------------------------------------------------------- */
 
+static bool is_beside(const struct entry *o, const struct entry *e)
+{
+    return o->queue == e->queue && o->queue_id == e->queue_id;
+}
+
+static bool waits_now(const struct entry *e)
+{
+    return e->state == WAITS || (e->state == DELAYED && e->due_high <= w.now_us);
+}
+
+/* It leaves what waits, and was the first. By key others may be passed over. */
+static void check_first(const struct entry *e, const char *what)
+{
+    for (size_t i = 0; !options_of(e->queue)->order_by.len && i < w.m.n; i++) {
+        const struct entry *o = &w.m.entries[i];
+
+        sim_check(!is_beside(o, e) || !waits_now(o) || !entry_is_before(&w.m, o, e),
+                  "message %llu is %s before %llu", (unsigned long long)e->number, what,
+                  (unsigned long long)o->number);
+    }
+}
+
 static void check_order(const struct entry *e)
 {
     const struct model_queue *q = &w.m.queues[e->queue];
 
-    for (size_t i = 0; i < w.m.n && w.m.entries[i].number < e->number; i++) {
+    check_first(e, "delivered");
+    for (size_t i = 0; q->options.order_by.len && i < w.m.n && w.m.entries[i].number < e->number; i++) {
         const struct entry *o = &w.m.entries[i];
-        bool waits = o->state == WAITS || (o->state == DELAYED && o->due_high <= w.now_us);
 
-        if (o->queue != e->queue || o->queue_id != e->queue_id || o->state == GONE)
+        if (!is_beside(o, e) || o->state == GONE || !entry_is_before(&w.m, o, e))
             continue;
-        if (!q->options.order_by.len)
-            sim_check(!waits, "message %llu is delivered before %llu", (unsigned long long)e->number,
-                      (unsigned long long)o->number);
-        else if (o->key && o->key == e->key && !e->delivered &&
-                 !e->blocks) /* else it is the one on its way */
+        if (o->key && o->key == e->key && !e->delivered && !e->blocks) /* else it is the one on its way */
             sim_check(o->state != WAITS && o->state != FLIES && !(o->state == DELAYED && o->blocks) &&
                           o->state != DYING,
                       "message %llu is delivered before %llu of its key", (unsigned long long)e->number,
@@ -286,6 +304,7 @@ static void go_on(const struct entry *old, int target, enum message_end end)
     e->attempts_logged = 0;
     if (end != END_MOVED) {
         die_once_more(e, old->queue, end);
+        e->ttl_us = 0;
     }
 }
 
@@ -301,10 +320,13 @@ static void ended(void *arg, const struct broker_ending *ending)
     if (ending->end != END_MOVED && ending->end != END_ACKED && ending->end != END_PURGED &&
         !(ending->end == END_MAXLEN && options_of(e->queue)->overflow == LIMIT_DROP_OLDEST))
         n = dead_targets(e, ending->end, targets);
-    if (ending->end == END_EXPIRED)
-        sim_check(options_of(e->queue)->max_age_us &&
-                      e->queued_us / US_PER_MS * US_PER_MS + options_of(e->queue)->max_age_us <= w.now_us,
-                  "message %llu expires too early", (unsigned long long)e->number);
+    if (ending->end == END_EXPIRED) {
+        sim_check(entry_expires_us(&w.m, e) <= w.now_us, "message %llu expires too early",
+                  (unsigned long long)e->number);
+        sim_check(e->position < log_durable(w.log), "message %llu expires before it was offered",
+                  (unsigned long long)e->number);
+        check_first(e, "expired");
+    }
     e->state = GONE;
     e->gone_low = log_end(w.log);
     e->gone_high = n ? log_end(w.log) : BEHIND_ALL;
@@ -331,7 +353,7 @@ static void note_places(struct entry *e)
 
     if (e->delivered && !e->delivered_place)
         e->delivered_place = place;
-    if (e->attempts != e->attempts_logged && e->state != FLIES && e->state != GONE && e->state != DYING) {
+    if (e->attempts != e->attempts_logged && e->state != GONE && e->state != DYING) {
         e->attempts_logged = e->attempts;
         e->attempts_place = place;
     }
@@ -368,35 +390,109 @@ static int commit(void)
     return error;
 }
 
+/* It failed, and is tried again within what the back-off allows, or ends. */
+static void expect_retry(struct entry *e)
+{
+    const struct broker_queue_options *o = options_of(e->queue);
+    uint64_t wait = o->retry_first_us;
+
+    leave_consumer(e);
+    e->attempts++;
+    for (unsigned i = 1; i < e->attempts && wait < o->retry_most_us; i++)
+        wait *= 2;
+    wait = wait < o->retry_most_us ? wait : o->retry_most_us;
+    e->state = o->attempts && e->attempts >= o->attempts ? DYING : o->retry_first_us ? DELAYED : WAITS;
+    e->blocks = true;
+    e->due_low = w.now_us + wait - wait / 4;
+    e->due_high = w.now_us + wait;
+}
+
 /* Deadlines that pass now: the attempt counts, and another one comes later, or the end. */
 static void pass_deadlines(void)
 {
     for (size_t i = 0; i < w.m.n; i++) {
         struct entry *e = &w.m.entries[i];
-        const struct broker_queue_options *o = options_of(e->queue);
 
         if (e->state != FLIES || e->deadline_us > w.now_us)
             continue;
-        leave_consumer(e);
-        e->attempts++;
-        e->state = DELAYED;
-        e->blocks = true;
+        expect_retry(e);
         e->due_low = w.now_us; /* what chance may take off is checked where it fails by itself */
-        e->due_high = w.now_us + o->retry_most_us;
-        if (o->attempts && e->attempts >= o->attempts)
-            e->state = DYING;
     }
 }
 
 static void check_counts(void);
 
+/* Of a queue, by index: what is delivered next; NULL: nothing waits. */
+static struct entry *first_that_waits(int queue)
+{
+    struct entry *first = NULL;
+
+    for (size_t i = 0; i < w.m.n; i++) {
+        struct entry *e = &w.m.entries[i];
+
+        if (e->queue == queue && e->queue_id == w.m.queues[queue].id && waits_now(e) &&
+            (!first || entry_is_before(&w.m, e, first)))
+            first = e;
+    }
+    return first;
+}
+
+/* It is to leave for its dead letters, and may have to stay, because they cannot take it. */
+static bool may_be_stuck(const struct entry *e, enum message_end end)
+{
+    int targets[QUEUES_MAX], n = dead_targets(e, end, targets);
+
+    if (w.failing || log_failure(w.log) || (n && may_fail(-ENOSPC)))
+        return true;
+    for (int i = 0; i < n; i++)
+        if (options_of(targets[i])->max_length || options_of(targets[i])->max_bytes)
+            return true;
+    return false;
+}
+
+/* Whether it could get one more, if there was one. What its rate allows is not known here. */
+static bool has_room(const struct model_consumer *c)
+{
+    return c->there && c->hold_until_us <= w.now_us && c->options.rate <= 0 &&
+           (!c->options.prefetch || c->in_flight < c->options.prefetch);
+}
+
+static void check_rest(int queue, uint64_t before)
+{
+    struct model_queue *q = &w.m.queues[queue];
+    const struct entry *first = first_that_waits(queue);
+
+    if (!first || first->number >= before)
+        return;
+    if (entry_expires_us(&w.m, first) <= w.now_us) {
+        if (may_be_stuck(first, END_EXPIRED))
+            q->stuck_until_us = w.now_us + US_PER_S;
+        sim_check(q->stuck_until_us > w.now_us, "message %llu is too old, and waits",
+                  (unsigned long long)first->number);
+    }
+    for (int i = 0; i < CONSUMERS_MAX && !q->paused; i++)
+        sim_check(w.m.consumers[i].queue_id != q->id || !has_room(&w.m.consumers[i]),
+                  "message %llu waits, and consumer %d has room", (unsigned long long)first->number, i);
+}
+
+/* What could be done is done, of all that was durable before; by key it is not known who waits for whom. */
+static void check_idle(uint64_t before)
+{
+    for (int i = 0; i < QUEUES_MAX && !w.failing && !broker_failure(w.broker); i++)
+        if (w.m.queues[i].there && !w.m.queues[i].options.order_by.len)
+            check_rest(i, before);
+}
+
 static void run(void)
 {
+    uint64_t before = broker_needs_commit(w.broker) ? 0 : broker_next_number(w.broker);
+
     pass_deadlines();
     w.running = true;
     broker_run(w.broker, w.now_us);
     w.running = false;
     check_counts();
+    check_idle(before);
 }
 
 static void do_turn(const struct sim_step *step)
@@ -611,7 +707,8 @@ static struct broker_queue_options random_options(struct rng *rng, struct model_
 {
     struct broker_queue_options o = {
         .ack_timeout_us = (1 + rng_below(rng, 20)) * US_PER_S,
-        .retry_first_us = (1 + rng_below(rng, 2000)) * US_PER_MS,
+        .retry_first_us = rng_below(rng, 3) ? (1 + rng_below(rng, 2000)) * US_PER_MS : 0,
+        .priorities = rng_below(rng, 3) ? 0 : 1 + (uint8_t)rng_below(rng, 3),
     };
 
     o.retry_most_us = o.retry_first_us * (1 + rng_below(rng, 8));
@@ -659,11 +756,16 @@ static void do_declare(const struct sim_step *step)
     q->there = true;
     q->options = options;
     sim_check(broker_find_queue(w.broker, name_of(queue), &view), "a declared queue is not there");
+    if (old.there) /* what waits is sorted by them */
+        q->options.priorities = old.options.priorities;
+    sim_check(view.options->priorities == q->options.priorities, "a queue changes its priorities");
     q->id = view.id;
-    sim_tell("  %s: length %llu, bytes %llu, age %llu, attempts %u, overflow %u, dead %s %s, order %zu",
+    sim_tell("  %s: length %llu, bytes %llu, age %llu, attempts %u, overflow %u, dead %s %s, order %zu, "
+             "priorities %u",
              queue_name(queue), (unsigned long long)options.max_length, (unsigned long long)options.max_bytes,
              (unsigned long long)options.max_age_us, options.attempts, options.overflow,
-             options.has_dead_letter ? q->dead_exchange : "-", q->dead_key, options.order_by.len);
+             options.has_dead_letter ? q->dead_exchange : "-", q->dead_key, options.order_by.len,
+             q->options.priorities);
     settle_topology(0);
 }
 
@@ -840,7 +942,7 @@ static bool is_over(int queue, uint64_t more)
 }
 
 static void note_published(const struct broker_published *published, const int *targets, int n,
-                           uint32_t bytes, uint8_t key, int headers, uint64_t delay_us)
+                           const struct entry *message)
 {
     sim_check(published->number == w.m.next_number, "message %llu, and %llu is next",
               (unsigned long long)published->number, (unsigned long long)w.m.next_number);
@@ -848,20 +950,11 @@ static void note_published(const struct broker_published *published, const int *
     for (int i = 0; i < n; i++) {
         struct entry *e = entry_add(&w.m);
 
-        *e = (struct entry){
-            .number = published->number,
-            .content = w.content,
-            .bytes = bytes,
-            .key = key,
-            .headers = (uint8_t)headers,
-            .queue = (uint8_t)targets[i],
-            .queue_id = w.m.queues[targets[i]].id,
-            .state = delay_us ? DELAYED : WAITS,
-            .due_low = w.now_us + delay_us,
-            .due_high = w.now_us + delay_us,
-            .queued_us = w.now_us,
-            .position = published->position,
-        };
+        *e = *message;
+        e->number = published->number;
+        e->position = published->position;
+        e->queue = (uint8_t)targets[i];
+        e->queue_id = w.m.queues[targets[i]].id;
     }
 }
 
@@ -900,29 +993,57 @@ static void random_routing(struct rng *rng, bool small, struct model_routing *r,
     p->more_keys.len = (size_t)(more_keys - p->more_keys.ptr);
 }
 
+static struct entry random_message(struct rng *rng, bool small)
+{
+    static const uint64_t ttl_most[] = {1, 100 * US_PER_MS, 20 * US_PER_S};
+    uint64_t delay_us = rng_below(rng, 5) == 0 ? (1 + rng_below(rng, 20000)) * US_PER_MS : 0;
+
+    return (struct entry){
+        .bytes = (uint32_t)rng_below(rng, small               ? 20
+                                          : rng_below(rng, 4) ? 200
+                                                              : BODY_MAX),
+        .key = (uint8_t)rng_below(rng, KEYS_MAX + 1),
+        .content = rng_next(rng),
+        .priority = (uint8_t)rng_below(rng, 5),
+        .ttl_us = rng_below(rng, small ? 64 : 5) ? 0 : 1 + rng_below(rng, ttl_most[rng_below(rng, 3)]),
+        .state = delay_us ? DELAYED : WAITS,
+        .due_low = w.now_us + delay_us,
+        .due_high = w.now_us + delay_us,
+        .queued_us = w.now_us,
+    };
+}
+
+/* Its fields, and what it is routed by, into room. */
+static struct slice put_head(char *room, const struct entry *message, bool amqp)
+{
+    char key_text[1] = {(char)('0' + message->key)}, *end = room;
+
+    if (message->key)
+        end = envelope_put(end, &(struct envelope_item){ENVELOPE_FIELD, KEY_FIELD, slice_of(key_text, 1)});
+    end = headers_put(end, message->headers, amqp);
+    return slice_of(room, (size_t)(end - room));
+}
+
 static void publish_one(struct rng *rng, bool small)
 {
     struct model_routing routing;
+    struct entry message = random_message(rng, small);
     int targets[QUEUES_MAX], n;
-    uint32_t bytes = (uint32_t)rng_below(rng, small ? 20 : rng_below(rng, 4) ? 200 : BODY_MAX);
-    uint8_t key = (uint8_t)rng_below(rng, KEYS_MAX + 1);
     uint64_t client_key = rng_below(rng, 6) == 0 ? 1 + rng_below(rng, 5) : 0, window_us = 30 * US_PER_S;
-    uint64_t delay_us = rng_below(rng, 5) == 0 ? (1 + rng_below(rng, 20000)) * US_PER_MS : 0;
-    char head[512], *head_end = head, more_keys[64], key_text[1] = {(char)('0' + key)}, client_text[24] = "";
-    struct broker_publication p = {.body = slice_of(body, bytes), .delay_us = delay_us};
+    char head[512], more_keys[64], client_text[24] = "";
+    struct broker_publication p = {.body = slice_of(body, message.bytes),
+                                   .delay_us = message.due_low - w.now_us,
+                                   .priority = message.priority,
+                                   .ttl_us = message.ttl_us};
     struct broker_published published;
     struct model_key *known = NULL;
     enum publish_result result;
 
     random_routing(rng, small, &routing, &p, more_keys);
+    message.headers = (uint8_t)routing.headers;
     n = model_route(&w.m, &routing, targets);
-    w.content = rng_next(rng);
-    fill(body, bytes, w.content);
-    if (key)
-        head_end =
-            envelope_put(head_end, &(struct envelope_item){ENVELOPE_FIELD, KEY_FIELD, slice_of(key_text, 1)});
-    head_end = headers_put(head_end, routing.headers, rng_below(rng, 2));
-    p.head = slice_of(head, (size_t)(head_end - head));
+    fill(body, message.bytes, message.content);
+    p.head = put_head(head, &message, rng_below(rng, 2));
     if (client_key) {
         client_text[0] = (char)('a' + client_key);
         p.idempotency = slice_of(client_text, 1);
@@ -933,14 +1054,15 @@ static void publish_one(struct rng *rng, bool small)
         known = key_find(&w.m, published.address, client_key, w.now_us);
     switch (result) {
     case PUBLISH_OK:
-        sim_tell("  %llu is published to %d queues, %u bytes, key %u, delay %llu ms",
-                 (unsigned long long)published.number, n, bytes, key,
-                 (unsigned long long)(delay_us / US_PER_MS));
+        sim_tell("  %llu is published to %d queues, %u bytes, key %u, delay %llu ms, priority %u, ttl %llu",
+                 (unsigned long long)published.number, n, message.bytes, message.key,
+                 (unsigned long long)(p.delay_us / US_PER_MS), message.priority,
+                 (unsigned long long)message.ttl_us);
         sim_check(n > 0, "published to nobody");
         if (routing.exchange >= 0)
             sim_count(n > 1 ? "routed to several" : "routed to one");
         sim_check(!known, "a message with a key that is known is stored again");
-        note_published(&published, targets, n, bytes, key, routing.headers, delay_us);
+        note_published(&published, targets, n, &message);
 #ifdef MAITRED_PLANT_EARLY_CONFIRM /* the publisher hears yes before it is on disk */
         for (int i = 0; i < n; i++)
             w.m.entries[w.m.n - 1 - (size_t)i].confirmed = true;
@@ -967,7 +1089,7 @@ static void publish_one(struct rng *rng, bool small)
         break;
     case PUBLISH_FULL:
         for (int i = 0; i < n; i++)
-            if (is_over(targets[i], bytes))
+            if (is_over(targets[i], message.bytes))
                 n = 0;
         sim_check(n == 0, "full, and it is not");
         sim_count("full");
@@ -1035,23 +1157,6 @@ static void do_unsubscribe(const struct sim_step *step)
             back_to_wait(&w.m.entries[i]);
     broker_unsubscribe(w.broker, c->handle, w.now_us);
     c->there = false;
-}
-
-/* It failed, and is tried again within what the back-off allows, or ends. */
-static void expect_retry(struct entry *e)
-{
-    const struct broker_queue_options *o = options_of(e->queue);
-    uint64_t wait = o->retry_first_us;
-
-    leave_consumer(e);
-    e->attempts++;
-    for (unsigned i = 1; i < e->attempts && wait < o->retry_most_us; i++)
-        wait *= 2;
-    wait = wait < o->retry_most_us ? wait : o->retry_most_us;
-    e->state = o->attempts && e->attempts >= o->attempts ? DYING : DELAYED;
-    e->blocks = true;
-    e->due_low = w.now_us + wait - wait / 4;
-    e->due_high = w.now_us + wait;
 }
 
 static void settle_one(struct entry *e, struct rng *rng)
