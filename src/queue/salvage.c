@@ -446,22 +446,27 @@ static size_t first_of(const struct salvage *s, uint32_t queue, uint64_t number)
     return low;
 }
 
-/* Of which priority the marks are, their messages' facts say. Where none does, too many may have been delivered. */
+/* Of which priority it is, its message's facts say. Where none does, too many may have been delivered. */
+static void apply_mark(const struct salvage *s, struct queue *queue, const struct mark *mark)
+{
+    unsigned first = 0, last = queue->n_levels - 1;
+
+    for (size_t i = first_of(s, mark->queue, mark->number);
+         i < s->n && s->facts[i].queue == mark->queue && s->facts[i].number == mark->number; i++)
+        if (s->facts[i].has_priority)
+            first = last = (unsigned)(queue_level(queue, s->facts[i].priority) - queue->levels);
+    for (unsigned i = first; i <= last; i++)
+        if (queue->levels[i].delivered < mark->number)
+            queue->levels[i].delivered = mark->number;
+}
+
 static void apply_marks(const struct salvage *s)
 {
-    for (size_t k = 0; k < s->n_marks; k++) {
-        const struct mark *mark = &s->marks[k];
-        struct queue *queue = broker_queue_by_id(s->broker, mark->queue);
-        size_t i = first_of(s, mark->queue, mark->number);
-        struct level *level = NULL;
+    for (size_t i = 0; i < s->n_marks; i++) {
+        struct queue *queue = broker_queue_by_id(s->broker, s->marks[i].queue);
 
-        for (; queue && i < s->n && s->facts[i].queue == mark->queue && s->facts[i].number == mark->number;
-             i++)
-            if (s->facts[i].has_priority)
-                level = queue_level(queue, s->facts[i].priority);
-        for (unsigned l = 0; queue && l < queue->n_levels; l++)
-            if ((!level || level == &queue->levels[l]) && queue->levels[l].delivered < mark->number)
-                queue->levels[l].delivered = mark->number;
+        if (queue)
+            apply_mark(s, queue, &s->marks[i]);
     }
 }
 
