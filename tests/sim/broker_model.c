@@ -29,16 +29,21 @@ int queue_by_id(const struct model *m, uint32_t id)
     return -1;
 }
 
-struct entry *entry_add(struct model *m)
+struct entry *entry_add(struct model *m, uint64_t number)
 {
+    size_t at = m->n;
+
     if (m->n == m->room) {
         m->room = m->room ? m->room * 2 : 256;
         m->entries = realloc(m->entries, m->room * sizeof *m->entries);
         if (!m->entries)
             abort();
     }
-    m->entries[m->n] = (struct entry){0};
-    return &m->entries[m->n++];
+    while (at && m->entries[at - 1].number > number)
+        at--;
+    memmove(m->entries + at + 1, m->entries + at, (m->n++ - at) * sizeof *m->entries);
+    m->entries[at] = (struct entry){.number = number};
+    return &m->entries[at];
 }
 
 /* Numbers grow from entry to entry. */

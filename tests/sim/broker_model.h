@@ -106,7 +106,8 @@ struct model {
 const char *queue_name(int queue);
 int queue_by_name(struct slice name); /* -1: there is none of that name */
 int queue_by_id(const struct model *m, uint32_t id);
-struct entry *entry_add(struct model *m);
+/* Among the others by its number. */
+struct entry *entry_add(struct model *m, uint64_t number);
 struct entry *entry_find(const struct model *m, int queue, uint32_t queue_id, uint64_t number);
 /* Whether o is delivered before e, of the same queue, when both wait. */
 bool entry_is_before(const struct model *m, const struct entry *o, const struct entry *e);

@@ -17,6 +17,7 @@
 #include "sim/sim.h"
 
 #define STEPS_MAX 160
+#define BURYING_QUEUE 0 /* only one buries what it refuses, so that it is known whose a dead one is */
 #define BODY_MAX 2000
 #define KEY_FIELD SLICE("K")
 
@@ -62,7 +63,7 @@ static struct world {
     uint64_t flushed;   /* log_end after the last flush: what was gathered before stands below */
     uint64_t confirmed; /* the greatest log_durable that somebody was told of */
     int moving_to;      /* the queue that messages are moved to; -1 */
-    bool deep, failing, limited, running;
+    bool deep, failing, limited, running, publishing;
     bool unsettled; /* topology that may be on disk or not */
     struct broker_checkpoint *checkpoint;
     bool checkpoint_made;
@@ -286,13 +287,96 @@ static void leave_consumer(struct entry *e)
         w.m.consumers[e->consumer].in_flight--;
 }
 
+/* Of a queue, by index: what is delivered next; NULL: nothing waits. */
+static struct entry *first_that_waits(int queue)
+{
+    struct entry *first = NULL;
+
+    for (size_t i = 0; i < w.m.n; i++) {
+        struct entry *e = &w.m.entries[i];
+
+        if (e->queue == queue && e->queue_id == w.m.queues[queue].id && waits_now(e) &&
+            (!first || entry_is_before(&w.m, e, first)))
+            first = e;
+    }
+    return first;
+}
+
+/* It is to leave for its dead letters, and may have to stay, because they cannot take it. */
+static bool may_be_stuck(const struct entry *e, enum message_end end)
+{
+    int targets[QUEUES_MAX], n = dead_targets(e, end, targets);
+
+    if (w.failing || log_failure(w.log) || (n && may_fail(-ENOSPC)))
+        return true;
+    for (int i = 0; i < n; i++)
+        if (options_of(targets[i])->max_length || options_of(targets[i])->max_bytes)
+            return true;
+    return false;
+}
+
+/* Whether it could get one more, if there was one. What its rate allows is not known here. */
+static bool has_room(const struct model_consumer *c)
+{
+    return c->there && c->hold_until_us <= w.now_us && c->options.rate <= 0 &&
+           (!c->options.prefetch || c->in_flight < c->options.prefetch);
+}
+
+static uint64_t queue_excess(int queue)
+{
+    const struct broker_queue_options *o = options_of(queue);
+    uint64_t bytes, n = queue_waiting(&w.m, queue, &bytes);
+
+    return o->nothing_waits                            ? n
+           : o->max_length && n > o->max_length        ? n - o->max_length
+           : o->max_bytes && n && bytes > o->max_bytes ? 1
+                                                       : 0;
+}
+
+static void check_takers(const struct entry *e, const char *what)
+{
+    const struct model_queue *q = &w.m.queues[e->queue];
+
+    for (int i = 0; i < CONSUMERS_MAX && !q->paused && !q->options.order_by.len; i++)
+        sim_check(w.m.consumers[i].queue_id != q->id || !has_room(&w.m.consumers[i]),
+                  "message %llu %s, and consumer %d has room", (unsigned long long)e->number, what, i);
+}
+
+/* The head of a queue that was over its limit, after it was offered. */
+static void check_trimmed(const struct entry *e)
+{
+    const struct broker_queue_options *o = options_of(e->queue);
+    uint64_t bytes, n = queue_waiting(&w.m, e->queue, &bytes);
+
+    sim_check(o->nothing_waits || (o->max_length && n > o->max_length) ||
+                  (o->max_bytes && bytes + 300 * n > o->max_bytes),
+              "message %llu is dropped, and nothing is over", (unsigned long long)e->number);
+    sim_check(e->position < log_durable(w.log), "message %llu is dropped before it was offered",
+              (unsigned long long)e->number);
+    check_first(e, "dropped");
+    check_takers(e, "is dropped");
+    sim_count("trimmed");
+}
+
+/* One more message was appended: the numbers of all are known, but for the one that is being published. */
+static void take_number(void)
+{
+    uint64_t next = broker_next_number(w.broker);
+
+    sim_check(next == w.m.next_number + 1 || (w.publishing && next == w.m.next_number + 2),
+              "message %llu, and %llu is next", (unsigned long long)next - 1,
+              (unsigned long long)w.m.next_number);
+    w.m.next_number = next;
+}
+
 /* It takes the place of old, which ended so. */
 static void go_on(const struct entry *old, int target, enum message_end end)
 {
-    struct entry *e = entry_add(&w.m);
+    uint64_t number = broker_next_number(w.broker) - 1;
+    struct entry *e = entry_add(&w.m, number);
 
     *e = *old;
-    e->number = w.m.next_number;
+    e->number = number;
     e->queue = (uint8_t)target;
     e->queue_id = w.m.queues[target].id;
     e->state = WAITS;
@@ -320,6 +404,8 @@ static void ended(void *arg, const struct broker_ending *ending)
     if (ending->end != END_MOVED && ending->end != END_ACKED && ending->end != END_PURGED &&
         !(ending->end == END_MAXLEN && options_of(e->queue)->overflow == LIMIT_DROP_OLDEST))
         n = dead_targets(e, ending->end, targets);
+    if (ending->end == END_MAXLEN && options_of(e->queue)->overflow == LIMIT_DROP_HEAD)
+        check_trimmed(e);
     if (ending->end == END_EXPIRED) {
         sim_check(entry_expires_us(&w.m, e) <= w.now_us, "message %llu expires too early",
                   (unsigned long long)e->number);
@@ -336,9 +422,9 @@ static void ended(void *arg, const struct broker_ending *ending)
     if (!n)
         return;
     old = *e;
+    take_number();
     for (int i = 0; i < n; i++)
         go_on(&old, targets[i], ending->end);
-    w.m.next_number++;
 }
 
 static const struct broker_events events = {.deliver = deliver, .ended = ended};
@@ -422,57 +508,38 @@ static void pass_deadlines(void)
 
 static void check_counts(void);
 
-/* Of a queue, by index: what is delivered next; NULL: nothing waits. */
-static struct entry *first_that_waits(int queue)
+/* It is to leave, and is there because it cannot. */
+static void check_leaves(const struct entry *e, enum message_end end, const char *what)
 {
-    struct entry *first = NULL;
+    struct model_queue *q = &w.m.queues[e->queue];
 
-    for (size_t i = 0; i < w.m.n; i++) {
-        struct entry *e = &w.m.entries[i];
-
-        if (e->queue == queue && e->queue_id == w.m.queues[queue].id && waits_now(e) &&
-            (!first || entry_is_before(&w.m, e, first)))
-            first = e;
-    }
-    return first;
+    if (may_be_stuck(e, end))
+        q->stuck_until_us = w.now_us + US_PER_S;
+    sim_check(q->stuck_until_us > w.now_us, "message %llu %s, and waits", (unsigned long long)e->number,
+              what);
 }
 
-/* It is to leave for its dead letters, and may have to stay, because they cannot take it. */
-static bool may_be_stuck(const struct entry *e, enum message_end end)
+/* Whether some of it came since. */
+static bool has_since(int queue, uint64_t number)
 {
-    int targets[QUEUES_MAX], n = dead_targets(e, end, targets);
-
-    if (w.failing || log_failure(w.log) || (n && may_fail(-ENOSPC)))
-        return true;
-    for (int i = 0; i < n; i++)
-        if (options_of(targets[i])->max_length || options_of(targets[i])->max_bytes)
+    for (size_t i = w.m.n; i-- > 0 && w.m.entries[i].number >= number;)
+        if (w.m.entries[i].queue == queue && w.m.entries[i].state != GONE)
             return true;
     return false;
 }
 
-/* Whether it could get one more, if there was one. What its rate allows is not known here. */
-static bool has_room(const struct model_consumer *c)
-{
-    return c->there && c->hold_until_us <= w.now_us && c->options.rate <= 0 &&
-           (!c->options.prefetch || c->in_flight < c->options.prefetch);
-}
-
 static void check_rest(int queue, uint64_t before)
 {
-    struct model_queue *q = &w.m.queues[queue];
+    const struct model_queue *q = &w.m.queues[queue];
     const struct entry *first = first_that_waits(queue);
 
     if (!first || first->number >= before)
         return;
-    if (entry_expires_us(&w.m, first) <= w.now_us) {
-        if (may_be_stuck(first, END_EXPIRED))
-            q->stuck_until_us = w.now_us + US_PER_S;
-        sim_check(q->stuck_until_us > w.now_us, "message %llu is too old, and waits",
-                  (unsigned long long)first->number);
-    }
-    for (int i = 0; i < CONSUMERS_MAX && !q->paused; i++)
-        sim_check(w.m.consumers[i].queue_id != q->id || !has_room(&w.m.consumers[i]),
-                  "message %llu waits, and consumer %d has room", (unsigned long long)first->number, i);
+    if (entry_expires_us(&w.m, first) <= w.now_us)
+        check_leaves(first, END_EXPIRED, "is too old");
+    if (q->options.overflow == LIMIT_DROP_HEAD && queue_excess(queue) && !has_since(queue, before))
+        check_leaves(first, END_MAXLEN, "is too much");
+    check_takers(first, "waits");
 }
 
 /* What could be done is done, of all that was durable before; by key it is not known who waits for whom. */
@@ -720,7 +787,10 @@ static struct broker_queue_options random_options(struct rng *rng, struct model_
         o.max_age_us = (1 + rng_below(rng, 30)) * US_PER_S;
     if (rng_below(rng, 2))
         o.attempts = 1 + (uint32_t)rng_below(rng, 4);
-    o.overflow = (enum queue_limit_rule)rng_below(rng, 3);
+    o.overflow = rng_below(rng, 4) ? (enum queue_limit_rule)rng_below(rng, 3) : LIMIT_DROP_HEAD;
+    if (q == &w.m.queues[BURYING_QUEUE] && rng_below(rng, 3))
+        o.overflow = LIMIT_BURY_NEW;
+    o.nothing_waits = rng_below(rng, 16) == 0 && o.overflow == LIMIT_DROP_HEAD;
     o.has_dead_letter = rng_below(rng, 2);
     strcpy(q->dead_exchange, rng_below(rng, 2) ? "" : exchange_name((int)rng_below(rng, EXCHANGES_MAX)));
     strcpy(q->dead_key, q->dead_exchange[0] ? routing_key((int)rng_below(rng, 7)).ptr
@@ -730,7 +800,7 @@ static struct broker_queue_options random_options(struct rng *rng, struct model_
     if (rng_below(rng, 3) == 0)
         o.order_by = KEY_FIELD;
     if (w.deep)
-        o.max_length = o.max_bytes = 0;
+        o.max_length = o.max_bytes = o.nothing_waits = 0;
     return o;
 }
 
@@ -937,25 +1007,102 @@ static bool is_over(int queue, uint64_t more)
     const struct broker_queue_options *o = options_of(queue);
     uint64_t bytes, n = queue_waiting(&w.m, queue, &bytes);
 
-    return (o->max_length && n + 1 > o->max_length) ||
-           (o->max_bytes && bytes + more + 300 * (n + 1) > o->max_bytes);
+    return o->overflow != LIMIT_DROP_HEAD && ((o->max_length && n + 1 > o->max_length) ||
+                                              (o->max_bytes && bytes + more + 300 * (n + 1) > o->max_bytes));
 }
 
-static void note_published(const struct broker_published *published, const int *targets, int n,
-                           const struct entry *message)
+/* It came into a queue that had room for it. */
+static void check_limit(int queue)
 {
-    sim_check(published->number == w.m.next_number, "message %llu, and %llu is next",
-              (unsigned long long)published->number, (unsigned long long)w.m.next_number);
-    w.m.next_number++;
+    sim_check(options_of(queue)->overflow == LIMIT_DROP_HEAD || !queue_excess(queue),
+              "%s has %llu more than it may", queue_name(queue), (unsigned long long)queue_excess(queue));
+}
+
+static void put_in(struct entry *message, const int *targets, int n)
+{
     for (int i = 0; i < n; i++) {
-        struct entry *e = entry_add(&w.m);
+        struct entry *e = entry_add(&w.m, message->number);
 
         *e = *message;
-        e->number = published->number;
-        e->position = published->position;
         e->queue = (uint8_t)targets[i];
         e->queue_id = w.m.queues[targets[i]].id;
     }
+}
+
+/* What a queue refused goes to its dead letters, as the last message that was appended, if they took it. */
+static void note_buried(const struct entry *refused, int queue)
+{
+    struct entry dead = *refused;
+    int targets[QUEUES_MAX], n;
+    bool happened = broker_next_number(w.broker) == w.m.next_number + 1;
+
+    dead.queue = (uint8_t)queue;
+    n = dead_targets(&dead, END_MAXLEN, targets);
+    sim_check(happened ? n > 0 : !n || may_be_stuck(&dead, END_MAXLEN), "message refused by %s: buried %u",
+              queue_name(queue), happened);
+    if (!happened)
+        return;
+    sim_count("buried");
+    take_number();
+    dead.number = w.m.next_number - 1;
+    dead.position = log_end(w.log) - 1;
+    dead.state = WAITS;
+    dead.ttl_us = dead.due_low = dead.due_high = 0;
+    die_once_more(&dead, queue, END_MAXLEN);
+    put_in(&dead, targets, n);
+}
+
+/* Whether it has one message more than is known. */
+static bool has_more(int queue)
+{
+    struct broker_queue_view view;
+    uint64_t bytes, n = queue_waiting(&w.m, queue, &bytes);
+
+    sim_check(broker_find_queue(w.broker, name_of(queue), &view), "queue %s is lost", queue_name(queue));
+    n = view.numbers.ready + view.numbers.delayed + view.numbers.blocked - n;
+    sim_check(n <= 1, "%s has %llu messages too many", queue_name(queue), (unsigned long long)n);
+    return n == 1;
+}
+
+/* Which of the queues took it, where some did not. Those come behind; how many did. */
+static int sort_out(const struct entry *message, int *targets, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (!has_more(targets[i])) {
+            int full = targets[i];
+
+            sim_check(is_over(full, message->bytes), "%s is not full", queue_name(full));
+            targets[i--] = targets[--n];
+            targets[n] = full;
+        }
+    return n;
+}
+
+/* A message that some of its queues have, or all, or none. */
+static void note_published(const struct broker_published *published, int *targets, int n, bool partial,
+                           bool full, struct entry *message)
+{
+    int n_all = n;
+
+    /* what was buried stands behind it; its queues are known, and left out */
+    if (full && published->position == 0)
+        n = 0;
+    if (n && w.m.next_number <= published->number)
+        w.m.next_number = published->number + 1;
+    message->number = published->number;
+    message->position = published->position;
+    for (int i = 0; full && i < n_all; i++)
+        if (targets[i] == BURYING_QUEUE && options_of(BURYING_QUEUE)->overflow == LIMIT_BURY_NEW &&
+            (partial ? !has_more(BURYING_QUEUE) : slice_equal(published->full, name_of(BURYING_QUEUE))))
+            note_buried(message, BURYING_QUEUE);
+    if (full && n) {
+        n = sort_out(message, targets, n);
+        sim_check(n > 0 && n < n_all, "%d of %d queues took it", n, n_all);
+        sim_count("partial");
+    }
+    put_in(message, targets, n);
+    for (int i = 0; i < n; i++)
+        check_limit(targets[i]);
 }
 
 /* Which gets most of a deep story's messages, so that it spills into the index. */
@@ -1024,6 +1171,26 @@ static struct slice put_head(char *room, const struct entry *message, bool amqp)
     return slice_of(room, (size_t)(end - room));
 }
 
+/* What is buried of a message could push the message out of its other queues, before the model knows of it. */
+static bool may_push_itself_out(const struct entry *message, const int *targets, int n)
+{
+    struct entry dead = *message;
+    int graves[QUEUES_MAX], n_graves;
+
+    if (options_of(BURYING_QUEUE)->overflow != LIMIT_BURY_NEW)
+        return false;
+    dead.queue = BURYING_QUEUE;
+    n_graves = dead_targets(&dead, END_MAXLEN, graves);
+    for (int i = 0; i < n_graves; i++) {
+        if (options_of(graves[i])->overflow == LIMIT_DEAD_LETTER)
+            return true;
+        for (int k = 0; k < n; k++)
+            if (targets[k] == graves[i])
+                return true;
+    }
+    return false;
+}
+
 static void publish_one(struct rng *rng, bool small)
 {
     struct model_routing routing;
@@ -1034,7 +1201,8 @@ static void publish_one(struct rng *rng, bool small)
     struct broker_publication p = {.body = slice_of(body, message.bytes),
                                    .delay_us = message.due_low - w.now_us,
                                    .priority = message.priority,
-                                   .ttl_us = message.ttl_us};
+                                   .ttl_us = message.ttl_us,
+                                   .partial = rng_below(rng, 3) == 0};
     struct broker_published published;
     struct model_key *known = NULL;
     enum publish_result result;
@@ -1042,6 +1210,7 @@ static void publish_one(struct rng *rng, bool small)
     random_routing(rng, small, &routing, &p, more_keys);
     message.headers = (uint8_t)routing.headers;
     n = model_route(&w.m, &routing, targets);
+    p.partial &= !may_push_itself_out(&message, targets, n);
     fill(body, message.bytes, message.content);
     p.head = put_head(head, &message, rng_below(rng, 2));
     if (client_key) {
@@ -1049,7 +1218,9 @@ static void publish_one(struct rng *rng, bool small)
         p.idempotency = slice_of(client_text, 1);
         p.idempotency_window_us = window_us;
     }
+    w.publishing = true;
     result = broker_publish(w.broker, &p, &published, w.now_us);
+    w.publishing = false;
     if (client_key && published.address)
         known = key_find(&w.m, published.address, client_key, w.now_us);
     switch (result) {
@@ -1062,7 +1233,8 @@ static void publish_one(struct rng *rng, bool small)
         if (routing.exchange >= 0)
             sim_count(n > 1 ? "routed to several" : "routed to one");
         sim_check(!known, "a message with a key that is known is stored again");
-        note_published(&published, targets, n, &message);
+        sim_check(published.number + 1 == broker_next_number(w.broker), "another one was the last");
+        note_published(&published, targets, n, p.partial, false, &message);
 #ifdef MAITRED_PLANT_EARLY_CONFIRM /* the publisher hears yes before it is on disk */
         for (int i = 0; i < n; i++)
             w.m.entries[w.m.n - 1 - (size_t)i].confirmed = true;
@@ -1088,10 +1260,14 @@ static void publish_one(struct rng *rng, bool small)
         sim_count("unroutable");
         break;
     case PUBLISH_FULL:
-        for (int i = 0; i < n; i++)
-            if (is_over(targets[i], message.bytes))
-                n = 0;
-        sim_check(n == 0, "full, and it is not");
+        sim_tell("  %llu is refused by %.*s%s", (unsigned long long)published.number,
+                 SLICE_ARG(published.full), published.position ? ", and taken by others" : "");
+        sim_check(is_over(queue_by_name(published.full), message.bytes), "full, and it is not");
+        sim_check(!published.position || p.partial, "full, and taken");
+        note_published(&published, targets, n, p.partial, true, &message);
+        if (client_key && published.position)
+            key_add(&w.m, &(struct model_key){client_key, published.number, w.now_us + window_us,
+                                              published.position, published.address});
         sim_count("full");
         break;
     case PUBLISH_NO_SPACE:
