@@ -93,8 +93,12 @@ static void free_consumers(struct list *consumers)
 {
     struct list *at;
 
-    while ((at = list_pop_front(consumers)))
-        free(container_of(at, struct broker_consumer, link));
+    while ((at = list_pop_front(consumers))) {
+        struct broker_consumer *consumer = container_of(at, struct broker_consumer, link);
+
+        list_remove(&consumer->in_window);
+        free(consumer);
+    }
 }
 
 void broker_close(struct broker *broker)

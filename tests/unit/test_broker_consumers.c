@@ -166,6 +166,22 @@ static void a_window_is_given_back_by_whoever_leaves(void **state)
     broker_window_free(window);
 }
 
+static void a_window_may_be_freed_after_the_broker_was_closed(void **state)
+{
+    struct broker_window *window = broker_window_create(2);
+
+    (void)state;
+    assert_non_null(window);
+    declare(Q, plain());
+    consume(Q, (struct broker_consumer_options){.window = window});
+    consume(Q, (struct broker_consumer_options){.window = window, .on_demand = true});
+    publish_many(1);
+    turn();
+    close_broker();
+    broker_window_free(window);
+    open_broker();
+}
+
 static void what_is_in_transit_is_bounded_until_it_is_credited(void **state)
 {
     struct broker_consumer *consumer;
@@ -391,6 +407,7 @@ int main(void)
         TEST(a_window_bounds_what_two_queues_give),
         TEST(a_window_that_changes_while_it_is_full_bounds_from_then_on),
         TEST(a_window_is_given_back_by_whoever_leaves),
+        TEST(a_window_may_be_freed_after_the_broker_was_closed),
         TEST(what_is_in_transit_is_bounded_until_it_is_credited),
         TEST_BOTH(what_is_acknowledged_by_itself_is_gone_once_delivered),
         TEST(one_is_taken_at_a_time_whatever_the_prefetch),
