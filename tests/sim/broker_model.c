@@ -88,6 +88,40 @@ uint64_t entry_expires_us(const struct model *m, const struct entry *e)
     return most ? e->queued_us / US_PER_MS * US_PER_MS + most : UINT64_MAX;
 }
 
+bool consumer_counts(const struct model *m, const struct model_consumer *c, int queue)
+{
+    return c->there && !c->stopped && !c->options.on_demand && c->queue == queue && m->queues[queue].there &&
+           c->queue_id == m->queues[queue].id;
+}
+
+unsigned window_in_flight(const struct model *m, int window)
+{
+    unsigned n = 0;
+
+    for (int i = 0; i < CONSUMERS_MAX; i++)
+        n += m->consumers[i].there && m->consumers[i].window == window ? m->consumers[i].in_flight : 0;
+    return n;
+}
+
+bool consumer_has_room(const struct model *m, const struct model_consumer *c, uint64_t now_us)
+{
+    const struct broker_consumer_options *o = &c->options;
+    unsigned most = c->window >= 0 ? m->windows[c->window].prefetch : 0;
+
+    if (!o->auto_ack &&
+        ((o->prefetch && c->in_flight >= o->prefetch) || (most && window_in_flight(m, c->window) >= most)))
+        return false;
+    return c->hold_until_us <= now_us && (!o->transit_most || c->transit < o->transit_most);
+}
+
+bool consumer_is_active(const struct model *m, const struct model_consumer *c)
+{
+    for (int i = 0; i < CONSUMERS_MAX && m->queues[c->queue].options.single_active; i++)
+        if (consumer_counts(m, &m->consumers[i], c->queue) && m->consumers[i].order < c->order)
+            return false;
+    return consumer_counts(m, c, c->queue);
+}
+
 uint64_t queue_waiting(const struct model *m, int queue, uint64_t *bytes)
 {
     uint64_t n = 0;

@@ -13,6 +13,8 @@
 #define BINDINGS_MAX 48
 #define KEYS_ROUTED_MAX 3 /* that a message has */
 #define CONSUMERS_MAX 8
+#define WINDOWS_MAX 2
+#define TRANSIT_OVERHEAD 64 /* what each message costs beside its bytes */
 #define KEYS_MAX 4
 #define BEHIND_ALL UINT64_MAX
 
@@ -80,8 +82,17 @@ struct model_consumer {
     int queue;
     uint32_t queue_id;
     struct broker_consumer_options options;
+    int window;     /* index; -1: none */
+    bool stopped;   /* it gets no more */
+    uint64_t order; /* in which it came */
     unsigned in_flight;
+    uint64_t transit; /* bytes, with what each message costs beside */
     uint64_t hold_until_us, since_us, n;
+};
+
+struct model_window {
+    struct broker_window *handle;
+    unsigned prefetch;
 };
 
 /* A key that a client sent, and what came of it. */
@@ -96,6 +107,8 @@ struct model {
     struct model_binding bindings[BINDINGS_MAX];
     size_t n_bindings;
     struct model_consumer consumers[CONSUMERS_MAX];
+    struct model_window windows[WINDOWS_MAX];
+    uint64_t n_subscribed;
     struct entry *entries; /* by number, then queue; owned */
     size_t n, room;
     struct model_key *keys; /* owned */
@@ -113,6 +126,13 @@ struct entry *entry_find(const struct model *m, int queue, uint32_t queue_id, ui
 bool entry_is_before(const struct model *m, const struct entry *o, const struct entry *e);
 /* Until when it may wait; UINT64_MAX: for ever. */
 uint64_t entry_expires_us(const struct model *m, const struct entry *e);
+/* Whether it counts as a consumer of the queue. */
+bool consumer_counts(const struct model *m, const struct model_consumer *c, int queue);
+/* Whether it could be given one more, if its rate allows that, which is not known here. */
+bool consumer_has_room(const struct model *m, const struct model_consumer *c, uint64_t now_us);
+/* Whether it is the one that gets everything, where there is one. */
+bool consumer_is_active(const struct model *m, const struct model_consumer *c);
+unsigned window_in_flight(const struct model *m, int window);
 /* How many wait, bytes and all, in flight left out. */
 uint64_t queue_waiting(const struct model *m, int queue, uint64_t *bytes);
 struct model_key *key_find(const struct model *m, uint32_t address, uint64_t key, uint64_t now_us);

@@ -30,6 +30,8 @@ enum step_kind {
     SUBSCRIBE,
     UNSUBSCRIBE,
     SETTLE,
+    TAKE,
+    WINDOW,
     PAUSE,
     PURGE,
     MOVE,
@@ -47,10 +49,10 @@ enum step_kind {
 };
 
 static const unsigned char often[KINDS] = {
-    [DECLARE] = 5,     [DELETE] = 1,      [EXCHANGE] = 3, [BIND] = 6,  [PUBLISH] = 30, [SUBSCRIBE] = 6,
-    [UNSUBSCRIBE] = 3, [SETTLE] = 30,     [PAUSE] = 2,    [PURGE] = 1, [MOVE] = 2,     [TURN] = 30,
-    [TIME] = 14,       [CHECKPOINT] = 12, [SPARE] = 6,    [LOOK] = 4,  [CLOSE] = 1,    [KILL] = 3,
-    [CRASH] = 5,       [FAULT] = 2,       [LIMIT] = 1,
+    [DECLARE] = 5,     [DELETE] = 1,  [EXCHANGE] = 3, [BIND] = 6,        [PUBLISH] = 30, [SUBSCRIBE] = 6,
+    [UNSUBSCRIBE] = 3, [SETTLE] = 30, [TAKE] = 8,     [WINDOW] = 5,      [PAUSE] = 2,    [PURGE] = 1,
+    [MOVE] = 2,        [TURN] = 30,   [TIME] = 14,    [CHECKPOINT] = 12, [SPARE] = 6,    [LOOK] = 4,
+    [CLOSE] = 1,       [KILL] = 3,    [CRASH] = 5,    [FAULT] = 2,       [LIMIT] = 1,
 };
 
 static struct world {
@@ -69,6 +71,9 @@ static struct world {
     bool checkpoint_made;
     int checkpoint_error;
     size_t deliveries;
+    struct model_consumer *taker; /* who takes one now; NULL: nobody */
+    unsigned n_late, n_cancelled; /* that are to be told; that were */
+    uint64_t durable_upto;        /* the broker knows that those below are durable */
 } w;
 
 static char body[BODY_MAX], seen[BODY_MAX];
@@ -162,9 +167,10 @@ static bool is_beside(const struct entry *o, const struct entry *e)
     return o->queue == e->queue && o->queue_id == e->queue_id;
 }
 
+/* One whose delay is over waits only once broker_run has seen that. */
 static bool waits_now(const struct entry *e)
 {
-    return e->state == WAITS || (e->state == DELAYED && e->due_high <= w.now_us);
+    return e->state == WAITS || (e->state == DELAYED && e->due_high <= w.now_us && !w.taker);
 }
 
 /* It leaves what waits, and was the first. By key others may be passed over. */
@@ -204,16 +210,34 @@ static void check_order(const struct entry *e)
     }
 }
 
-static void check_consumer(struct model_consumer *c)
+/* Nobody who comes before it could have got it. */
+static void check_rank(const struct model_consumer *c)
+{
+    sim_check(consumer_is_active(&w.m, c), "delivered to who is not the active one");
+    for (int i = 0; i < CONSUMERS_MAX && !w.m.queues[c->queue].options.single_active; i++) {
+        const struct model_consumer *o = &w.m.consumers[i];
+
+        sim_check(o == c || !consumer_counts(&w.m, o, c->queue) || o->options.rate > 0 ||
+                      o->options.priority <= c->options.priority || !consumer_has_room(&w.m, o, w.now_us),
+                  "delivered, and consumer %d comes first", i);
+    }
+}
+
+/* That it may be given a message, which it is now. */
+static void check_consumer(struct model_consumer *c, uint32_t bytes)
 {
     double most;
 
+    sim_check(!w.m.queues[c->queue].paused, "delivered while paused");
+    if (w.taker != c) {
+        sim_check(w.running && !c->options.on_demand && !c->stopped, "delivered unasked");
+        sim_check(consumer_has_room(&w.m, c, w.now_us), "over prefetch, window or transit, or held");
+        check_rank(c);
+    }
     c->in_flight++;
     c->n++;
-    sim_check(!c->options.prefetch || c->in_flight <= c->options.prefetch, "over prefetch");
-    sim_check(c->hold_until_us <= w.now_us, "delivered while held");
-    sim_check(!w.m.queues[c->queue].paused, "delivered while paused");
-    if (c->options.rate <= 0)
+    c->transit += bytes + TRANSIT_OVERHEAD;
+    if (c->options.rate <= 0 || w.taker == c)
         return;
     most = c->options.burst + c->options.rate * ((double)(w.now_us - c->since_us) / US_PER_S + 0.1) + 1;
     sim_check((double)c->n <= most, "%llu deliveries where %.1f are allowed", (unsigned long long)c->n, most);
@@ -251,7 +275,7 @@ static void deliver(void *arg, struct broker_consumer *handle, const struct brok
     (void)arg;
     sim_tell("  %llu of %s (key %u) is delivered to consumer %d, attempt %u", (unsigned long long)e->number,
              queue_name(e->queue), e->key, (int)(c - w.m.consumers), d->attempt);
-    sim_check(w.running, "a delivery outside of broker_run");
+    sim_check(w.running || w.taker == c, "a delivery outside of broker_run");
     sim_check(c->there && c->queue_id == d->ref.queue, "delivered to another queue's consumer");
     sim_check(e->state == WAITS || (e->state == DELAYED && e->due_low <= w.now_us),
               "message %llu is delivered, and is %u until %llu", (unsigned long long)e->number, e->state,
@@ -263,7 +287,7 @@ static void deliver(void *arg, struct broker_consumer *handle, const struct brok
     sim_check(d->redelivered || !e->delivered, "not marked as redelivered");
     sim_check(d->bytes >= e->bytes, "bytes");
     check_order(e);
-    check_consumer(c);
+    check_consumer(c, d->bytes);
     error = log_read(w.log, d->position, 0, &buffer, &record);
     if (error)
         sim_check(w.failing, "reading message %llu: %s", (unsigned long long)e->number, strerror(-error));
@@ -315,13 +339,6 @@ static bool may_be_stuck(const struct entry *e, enum message_end end)
     return false;
 }
 
-/* Whether it could get one more, if there was one. What its rate allows is not known here. */
-static bool has_room(const struct model_consumer *c)
-{
-    return c->there && c->hold_until_us <= w.now_us && c->options.rate <= 0 &&
-           (!c->options.prefetch || c->in_flight < c->options.prefetch);
-}
-
 static uint64_t queue_excess(int queue)
 {
     const struct broker_queue_options *o = options_of(queue);
@@ -338,7 +355,9 @@ static void check_takers(const struct entry *e, const char *what)
     const struct model_queue *q = &w.m.queues[e->queue];
 
     for (int i = 0; i < CONSUMERS_MAX && !q->paused && !q->options.order_by.len; i++)
-        sim_check(w.m.consumers[i].queue_id != q->id || !has_room(&w.m.consumers[i]),
+        sim_check(w.m.consumers[i].queue != e->queue || !consumer_is_active(&w.m, &w.m.consumers[i]) ||
+                      w.m.consumers[i].options.rate > 0 ||
+                      !consumer_has_room(&w.m, &w.m.consumers[i], w.now_us),
                   "message %llu %s, and consumer %d has room", (unsigned long long)e->number, what, i);
 }
 
@@ -427,7 +446,28 @@ static void ended(void *arg, const struct broker_ending *ending)
         go_on(&old, targets[i], ending->end);
 }
 
-static const struct broker_events events = {.deliver = deliver, .ended = ended};
+static void cancelled(void *arg, struct broker_consumer *handle)
+{
+    const struct model_consumer *c = broker_consumer_owner(handle);
+
+    (void)arg;
+    sim_check(broker_consumer_ended(handle) && c->there && !c->stopped && !c->options.on_demand,
+              "who hears of a queue's end is no consumer of it");
+    w.n_cancelled++;
+}
+
+static void late(void *arg, struct broker_consumer *handle)
+{
+    const struct model_consumer *c = broker_consumer_owner(handle);
+
+    (void)arg;
+    sim_check(w.running && c->options.tells_late && w.n_late, "nobody is late, or wants to hear of it");
+    w.n_late--;
+    sim_count("told of being late");
+}
+
+static const struct broker_events events = {
+    .deliver = deliver, .ended = ended, .cancelled = cancelled, .late = late};
 
 /* ---- turns ----------------------------------------------------------------------------------------------------------- */
 
@@ -501,12 +541,29 @@ static void pass_deadlines(void)
 
         if (e->state != FLIES || e->deadline_us > w.now_us)
             continue;
+        if (w.m.consumers[e->consumer].options.tells_late) {
+            e->deadline_us = w.now_us + options_of(e->queue)->ack_timeout_us;
+            w.n_late++;
+            continue;
+        }
         expect_retry(e);
         e->due_low = w.now_us; /* what chance may take off is checked where it fails by itself */
     }
 }
 
 static void check_counts(void);
+
+/* Whether the delay of one that goes before it may be over: what chance took off is not known. */
+static bool may_come_before(const struct entry *e)
+{
+    for (size_t i = 0; i < w.m.n; i++) {
+        const struct entry *o = &w.m.entries[i];
+
+        if (is_beside(o, e) && o->state == DELAYED && o->due_low <= w.now_us && entry_is_before(&w.m, o, e))
+            return true;
+    }
+    return false;
+}
 
 /* It is to leave, and is there because it cannot. */
 static void check_leaves(const struct entry *e, enum message_end end, const char *what)
@@ -535,11 +592,13 @@ static void check_rest(int queue, uint64_t before)
 
     if (!first || first->number >= before)
         return;
+    check_takers(first, "waits");
+    if (may_come_before(first))
+        return;
     if (entry_expires_us(&w.m, first) <= w.now_us)
         check_leaves(first, END_EXPIRED, "is too old");
     if (q->options.overflow == LIMIT_DROP_HEAD && queue_excess(queue) && !has_since(queue, before))
         check_leaves(first, END_MAXLEN, "is too much");
-    check_takers(first, "waits");
 }
 
 /* What could be done is done, of all that was durable before; by key it is not known who waits for whom. */
@@ -554,10 +613,13 @@ static void run(void)
 {
     uint64_t before = broker_needs_commit(w.broker) ? 0 : broker_next_number(w.broker);
 
+    if (before)
+        w.durable_upto = before;
     pass_deadlines();
     w.running = true;
     broker_run(w.broker, w.now_us);
     w.running = false;
+    sim_check(!w.n_late, "%u are late, and are not told", w.n_late);
     check_counts();
     check_idle(before);
 }
@@ -582,6 +644,7 @@ static void check_queue(void *arg, const struct broker_queue_view *view)
 {
     int queue = queue_by_id(&w.m, view->id);
     uint64_t bytes, waiting, flying = 0;
+    unsigned n_consumers = 0;
 
     (void)arg;
     sim_check(queue >= 0 && slice_equal(view->name, name_of(queue)), "a queue that nobody declared");
@@ -595,6 +658,10 @@ static void check_queue(void *arg, const struct broker_queue_view *view)
               (unsigned long long)(view->numbers.ready + view->numbers.delayed + view->numbers.blocked),
               (unsigned long long)waiting);
     sim_check(view->numbers.paused == w.m.queues[queue].paused, "paused");
+    for (int i = 0; i < CONSUMERS_MAX; i++)
+        n_consumers += consumer_counts(&w.m, &w.m.consumers[i], queue);
+    sim_check(view->numbers.consumers == n_consumers, "%s: %u consumers, not %u", queue_name(queue),
+              view->numbers.consumers, n_consumers);
 }
 
 static void check_exchange(void *arg, const struct broker_exchange_view *view)
@@ -790,6 +857,7 @@ static struct broker_queue_options random_options(struct rng *rng, struct model_
     o.overflow = rng_below(rng, 4) ? (enum queue_limit_rule)rng_below(rng, 3) : LIMIT_DROP_HEAD;
     if (q == &w.m.queues[BURYING_QUEUE] && rng_below(rng, 3))
         o.overflow = LIMIT_BURY_NEW;
+    o.single_active = rng_below(rng, 6) == 0;
     o.nothing_waits = rng_below(rng, 16) == 0 && o.overflow == LIMIT_DROP_HEAD;
     o.has_dead_letter = rng_below(rng, 2);
     strcpy(q->dead_exchange, rng_below(rng, 2) ? "" : exchange_name((int)rng_below(rng, EXCHANGES_MAX)));
@@ -817,6 +885,8 @@ static void do_declare(const struct sim_step *step)
     options = random_options(&rng, q);
     if (q->there) /* keys are taken from messages when they come */
         options.order_by = old.options.order_by;
+    if (q->there) /* its consumers stand in line as it says */
+        options.single_active = old.options.single_active;
     error = broker_declare_queue(w.broker, name_of(queue), &options, DECLARE_SET);
     if (error) {
         *q = old;
@@ -842,14 +912,19 @@ static void do_declare(const struct sim_step *step)
 static void do_delete(const struct sim_step *step)
 {
     int queue = (int)(step->a % QUEUES_MAX), error;
+    unsigned n_consumers = 0;
 
     if (!w.m.queues[queue].there || w.unsettled)
         return;
+    for (int i = 0; i < CONSUMERS_MAX; i++)
+        n_consumers += consumer_counts(&w.m, &w.m.consumers[i], queue);
+    w.n_cancelled = 0;
     error = broker_delete_queue(w.broker, name_of(queue), false, w.now_us);
     if (error) {
         sim_check(may_fail(error), "delete: %s", strerror(-error));
         return;
     }
+    sim_check(w.n_cancelled == n_consumers, "%u of %u consumers hear of its end", w.n_cancelled, n_consumers);
     w.m.queues[queue].there = w.m.queues[queue].paused = false;
     bindings_remove_to(&w.m, queue, false);
     settle_topology(0);
@@ -1290,25 +1365,126 @@ static void do_publish(const struct sim_step *step)
 
 /* ---- consuming ------------------------------------------------------------------------------------------------------- */
 
+static void random_consumer(struct rng *rng, struct model_consumer *c)
+{
+    struct broker_consumer_options o = {
+        .owner = c,
+        .prefetch = (unsigned)rng_below(rng, 8),
+        .burst = 1,
+        .priority = rng_below(rng, 3) ? 0 : (int)rng_below(rng, 4) - 1,
+        .auto_ack = rng_below(rng, 8) == 0,
+        .exclusive = rng_below(rng, 16) == 0,
+        .on_demand = rng_below(rng, 5) == 0,
+        .counts_loss = rng_below(rng, 3) == 0,
+        .tells_late = rng_below(rng, 4) == 0,
+        .transit_most = rng_below(rng, 5) ? 0 : 1 + rng_below(rng, 3000),
+    };
+
+    if (rng_below(rng, 3) == 0) {
+        o.rate = 0.2 + (double)rng_below(rng, 100);
+        o.burst = 1 + (unsigned)rng_below(rng, 5);
+    }
+    if (w.deep) {
+        o.prefetch = 200;
+        o.transit_most = 0;
+    }
+    c->window = w.deep || rng_below(rng, 3) ? -1 : (int)rng_below(rng, WINDOWS_MAX);
+    if (c->window >= 0)
+        o.window = w.m.windows[c->window].handle;
+    c->options = o;
+}
+
 static void do_subscribe(const struct sim_step *step)
 {
     struct rng rng = {step->a};
-    int queue = (int)rng_below(&rng, QUEUES_MAX);
-    struct model_consumer *c = &w.m.consumers[rng_below(&rng, CONSUMERS_MAX)];
+    int queue = (int)rng_below(&rng, QUEUES_MAX), error;
+    struct model_consumer *c = &w.m.consumers[rng_below(&rng, CONSUMERS_MAX)], new = {.there = true};
+    bool busy;
 
     if (!w.m.queues[queue].there || c->there)
         return;
-    *c = (struct model_consumer){
-        .there = true, .queue = queue, .queue_id = w.m.queues[queue].id, .since_us = w.now_us};
-    c->options =
-        (struct broker_consumer_options){.owner = c, .prefetch = (unsigned)rng_below(&rng, 8), .burst = 1};
-    if (rng_below(&rng, 3) == 0) {
-        c->options.rate = 0.2 + (double)rng_below(&rng, 100);
-        c->options.burst = 1 + (unsigned)rng_below(&rng, 5);
+    random_consumer(&rng, c);
+    new.options = c->options;
+    new.window = c->window;
+    new.queue = queue;
+    new.queue_id = w.m.queues[queue].id;
+    new.since_us = w.now_us;
+    new.order = w.m.n_subscribed++;
+    *c = (struct model_consumer){.there = false};
+    busy = new.options.exclusive &&w.m.queues[queue].options.single_active;
+    for (int i = 0; i < CONSUMERS_MAX; i++)
+        busy |= consumer_counts(&w.m, &w.m.consumers[i], queue) &&
+                (new.options.exclusive || w.m.consumers[i].options.exclusive);
+    error = broker_subscribe(w.broker, name_of(queue), &new.options, &new.handle);
+    sim_check(error == (busy && !new.options.on_demand ? -EBUSY : 0), "subscribe: %s", strerror(-error));
+    if (error)
+        return;
+    *c = new;
+    sim_tell("  consumer %d of %s: prefetch %u, window %d, transit %llu, rate %.1f, priority %d%s%s%s%s%s",
+             (int)(c - w.m.consumers), queue_name(queue), new.options.prefetch, new.window,
+             (unsigned long long)new.options.transit_most, new.options.rate, new.options.priority,
+             new.options.auto_ack ? ", auto-ack" : "", new.options.exclusive ? ", exclusive" : "",
+             new.options.on_demand ? ", on demand" : "", new.options.counts_loss ? ", counts loss" : "",
+             new.options.tells_late ? ", tells late" : "");
+}
+
+/* Who waits, once those whose delay is over are left out, and may go. */
+static bool has_one_to_take(int queue)
+{
+    struct entry *first = NULL;
+
+    for (size_t i = 0; i < w.m.n; i++) {
+        struct entry *e = &w.m.entries[i];
+
+        if (e->queue == queue && e->queue_id == w.m.queues[queue].id && e->state == WAITS &&
+            (!first || entry_is_before(&w.m, e, first)))
+            first = e;
     }
-    if (w.deep)
-        c->options.prefetch = 200;
-    sim_check(broker_subscribe(w.broker, name_of(queue), &c->options, &c->handle) == 0, "subscribe");
+    return first && first->number < w.durable_upto;
+}
+
+static void do_take(const struct sim_step *step)
+{
+    struct model_consumer *c = &w.m.consumers[step->a % CONSUMERS_MAX];
+    size_t before = w.deliveries;
+    struct broker_queue_view view;
+    int taken;
+
+    for (int i = 0; i < CONSUMERS_MAX && !(c->there && c->options.on_demand); i++)
+        c = &w.m.consumers[i];
+    if (!c->there || !c->options.on_demand || broker_failure(w.broker))
+        return;
+    w.taker = c;
+    taken = broker_take(w.broker, c->handle, w.now_us);
+    w.taker = NULL;
+    sim_check((taken == -ENOENT) == broker_consumer_ended(c->handle), "taken from a queue that is gone");
+    sim_check(w.deliveries - before == (taken == 1), "%zu are taken", w.deliveries - before);
+    if (taken == 1)
+        sim_count("taken");
+    if (taken == -ENOENT || !broker_find_queue(w.broker, name_of(c->queue), &view))
+        return;
+    sim_check(broker_left(c->handle) == view.numbers.ready, "left to take");
+    sim_check(taken || w.failing || w.m.queues[c->queue].paused || options_of(c->queue)->order_by.len ||
+                  !has_one_to_take(c->queue),
+              "one could be taken, and is not");
+}
+
+/* Windows change, and what was on its way leaves. */
+static void do_window(const struct sim_step *step)
+{
+    struct model_window *window = &w.m.windows[step->a % WINDOWS_MAX];
+    struct model_consumer *c = &w.m.consumers[step->a % CONSUMERS_MAX];
+
+    if (step->b % 2) {
+        window->prefetch = (unsigned)(step->a / CONSUMERS_MAX % 5);
+        broker_window_change(w.broker, window->handle, window->prefetch);
+        sim_tell("  window %d is %u", (int)(window - w.m.windows), window->prefetch);
+    } else if (c->there) {
+        uint64_t bytes = step->a / CONSUMERS_MAX % 2 ? c->transit : c->transit / 2;
+
+        c->transit -= bytes;
+        broker_credit(w.broker, c->handle, bytes);
+    }
 }
 
 static void back_to_wait(struct entry *e)
@@ -1323,14 +1499,26 @@ static void do_unsubscribe(const struct sim_step *step)
 
     if (!c->there)
         return;
+    if (step->b % 4 == 2 && !broker_consumer_ended(c->handle)) {
+        sim_tell("  consumer %d stops", (int)(c - w.m.consumers));
+        c->stopped = true;
+        broker_consumer_stop(w.broker, c->handle, w.now_us);
+        return;
+    }
     if (step->b % 2 && !broker_consumer_ended(c->handle)) {
         c->hold_until_us = w.now_us + step->b % 5000 * US_PER_MS;
         broker_consumer_hold(w.broker, c->handle, c->hold_until_us);
         return;
     }
     for (size_t i = 0; i < w.m.n; i++)
-        if (w.m.entries[i].state == FLIES && &w.m.consumers[w.m.entries[i].consumer] == c)
-            back_to_wait(&w.m.entries[i]);
+        if (w.m.entries[i].state == FLIES && &w.m.consumers[w.m.entries[i].consumer] == c) {
+            if (c->options.counts_loss)
+                expect_retry(&w.m.entries[i]);
+            else
+                back_to_wait(&w.m.entries[i]);
+        }
+    sim_tell("  consumer %d is gone", (int)(c - w.m.consumers));
+    c->stopped = true;
     broker_unsubscribe(w.broker, c->handle, w.now_us);
     c->there = false;
 }
@@ -1518,6 +1706,11 @@ static int try_open(void)
     }
     options.log = w.log;
     error = broker_open(&w.broker, &options, &report);
+    for (int i = 0; i < WINDOWS_MAX && !error; i++) {
+        w.m.windows[i].prefetch = 1 + (unsigned)(w.seed + (unsigned)i) % 5;
+        w.m.windows[i].handle = broker_window_create(w.m.windows[i].prefetch);
+        sim_check(w.m.windows[i].handle, "no memory");
+    }
     sim_tell("  open: %d %s, end %llu", error, report.text, (unsigned long long)log_end(w.log));
     if (error) {
         log_close(w.log);
@@ -1640,6 +1833,7 @@ static void take_up(void)
     w.m.next_number = broker_next_number(w.broker);
     w.confirmed = log_durable(w.log);
     w.unsettled = false;
+    w.durable_upto = w.m.next_number;
     check_counts();
 }
 
@@ -1677,6 +1871,8 @@ static void close_all(void)
         end_checkpoint(-ECANCELED);
     broker_close(w.broker);
     log_close(w.log);
+    for (int i = 0; i < WINDOWS_MAX; i++)
+        broker_window_free(w.m.windows[i].handle);
     w.broker = NULL;
     w.log = NULL;
 }
@@ -1768,6 +1964,8 @@ static const struct {
     [SUBSCRIBE] = {"subscribe", do_subscribe},
     [UNSUBSCRIBE] = {"unsubscribe or hold", do_unsubscribe},
     [SETTLE] = {"settle", do_settle},
+    [TAKE] = {"take", do_take},
+    [WINDOW] = {"window or credit", do_window},
     [PAUSE] = {"pause", do_pause},
     [PURGE] = {"purge", do_purge},
     [MOVE] = {"move", do_move},
