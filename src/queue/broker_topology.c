@@ -384,11 +384,11 @@ int topology_drop_transient(struct broker *broker)
     struct list *next;
     int error = 0;
 
-    for (struct list *at = broker->queues.next; !error && at != &broker->queues; at = next) {
+    for (struct list *at = broker->queues.next; at != &broker->queues; at = next) {
         struct queue *queue = container_of(at, struct queue, link);
 
         next = at->next;
-        if (queue->options.transient || queue->options.exclusive)
+        if (!error && (queue->options.transient || queue->options.exclusive))
             error = queue_delete(queue);
         else
             queue_touch(queue);

@@ -265,6 +265,29 @@ static void a_restart_begins_its_time_anew(void **state)
     assert_false(is_there(Q));
 }
 
+static void a_start_without_room_begins_its_time_too(void **state)
+{
+    struct broker_queue_options options = plain();
+    bool paused = false;
+
+    (void)state;
+    options.transient = true;
+    declare(SLICE("t"), options);
+    declare(Q, idle_after(10 * US_PER_S));
+    turn();
+    disk_limit(disk, disk_used(disk));
+    while (broker_pause(broker, Q, !paused) == 0)
+        paused = !paused;
+    turn();
+    close_broker();
+    disk_crash(disk);
+    open_broker();
+    assert_true(is_there(SLICE("t"))); /* its end had no room */
+    disk_limit(disk, 0);
+    run_for(11 * US_PER_S);
+    assert_false(is_there(Q));
+}
+
 /* ---- as declared ----------------------------------------------------------------------------------------------------- */
 
 static void a_restart_keeps_all_options(void **state)
@@ -326,6 +349,7 @@ int main(void)
         TEST(a_queue_stays_while_it_has_consumers),
         TEST(a_use_begins_its_time_anew),
         TEST_BOTH(a_restart_begins_its_time_anew),
+        TEST(a_start_without_room_begins_its_time_too),
         TEST_BOTH(a_restart_keeps_all_options),
     };
 
