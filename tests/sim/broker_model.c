@@ -94,6 +94,30 @@ bool consumer_counts(const struct model *m, const struct model_consumer *c, int 
            c->queue_id == m->queues[queue].id;
 }
 
+unsigned queue_consumers(const struct model *m, int queue)
+{
+    unsigned n = 0;
+
+    for (int i = 0; i < CONSUMERS_MAX; i++)
+        n += consumer_counts(m, &m->consumers[i], queue);
+    return n;
+}
+
+void queue_used(struct model *m, int queue, uint64_t now_us)
+{
+    struct model_queue *q = &m->queues[queue];
+
+    q->idle_at_us =
+        q->options.idle_us && !queue_consumers(m, queue) ? now_us + q->options.idle_us : UINT64_MAX;
+}
+
+void queue_remove(struct model *m, int queue)
+{
+    m->queues[queue].there = m->queues[queue].paused = false;
+    m->queues[queue].owner = -1;
+    bindings_remove_to(m, queue, false);
+}
+
 unsigned window_in_flight(const struct model *m, int window)
 {
     unsigned n = 0;

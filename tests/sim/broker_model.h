@@ -14,6 +14,7 @@
 #define KEYS_ROUTED_MAX 3 /* that a message has */
 #define CONSUMERS_MAX 8
 #define WINDOWS_MAX 2
+#define SESSIONS_MAX 2
 #define TRANSIT_OVERHEAD 64 /* what each message costs beside its bytes */
 #define KEYS_MAX 4
 #define BEHIND_ALL UINT64_MAX
@@ -59,6 +60,9 @@ struct entry {
 struct model_queue {
     bool there, paused;
     uint32_t id;
+    bool had_consumer;
+    int owner;               /* index of its session; -1: none */
+    uint64_t idle_at_us;     /* it goes then, if nobody uses it; UINT64_MAX: never */
     uint64_t stuck_until_us; /* what is to leave it is not tried before */
     struct broker_queue_options options;
     char dead_exchange[8], dead_key[8];
@@ -108,6 +112,7 @@ struct model {
     size_t n_bindings;
     struct model_consumer consumers[CONSUMERS_MAX];
     struct model_window windows[WINDOWS_MAX];
+    struct broker_session *sessions[SESSIONS_MAX];
     uint64_t n_subscribed;
     struct entry *entries; /* by number, then queue; owned */
     size_t n, room;
@@ -132,6 +137,11 @@ bool consumer_counts(const struct model *m, const struct model_consumer *c, int 
 bool consumer_has_room(const struct model *m, const struct model_consumer *c, uint64_t now_us);
 /* Whether it is the one that gets everything, where there is one. */
 bool consumer_is_active(const struct model *m, const struct model_consumer *c);
+unsigned queue_consumers(const struct model *m, int queue);
+/* Somebody uses it, or has begun to, or has ended. */
+void queue_used(struct model *m, int queue, uint64_t now_us);
+/* With bindings to it, and exchanges that go along. */
+void queue_remove(struct model *m, int queue);
 unsigned window_in_flight(const struct model *m, int window);
 /* How many wait, bytes and all, in flight left out. */
 uint64_t queue_waiting(const struct model *m, int queue, uint64_t *bytes);

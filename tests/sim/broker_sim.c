@@ -32,6 +32,7 @@ enum step_kind {
     SETTLE,
     TAKE,
     WINDOW,
+    SESSION,
     PAUSE,
     PURGE,
     MOVE,
@@ -49,10 +50,10 @@ enum step_kind {
 };
 
 static const unsigned char often[KINDS] = {
-    [DECLARE] = 5,     [DELETE] = 1,  [EXCHANGE] = 3, [BIND] = 6,        [PUBLISH] = 30, [SUBSCRIBE] = 6,
-    [UNSUBSCRIBE] = 3, [SETTLE] = 30, [TAKE] = 8,     [WINDOW] = 5,      [PAUSE] = 2,    [PURGE] = 1,
-    [MOVE] = 2,        [TURN] = 30,   [TIME] = 14,    [CHECKPOINT] = 12, [SPARE] = 6,    [LOOK] = 4,
-    [CLOSE] = 1,       [KILL] = 3,    [CRASH] = 5,    [FAULT] = 2,       [LIMIT] = 1,
+    [DECLARE] = 5,     [DELETE] = 1,  [EXCHANGE] = 3, [BIND] = 6,   [PUBLISH] = 30,    [SUBSCRIBE] = 6,
+    [UNSUBSCRIBE] = 3, [SETTLE] = 30, [TAKE] = 8,     [WINDOW] = 5, [SESSION] = 4,     [PAUSE] = 2,
+    [PURGE] = 1,       [MOVE] = 2,    [TURN] = 30,    [TIME] = 14,  [CHECKPOINT] = 12, [SPARE] = 6,
+    [LOOK] = 4,        [CLOSE] = 1,   [KILL] = 3,     [CRASH] = 5,  [FAULT] = 2,       [LIMIT] = 1,
 };
 
 static struct world {
@@ -108,8 +109,11 @@ static bool may_fail(int error)
 
 static struct entry *must_find(struct message_ref ref, const char *what)
 {
-    int queue = queue_by_id(&w.m, ref.queue);
-    struct entry *e = queue < 0 ? NULL : entry_find(&w.m, queue, ref.queue, ref.number);
+    struct entry *e = NULL;
+
+    for (int i = 0; i < QUEUES_MAX && !e; i++) /* that of a queue that is going is found too */
+        if (w.m.queues[i].id == ref.queue)
+            e = entry_find(&w.m, i, ref.queue, ref.number);
 
     sim_check(e && e->state != GONE, "%s: message %llu is not in queue %u", what,
               (unsigned long long)ref.number, ref.queue);
@@ -413,10 +417,13 @@ static void go_on(const struct entry *old, int target, enum message_end end)
 
 static void ended(void *arg, const struct broker_ending *ending)
 {
-    struct entry *e = must_find(ending->ref, "end"), old;
     int targets[QUEUES_MAX] = {w.moving_to}, n = ending->end == END_MOVED;
+    struct entry *e, old;
 
     (void)arg;
+    if (!w.broker) /* it is being opened: of a queue that goes with the start */
+        return;
+    e = must_find(ending->ref, "end");
     sim_tell("  %llu of %s: %s", (unsigned long long)e->number, queue_name(e->queue),
              message_end_names[ending->end]);
     leave_consumer(e);
@@ -539,7 +546,7 @@ static void pass_deadlines(void)
     for (size_t i = 0; i < w.m.n; i++) {
         struct entry *e = &w.m.entries[i];
 
-        if (e->state != FLIES || e->deadline_us > w.now_us)
+        if (e->state != FLIES || e->deadline_us > w.now_us || !w.m.queues[e->queue].there)
             continue;
         if (w.m.consumers[e->consumer].options.tells_late) {
             e->deadline_us = w.now_us + options_of(e->queue)->ack_timeout_us;
@@ -609,16 +616,57 @@ static void check_idle(uint64_t before)
             check_rest(i, before);
 }
 
+static void learn_topology(bool after_restart);
+
+/* A queue that the model does not have any more; if it could not go, it has that owner. */
+static void check_gone(int queue, int owner)
+{
+    struct broker_queue_view view;
+    bool unsettled = w.unsettled;
+
+    sim_count("queues that went");
+    if (broker_find_queue(w.broker, name_of(queue), &view)) {
+        sim_check(may_fail(-ENOSPC), "queue %s is to go, and stays", queue_name(queue));
+        w.unsettled = true;
+        learn_topology(false);
+        w.unsettled = unsettled;
+        w.m.queues[queue].owner = owner;
+        queue_used(&w.m, queue, w.now_us);
+    } else if (commit() != 0) {
+        w.unsettled = true;
+    }
+}
+
+/* Those that nobody used for so long. */
+static void end_idle(bool idle[QUEUES_MAX], int owners[QUEUES_MAX])
+{
+    for (int i = 0; i < QUEUES_MAX; i++) {
+        idle[i] = w.m.queues[i].there && w.m.queues[i].idle_at_us <= w.now_us;
+        if (!idle[i])
+            continue;
+        sim_tell("  %s is idle", queue_name(i));
+        sim_count("idle");
+        owners[i] = w.m.queues[i].owner;
+        queue_remove(&w.m, i);
+    }
+}
+
 static void run(void)
 {
     uint64_t before = broker_needs_commit(w.broker) ? 0 : broker_next_number(w.broker);
+    bool idle[QUEUES_MAX];
+    int owners[QUEUES_MAX];
 
     if (before)
         w.durable_upto = before;
+    end_idle(idle, owners);
     pass_deadlines();
     w.running = true;
     broker_run(w.broker, w.now_us);
     w.running = false;
+    for (int i = 0; i < QUEUES_MAX; i++)
+        if (idle[i])
+            check_gone(i, owners[i]);
     sim_check(!w.n_late, "%u are late, and are not told", w.n_late);
     check_counts();
     check_idle(before);
@@ -644,10 +692,11 @@ static void check_queue(void *arg, const struct broker_queue_view *view)
 {
     int queue = queue_by_id(&w.m, view->id);
     uint64_t bytes, waiting, flying = 0;
-    unsigned n_consumers = 0;
+    unsigned n_consumers;
 
-    (void)arg;
+    ++*(int *)arg;
     sim_check(queue >= 0 && slice_equal(view->name, name_of(queue)), "a queue that nobody declared");
+    n_consumers = queue_consumers(&w.m, queue);
     waiting = queue_waiting(&w.m, queue, &bytes);
     for (size_t i = 0; i < w.m.n; i++)
         flying += w.m.entries[i].queue_id == view->id && w.m.entries[i].state == FLIES;
@@ -658,8 +707,7 @@ static void check_queue(void *arg, const struct broker_queue_view *view)
               (unsigned long long)(view->numbers.ready + view->numbers.delayed + view->numbers.blocked),
               (unsigned long long)waiting);
     sim_check(view->numbers.paused == w.m.queues[queue].paused, "paused");
-    for (int i = 0; i < CONSUMERS_MAX; i++)
-        n_consumers += consumer_counts(&w.m, &w.m.consumers[i], queue);
+    sim_check(view->numbers.owned == (w.m.queues[queue].owner >= 0), "owned");
     sim_check(view->numbers.consumers == n_consumers, "%s: %u consumers, not %u", queue_name(queue),
               view->numbers.consumers, n_consumers);
 }
@@ -718,8 +766,14 @@ static void check_exchanges(void)
 
 static void check_counts(void)
 {
-    if (!broker_failure(w.broker))
-        broker_each_queue(w.broker, check_queue, NULL);
+    int n = 0;
+
+    if (broker_failure(w.broker))
+        return;
+    broker_each_queue(w.broker, check_queue, &n);
+    for (int i = 0; i < QUEUES_MAX; i++)
+        n -= w.m.queues[i].there;
+    sim_check(n == 0, "%d queues too few", -n);
 }
 
 /* A queue's messages as they wait, compared with the model's. */
@@ -823,6 +877,10 @@ static void do_look(const struct sim_step *step)
 
     if (w.m.queues[queue].there && !broker_failure(w.broker))
         peek_queue(queue, false, 0);
+    for (int i = 0; i < SESSIONS_MAX && w.m.queues[queue].there; i++)
+        sim_check(broker_queue_is_locked(w.broker, name_of(queue), w.m.sessions[i]) ==
+                      (w.m.queues[queue].owner >= 0 && w.m.queues[queue].owner != i),
+                  "%s is locked, or not", queue_name(queue));
     check_counts();
     check_exchanges();
 }
@@ -857,6 +915,10 @@ static struct broker_queue_options random_options(struct rng *rng, struct model_
     o.overflow = rng_below(rng, 4) ? (enum queue_limit_rule)rng_below(rng, 3) : LIMIT_DROP_HEAD;
     if (q == &w.m.queues[BURYING_QUEUE] && rng_below(rng, 3))
         o.overflow = LIMIT_BURY_NEW;
+    o.transient = rng_below(rng, 10) == 0;
+    o.exclusive = rng_below(rng, 10) == 0;
+    o.auto_delete = rng_below(rng, 4) == 0;
+    o.idle_us = rng_below(rng, 6) ? 0 : (1 + rng_below(rng, 60)) * US_PER_S;
     o.single_active = rng_below(rng, 6) == 0;
     o.nothing_waits = rng_below(rng, 16) == 0 && o.overflow == LIMIT_DROP_HEAD;
     o.has_dead_letter = rng_below(rng, 2);
@@ -885,8 +947,12 @@ static void do_declare(const struct sim_step *step)
     options = random_options(&rng, q);
     if (q->there) /* keys are taken from messages when they come */
         options.order_by = old.options.order_by;
-    if (q->there) /* its consumers stand in line as it says */
+    if (q->there) { /* its consumers stand in line as it says */
         options.single_active = old.options.single_active;
+        options.transient = old.options.transient;
+        options.exclusive = old.options.exclusive;
+        options.auto_delete = old.options.auto_delete;
+    }
     error = broker_declare_queue(w.broker, name_of(queue), &options, DECLARE_SET);
     if (error) {
         *q = old;
@@ -900,24 +966,33 @@ static void do_declare(const struct sim_step *step)
         q->options.priorities = old.options.priorities;
     sim_check(view.options->priorities == q->options.priorities, "a queue changes its priorities");
     q->id = view.id;
+    if (!old.there) {
+        q->had_consumer = false;
+        q->owner = options.exclusive ? (int)rng_below(&rng, SESSIONS_MAX) : -1;
+        if (q->owner >= 0)
+            broker_own_queue(w.broker, name_of(queue), w.m.sessions[q->owner]);
+    }
+    broker_touch_queue(w.broker, name_of(queue), w.now_us);
+    queue_used(&w.m, queue, w.now_us);
     sim_tell("  %s: length %llu, bytes %llu, age %llu, attempts %u, overflow %u, dead %s %s, order %zu, "
-             "priorities %u",
+             "priorities %u, idle %llu s%s%s%s%s",
              queue_name(queue), (unsigned long long)options.max_length, (unsigned long long)options.max_bytes,
              (unsigned long long)options.max_age_us, options.attempts, options.overflow,
              options.has_dead_letter ? q->dead_exchange : "-", q->dead_key, options.order_by.len,
-             q->options.priorities);
+             q->options.priorities, (unsigned long long)(options.idle_us / US_PER_S),
+             options.transient ? ", transient" : "", options.exclusive ? ", exclusive" : "",
+             options.auto_delete ? ", auto-delete" : "", options.single_active ? ", single active" : "");
     settle_topology(0);
 }
 
 static void do_delete(const struct sim_step *step)
 {
     int queue = (int)(step->a % QUEUES_MAX), error;
-    unsigned n_consumers = 0;
+    unsigned n_consumers;
 
     if (!w.m.queues[queue].there || w.unsettled)
         return;
-    for (int i = 0; i < CONSUMERS_MAX; i++)
-        n_consumers += consumer_counts(&w.m, &w.m.consumers[i], queue);
+    n_consumers = queue_consumers(&w.m, queue);
     w.n_cancelled = 0;
     error = broker_delete_queue(w.broker, name_of(queue), false, w.now_us);
     if (error) {
@@ -925,8 +1000,7 @@ static void do_delete(const struct sim_step *step)
         return;
     }
     sim_check(w.n_cancelled == n_consumers, "%u of %u consumers hear of its end", w.n_cancelled, n_consumers);
-    w.m.queues[queue].there = w.m.queues[queue].paused = false;
-    bindings_remove_to(&w.m, queue, false);
+    queue_remove(&w.m, queue);
     settle_topology(0);
 }
 
@@ -1420,6 +1494,10 @@ static void do_subscribe(const struct sim_step *step)
     if (error)
         return;
     *c = new;
+    if (!new.options.on_demand) {
+        w.m.queues[queue].had_consumer = true;
+        queue_used(&w.m, queue, w.now_us);
+    }
     sim_tell("  consumer %d of %s: prefetch %u, window %d, transit %llu, rate %.1f, priority %d%s%s%s%s%s",
              (int)(c - w.m.consumers), queue_name(queue), new.options.prefetch, new.window,
              (unsigned long long)new.options.transit_most, new.options.rate, new.options.priority,
@@ -1457,6 +1535,8 @@ static void do_take(const struct sim_step *step)
     w.taker = c;
     taken = broker_take(w.broker, c->handle, w.now_us);
     w.taker = NULL;
+    if (taken != -ENOENT)
+        queue_used(&w.m, c->queue, w.now_us);
     sim_check((taken == -ENOENT) == broker_consumer_ended(c->handle), "taken from a queue that is gone");
     sim_check(w.deliveries - before == (taken == 1), "%zu are taken", w.deliveries - before);
     if (taken == 1)
@@ -1493,6 +1573,57 @@ static void back_to_wait(struct entry *e)
     e->state = WAITS;
 }
 
+static bool is_of(const struct model_consumer *c)
+{
+    return w.m.queues[c->queue].there && w.m.queues[c->queue].id == c->queue_id;
+}
+
+static void leave_line(struct model_consumer *c)
+{
+    bool counted = consumer_counts(&w.m, c, c->queue);
+
+    c->stopped = true;
+    if (counted)
+        queue_used(&w.m, c->queue, w.now_us);
+}
+
+/* A consumer is gone, or gets no more: its queue may go with it. */
+static void check_left(const struct model_consumer *c)
+{
+    const struct model_queue *q = &w.m.queues[c->queue];
+    int owner = q->owner;
+
+    if (!is_of(c) || !q->options.auto_delete || !q->had_consumer || queue_consumers(&w.m, c->queue))
+        return;
+    sim_tell("  %s goes with its last consumer", queue_name(c->queue));
+    sim_count("auto-deleted");
+    queue_remove(&w.m, c->queue);
+    check_gone(c->queue, owner);
+}
+
+static void do_session(const struct sim_step *step)
+{
+    int session = (int)(step->a % SESSIONS_MAX);
+    bool owned[QUEUES_MAX];
+
+    if (w.unsettled || step->b % 3)
+        return;
+    for (int i = 0; i < QUEUES_MAX; i++) {
+        owned[i] = w.m.queues[i].there && w.m.queues[i].owner == session;
+        if (owned[i])
+            queue_remove(&w.m, i);
+    }
+    broker_session_close(w.broker, w.m.sessions[session], w.now_us);
+    w.m.sessions[session] = broker_session_open(w.broker);
+    sim_check(w.m.sessions[session], "no memory");
+    for (int i = 0; i < QUEUES_MAX; i++)
+        if (owned[i]) {
+            sim_tell("  %s goes with its session", queue_name(i));
+            sim_count("gone with its session");
+            check_gone(i, -1);
+        }
+}
+
 static void do_unsubscribe(const struct sim_step *step)
 {
     struct model_consumer *c = &w.m.consumers[step->a % CONSUMERS_MAX];
@@ -1501,8 +1632,9 @@ static void do_unsubscribe(const struct sim_step *step)
         return;
     if (step->b % 4 == 2 && !broker_consumer_ended(c->handle)) {
         sim_tell("  consumer %d stops", (int)(c - w.m.consumers));
-        c->stopped = true;
+        leave_line(c);
         broker_consumer_stop(w.broker, c->handle, w.now_us);
+        check_left(c);
         return;
     }
     if (step->b % 2 && !broker_consumer_ended(c->handle)) {
@@ -1518,9 +1650,10 @@ static void do_unsubscribe(const struct sim_step *step)
                 back_to_wait(&w.m.entries[i]);
         }
     sim_tell("  consumer %d is gone", (int)(c - w.m.consumers));
-    c->stopped = true;
+    leave_line(c);
     broker_unsubscribe(w.broker, c->handle, w.now_us);
     c->there = false;
+    check_left(c);
 }
 
 static void settle_one(struct entry *e, struct rng *rng)
@@ -1711,12 +1844,35 @@ static int try_open(void)
         w.m.windows[i].handle = broker_window_create(w.m.windows[i].prefetch);
         sim_check(w.m.windows[i].handle, "no memory");
     }
+    for (int i = 0; i < SESSIONS_MAX && !error; i++) {
+        w.m.sessions[i] = broker_session_open(w.broker);
+        sim_check(w.m.sessions[i], "no memory");
+    }
     sim_tell("  open: %d %s, end %llu", error, report.text, (unsigned long long)log_end(w.log));
     if (error) {
         log_close(w.log);
         w.log = NULL;
     }
     return error;
+}
+
+static void check_options(const struct model_queue *q, const struct broker_queue_options *o)
+{
+    const struct broker_queue_options *p = &q->options;
+
+    if (w.unsettled)
+        return;
+    sim_check(p->max_length == o->max_length && p->max_bytes == o->max_bytes &&
+                  p->max_age_us == o->max_age_us && p->ack_timeout_us == o->ack_timeout_us &&
+                  p->retry_first_us == o->retry_first_us && p->retry_most_us == o->retry_most_us &&
+                  p->idle_us == o->idle_us && p->attempts == o->attempts && p->overflow == o->overflow &&
+                  p->priorities == o->priorities,
+              "a queue has other numbers than it was declared with");
+    sim_check(p->transient == o->transient && p->exclusive == o->exclusive &&
+                  p->auto_delete == o->auto_delete && p->nothing_waits == o->nothing_waits &&
+                  p->single_active == o->single_active && p->has_dead_letter == o->has_dead_letter &&
+                  p->dead_keeps_key == o->dead_keeps_key,
+              "a queue is of another kind than it was declared");
 }
 
 /* Which of the topology that was not settled is there; which numbers come next. */
@@ -1729,6 +1885,7 @@ static void learn_queue(void *arg, const struct broker_queue_view *view)
 
             if (!w.unsettled)
                 sim_check(q->there && q->id == view->id, "queue %s is there", queue_name(i));
+            check_options(q, view->options);
             q->there = true;
             q->id = view->id;
             q->paused = view->numbers.paused;
@@ -1771,15 +1928,16 @@ static void learn_binding(void *arg, const struct broker_binding_view *view)
     binding_add(&w.m, &b);
 }
 
-static void learn_exchanges(void)
+static void learn_exchanges(bool after_restart)
 {
     bool transient = false;
 
-    for (int i = 0; i < EXCHANGES_MAX; i++)
+    for (int i = 0; i < EXCHANGES_MAX && after_restart; i++)
         if (w.m.exchanges[i].there && !w.m.exchanges[i].options.durable)
             exchange_remove(&w.m, i);
     broker_each_exchange(w.broker, find_transient, &transient);
-    sim_check(!transient || w.limited || w.options.bytes_max, "an exchange outlives a restart");
+    sim_check(!after_restart || !transient || w.limited || w.options.bytes_max,
+              "an exchange outlives a restart");
     if (!w.unsettled && !transient)
         return;
     for (int i = 0; i < EXCHANGES_MAX; i++)
@@ -1789,7 +1947,7 @@ static void learn_exchanges(void)
     broker_each_binding(w.broker, learn_binding, NULL);
 }
 
-static void learn_topology(void)
+static void learn_topology(bool after_restart)
 {
     struct broker_queue_view view;
 
@@ -1800,8 +1958,35 @@ static void learn_topology(void)
     for (int i = 0; i < QUEUES_MAX; i++)
         sim_check(w.m.queues[i].there == broker_find_queue(w.broker, name_of(i), &view), "queue %s is lost",
                   queue_name(i));
-    learn_exchanges();
+    learn_exchanges(after_restart);
     check_exchanges();
+}
+
+static bool ends_with_restart(int queue)
+{
+    return options_of(queue)->transient || options_of(queue)->exclusive;
+}
+
+/* Queues that a start ends, and what was in them. */
+static void forget_transient(void)
+{
+    struct broker_queue_view view;
+
+    for (int i = 0; i < QUEUES_MAX; i++) {
+        struct model_queue *q = &w.m.queues[i];
+
+        if (!q->there || !ends_with_restart(i))
+            continue;
+        if (broker_find_queue(w.broker, name_of(i), &view)) {
+            sim_check(w.limited || w.options.bytes_max, "queue %s outlives a restart", queue_name(i));
+            continue;
+        }
+        sim_count("gone with a restart");
+        for (size_t k = 0; k < w.m.n; k++)
+            if (w.m.entries[k].queue == i && w.m.entries[k].queue_id == q->id)
+                w.m.entries[k].state = GONE;
+        queue_remove(&w.m, i);
+    }
 }
 
 static void take_up(void)
@@ -1812,7 +1997,13 @@ static void take_up(void)
     sim_check(end >= w.confirmed || w.confirmed == 0, "the log ends at %llu, and %llu was durable",
               (unsigned long long)end, (unsigned long long)w.confirmed);
     memset(w.m.consumers, 0, sizeof w.m.consumers);
-    learn_topology();
+    forget_transient();
+    learn_topology(true);
+    for (int i = 0; i < QUEUES_MAX; i++) {
+        w.m.queues[i].had_consumer = false;
+        w.m.queues[i].owner = -1;
+        queue_used(&w.m, i, w.now_us);
+    }
     for (int i = 0; i < QUEUES_MAX; i++)
         if (w.m.queues[i].there)
             peek_queue(i, true, end);
@@ -1873,6 +2064,8 @@ static void close_all(void)
     log_close(w.log);
     for (int i = 0; i < WINDOWS_MAX; i++)
         broker_window_free(w.m.windows[i].handle);
+    for (int i = 0; i < SESSIONS_MAX; i++)
+        free(w.m.sessions[i]); /* as the end of the process would */
     w.broker = NULL;
     w.log = NULL;
 }
@@ -1937,9 +2130,10 @@ static void damage_and_salvage(struct rng *rng)
         const struct entry *e = &w.m.entries[i];
 
         fill(seen, e->bytes, e->content);
-        if (e->state == GONE || !salvage_counts(e->position) ||
+        if (e->state == GONE || !salvage_counts(e->position) || ends_with_restart(e->queue) ||
             salvage_has(e->queue_id, e->number, slice_of(seen, e->bytes)))
             continue;
+        sim_tell("  message %llu of %s is lost", (unsigned long long)e->number, queue_name(e->queue));
         n_lost += e->number != lost;
         lost = e->number;
     }
@@ -1966,6 +2160,7 @@ static const struct {
     [SETTLE] = {"settle", do_settle},
     [TAKE] = {"take", do_take},
     [WINDOW] = {"window or credit", do_window},
+    [SESSION] = {"session", do_session},
     [PAUSE] = {"pause", do_pause},
     [PURGE] = {"purge", do_purge},
     [MOVE] = {"move", do_move},
