@@ -41,11 +41,13 @@ struct entry {
     bool delivered; /* since the last restart */
     bool confirmed; /* its publisher was told yes */
     unsigned attempts;
+    struct slice keys[KEYS_ROUTED_MAX]; /* its own, and those of its copies; constants */
+    uint8_t n_keys;
     unsigned n_deaths; /* the latest first, none twice */
     struct model_death {
         uint8_t queue;
         uint8_t reason;
-    } deaths[QUEUES_MAX * N_MESSAGE_ENDS];
+    } deaths[QUEUES_MAX * N_MESSAGE_ENDS], first_death;
     uint64_t due_low, due_high;
     uint64_t queued_us, deadline_us;
     uint64_t ttl_us; /* 0: as its queue has it */

@@ -135,6 +135,14 @@ static bool goes_round(const struct entry *e, enum message_end end, int target)
     return false;
 }
 
+/* A key, or a queue's name, as a text that stays. */
+static struct slice constant_key(const char *text)
+{
+    int key = key_by_text(slice_from_text(text));
+
+    return key >= 0 ? routing_key(key) : name_of(queue_by_name(slice_from_text(text)));
+}
+
 static void die_once_more(struct entry *e, int queue, enum message_end end)
 {
     unsigned n = 0;
@@ -144,7 +152,14 @@ static void die_once_more(struct entry *e, int queue, enum message_end end)
             e->deaths[n++] = e->deaths[i];
     memmove(e->deaths + 1, e->deaths, n * sizeof e->deaths[0]);
     e->deaths[0] = (struct model_death){(uint8_t)queue, (uint8_t)end};
+    if (!e->n_deaths)
+        e->first_death = e->deaths[0];
     e->n_deaths = n + 1;
+    e->ttl_us = 0;
+    if (w.m.queues[queue].options.dead_keeps_key)
+        return;
+    e->keys[0] = constant_key(w.m.queues[queue].dead_key);
+    e->n_keys = 1;
 }
 
 /* Queues where its dead go, as the model knows it; how many. */
@@ -153,8 +168,13 @@ static int dead_targets(const struct entry *e, enum message_end end, int targets
     const struct model_queue *q = &w.m.queues[e->queue];
     struct model_routing routing = {
         exchange_by_name(slice_from_text(q->dead_exchange)), e->headers, {slice_from_text(q->dead_key)}, 1};
-    int n = q->options.has_dead_letter ? model_route(&w.m, &routing, targets) : 0;
+    int n;
 
+    if (q->options.dead_keeps_key) {
+        memcpy(routing.keys, e->keys, sizeof e->keys);
+        routing.n_keys = e->n_keys;
+    }
+    n = q->options.has_dead_letter ? model_route(&w.m, &routing, targets) : 0;
     for (int i = 0; i < n; i++)
         if (goes_round(e, end, targets[i])) {
             memmove(targets + i, targets + i + 1, (size_t)(n - i - 1) * sizeof *targets);
@@ -247,24 +267,46 @@ static void check_consumer(struct model_consumer *c, uint32_t bytes)
     sim_check((double)c->n <= most, "%llu deliveries where %.1f are allowed", (unsigned long long)c->n, most);
 }
 
+static void check_death(const struct entry *e, struct slice value, const struct model_death *wanted)
+{
+    struct death death;
+
+    sim_check(death_parse(value, &death), "a death does not parse");
+    sim_check(death.reason == wanted->reason && slice_equal(death.queue, name_of(wanted->queue)),
+              "message %llu died of %s in %.*s", (unsigned long long)e->number,
+              message_end_names[death.reason], SLICE_ARG(death.queue));
+}
+
+static void check_deaths(const struct entry *e, struct slice head)
+{
+    struct envelope_item item;
+    unsigned n = 0, n_first = 0;
+
+    while (envelope_take(&head, &item)) {
+        if (item.tag == ENVELOPE_DEATH && n < e->n_deaths)
+            check_death(e, item.value, &e->deaths[n]);
+        if (item.tag == ENVELOPE_FIRST_DEATH)
+            check_death(e, item.value, &e->first_death);
+        n += item.tag == ENVELOPE_DEATH;
+        n_first += item.tag == ENVELOPE_FIRST_DEATH;
+    }
+    sim_check(n == e->n_deaths && n_first == (n > 0), "message %llu has %u deaths, not %u",
+              (unsigned long long)e->number, n, e->n_deaths);
+}
+
 static void check_content(const struct entry *e, const struct message *message)
 {
-    struct slice key = envelope_field(message->head, KEY_FIELD),
-                 value = envelope_find(message->head, ENVELOPE_DEATH);
-    struct death death;
+    struct slice key = envelope_field(message->head, KEY_FIELD);
 
     fill(seen, e->bytes, e->content);
     sim_check(slice_equal(message->body, slice_of(seen, e->bytes)), "message %llu has another body",
               (unsigned long long)e->number);
     sim_check(e->key ? key.len == 1 && key.ptr[0] == (char)('0' + e->key) : !key.ptr,
               "message %llu has another key", (unsigned long long)e->number);
-    sim_check((value.ptr != NULL) == (e->n_deaths > 0), "message %llu has a death too many or too few",
-              (unsigned long long)e->number);
-    if (!value.ptr)
-        return;
-    sim_check(death_parse(value, &death), "a death does not parse");
-    sim_check(death.reason == e->deaths[0].reason, "message %llu died of %s", (unsigned long long)e->number,
-              message_end_names[death.reason]);
+    sim_check(slice_equal(message->routing_key, e->keys[0]) &&
+                  (envelope_find(message->head, ENVELOPE_COPIES).ptr != NULL) == (e->n_keys > 1),
+              "message %llu has another routing key, or more or fewer", (unsigned long long)e->number);
+    check_deaths(e, message->head);
 }
 
 static void deliver(void *arg, struct broker_consumer *handle, const struct broker_delivery *d)
@@ -409,10 +451,10 @@ static void go_on(const struct entry *old, int target, enum message_end end)
     e->position = log_end(w.log) - 1; /* its record ends there */
     e->gone_low = e->gone_high = e->delivered_place = e->attempts_place = 0;
     e->attempts_logged = 0;
-    if (end != END_MOVED) {
+    if (end == END_MOVED)
+        e->keys[0] = name_of(target);
+    else
         die_once_more(e, old->queue, end);
-        e->ttl_us = 0;
-    }
 }
 
 static void ended(void *arg, const struct broker_ending *ending)
@@ -922,6 +964,7 @@ static struct broker_queue_options random_options(struct rng *rng, struct model_
     o.single_active = rng_below(rng, 6) == 0;
     o.nothing_waits = rng_below(rng, 16) == 0 && o.overflow == LIMIT_DROP_HEAD;
     o.has_dead_letter = rng_below(rng, 2);
+    o.dead_keeps_key = rng_below(rng, 4) == 0;
     strcpy(q->dead_exchange, rng_below(rng, 2) ? "" : exchange_name((int)rng_below(rng, EXCHANGES_MAX)));
     strcpy(q->dead_key, q->dead_exchange[0] ? routing_key((int)rng_below(rng, 7)).ptr
                                             : queue_name((int)rng_below(rng, QUEUES_MAX)));
@@ -978,10 +1021,11 @@ static void do_declare(const struct sim_step *step)
              "priorities %u, idle %llu s%s%s%s%s",
              queue_name(queue), (unsigned long long)options.max_length, (unsigned long long)options.max_bytes,
              (unsigned long long)options.max_age_us, options.attempts, options.overflow,
-             options.has_dead_letter ? q->dead_exchange : "-", q->dead_key, options.order_by.len,
-             q->options.priorities, (unsigned long long)(options.idle_us / US_PER_S),
-             options.transient ? ", transient" : "", options.exclusive ? ", exclusive" : "",
-             options.auto_delete ? ", auto-delete" : "", options.single_active ? ", single active" : "");
+             options.has_dead_letter ? q->dead_exchange : "-",
+             options.dead_keeps_key ? "(its own)" : q->dead_key, options.order_by.len, q->options.priorities,
+             (unsigned long long)(options.idle_us / US_PER_S), options.transient ? ", transient" : "",
+             options.exclusive ? ", exclusive" : "", options.auto_delete ? ", auto-delete" : "",
+             options.single_active ? ", single active" : "");
     settle_topology(0);
 }
 
@@ -1196,7 +1240,7 @@ static void note_buried(const struct entry *refused, int queue)
     dead.number = w.m.next_number - 1;
     dead.position = log_end(w.log) - 1;
     dead.state = WAITS;
-    dead.ttl_us = dead.due_low = dead.due_high = 0;
+    dead.due_low = dead.due_high = 0;
     die_once_more(&dead, queue, END_MAXLEN);
     put_in(&dead, targets, n);
 }
@@ -1310,12 +1354,14 @@ static struct entry random_message(struct rng *rng, bool small)
 }
 
 /* Its fields, and what it is routed by, into room. */
-static struct slice put_head(char *room, const struct entry *message, bool amqp)
+static struct slice put_head(char *room, const struct entry *message, struct slice more_keys, bool amqp)
 {
     char key_text[1] = {(char)('0' + message->key)}, *end = room;
 
     if (message->key)
         end = envelope_put(end, &(struct envelope_item){ENVELOPE_FIELD, KEY_FIELD, slice_of(key_text, 1)});
+    if (more_keys.len)
+        end = envelope_put(end, &(struct envelope_item){.tag = ENVELOPE_COPIES, .value = more_keys});
     end = headers_put(end, message->headers, amqp);
     return slice_of(room, (size_t)(end - room));
 }
@@ -1358,10 +1404,12 @@ static void publish_one(struct rng *rng, bool small)
 
     random_routing(rng, small, &routing, &p, more_keys);
     message.headers = (uint8_t)routing.headers;
+    memcpy(message.keys, routing.keys, sizeof message.keys);
+    message.n_keys = (uint8_t)routing.n_keys;
     n = model_route(&w.m, &routing, targets);
     p.partial &= !may_push_itself_out(&message, targets, n);
     fill(body, message.bytes, message.content);
-    p.head = put_head(head, &message, rng_below(rng, 2));
+    p.head = put_head(head, &message, p.more_keys, rng_below(rng, 2));
     if (client_key) {
         client_text[0] = (char)('a' + client_key);
         p.idempotency = slice_of(client_text, 1);
