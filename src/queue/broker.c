@@ -93,8 +93,12 @@ static void free_consumers(struct list *consumers)
 {
     struct list *at;
 
-    while ((at = list_pop_front(consumers)))
-        free(container_of(at, struct broker_consumer, link));
+    while ((at = list_pop_front(consumers))) {
+        struct broker_consumer *consumer = container_of(at, struct broker_consumer, link);
+
+        list_remove(&consumer->in_window);
+        free(consumer);
+    }
 }
 
 void broker_close(struct broker *broker)
@@ -389,21 +393,6 @@ void broker_remember_key(struct broker *broker, const struct message *message, u
     recent_add(&broker->idempotency, &same.item);
 }
 
-/* For the message, in all of them. Those that refuse are asked first, before others drop anything for it. NULL: there is; else
- * the queue that has none. */
-static struct queue *make_room(struct queue *const *targets, unsigned n, uint64_t bytes)
-{
-    for (unsigned i = 0; i < n; i++)
-        if (targets[i]->options.overflow == LIMIT_REJECT_NEW ||
-            targets[i]->options.overflow == LIMIT_BURY_NEW)
-            if (!queue_make_room(targets[i], bytes))
-                return targets[i];
-    for (unsigned i = 0; i < n; i++)
-        if (!queue_make_room(targets[i], bytes))
-            return targets[i];
-    return NULL;
-}
-
 static void refuse(struct queue *queue, const struct message *message, struct broker_published *published)
 {
     queue->tallies.refused++;
@@ -412,19 +401,19 @@ static void refuse(struct queue *queue, const struct message *message, struct br
         queue_bury_new(queue, message);
 }
 
-/* Takes those out of the targets that have no room; how many are left. */
-static unsigned leave_out_full(struct queue **targets, unsigned n, const struct message *message,
-                               struct broker_published *published)
+/* Those that have no room go behind the others; how many these are. */
+static unsigned leave_out_full(struct queue **targets, unsigned n, uint64_t bytes)
 {
-    uint64_t bytes = broker_bytes_of(message);
+    struct queue *full;
 
-    for (unsigned i = 0; i < n; i++)
-        if (!queue_make_room(targets[i], bytes)) {
-            struct queue *full = targets[i];
+    while (n && (full = queues_make_room(targets, n, bytes))) {
+        unsigned i = 0;
 
-            targets[i--] = targets[--n];
-            refuse(full, message, published);
-        }
+        while (targets[i] != full)
+            i++;
+        targets[i] = targets[--n];
+        targets[n] = full;
+    }
     return n;
 }
 
@@ -451,6 +440,34 @@ static int find_targets(struct broker *broker, const struct broker_publication *
     return n;
 }
 
+/* Into all of the targets or, when it is partial, those that have room. What is buried of it for the others comes behind it. */
+static enum publish_result put_in(struct broker *broker, struct message *message, struct queue **targets,
+                                  unsigned n, bool partial, struct broker_published *published)
+{
+    uint64_t bytes = broker_bytes_of(message);
+    struct queue *full = partial ? NULL : queues_make_room(targets, n, bytes);
+    unsigned n_room = partial ? leave_out_full(targets, n, bytes) : full ? 0 : n;
+    enum publish_result result = PUBLISH_OK;
+
+    if (n_room)
+        result = broker_append(broker, message, targets, n_room, &published->position);
+    if (result != PUBLISH_OK)
+        return result;
+    if (n_room) {
+        if (message->idempotency.len)
+            broker_remember_key(broker, message, published->position);
+        exchange_count(broker, message->exchange);
+        published->number = message->number;
+    }
+    for (unsigned i = 0; i < n_room; i++)
+        targets[i]->tallies.published++;
+    if (full)
+        refuse(full, message, published);
+    for (unsigned i = n_room; partial && i < n; i++)
+        refuse(targets[i], message, published);
+    return n_room < n ? PUBLISH_FULL : PUBLISH_OK;
+}
+
 enum publish_result broker_publish(struct broker *broker, const struct broker_publication *p,
                                    struct broker_published *published, uint64_t now_us)
 {
@@ -467,7 +484,6 @@ enum publish_result broker_publish(struct broker *broker, const struct broker_pu
     char key[IDEMPOTENCY_KEY_BYTES];
     const struct same_key *same;
     enum publish_result result;
-    struct queue *full;
     int n;
 
     broker->now_us = now_us;
@@ -492,23 +508,7 @@ enum publish_result broker_publish(struct broker *broker, const struct broker_pu
         message.idempotency = slice_of(key, sizeof key);
         message.idempotency_until_us = now_us + p->idempotency_window_us;
     }
-    full = p->partial ? NULL : make_room(targets, (unsigned)n, broker_bytes_of(&message));
-    if (full)
-        refuse(full, &message, published);
-    if (p->partial)
-        n = (int)leave_out_full(targets, (unsigned)n, &message, published);
-    if (full || n == 0)
-        return PUBLISH_FULL;
-    result = broker_append(broker, &message, targets, (unsigned)n, &published->position);
-    if (result != PUBLISH_OK)
-        return result;
-    if (message.idempotency.len)
-        broker_remember_key(broker, &message, published->position);
-    for (int i = 0; i < n; i++)
-        targets[i]->tallies.published++;
-    exchange_count(broker, message.exchange);
-    published->number = message.number;
-    return published->full.ptr ? PUBLISH_FULL : PUBLISH_OK;
+    return put_in(broker, &message, targets, (unsigned)n, p->partial, published);
 }
 
 /* ---- turns ------------------------------------------------------------------------------------------------------- */

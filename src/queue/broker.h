@@ -226,7 +226,7 @@ struct broker_consumer_options {
 /* A prefetch that consumers share. */
 struct broker_window *broker_window_create(unsigned prefetch);
 void broker_window_change(struct broker *broker, struct broker_window *window, unsigned prefetch);
-/* None of its consumers is there any more. */
+/* None of its consumers is there any more, or the broker was closed. */
 void broker_window_free(struct broker_window *window);
 
 /* Deliveries come with the next broker_run. -ENOENT: no such queue; -EBUSY: it, or one that is there, wants to be the only

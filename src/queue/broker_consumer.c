@@ -197,6 +197,7 @@ int broker_take(struct broker *broker, struct broker_consumer *consumer, uint64_
     queue_touch(queue);
     queue_expire(queue);
     held = queue->paused || broker->failure[0] ? NULL : queue_take_next(queue);
+    queue_kick(queue); /* another one may be the oldest */
     if (held)
         held_deliver(held, consumer);
     return held != NULL;

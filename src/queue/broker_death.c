@@ -79,6 +79,18 @@ struct passage {
     char key_block[BROKER_KEY_MAX];
 };
 
+/* As many of the keys as a death can tell of. */
+static struct slice cut_copies(struct slice copies)
+{
+    size_t len = 0, next = 0;
+
+    while (next <= UINT16_MAX && next <= copies.len) {
+        len = next;
+        next = len < copies.len ? len + 1 + (unsigned char)copies.ptr[len] : SIZE_MAX;
+    }
+    return slice_of(copies.ptr, len);
+}
+
 /* head anew, with its death in it; malloc's. ptr NULL: no memory. */
 static struct slice bury(const struct queue *queue, const struct message *message, enum message_end end)
 {
@@ -90,7 +102,7 @@ static struct slice bury(const struct queue *queue, const struct message *messag
         .queue = queue->name,
         .exchange = exchange ? exchange->name : SLICE(""),
         .routing_key = message->routing_key,
-        .copies = envelope_find(message->head, ENVELOPE_COPIES),
+        .copies = cut_copies(envelope_find(message->head, ENVELOPE_COPIES)),
     };
     char *head = malloc(envelope_bury_bytes(message->head, &death));
 
@@ -108,9 +120,9 @@ static int pass_on(struct queue *queue, const struct ready_entry *entry, const s
     uint64_t position;
     int error;
 
-    for (unsigned i = 0; i < passage->n; i++) /* before it is read, because that reads others */
-        if (!queue_make_room(passage->targets[i], entry->bytes))
-            return -EXFULL;
+    /* before it is read, because that reads others */
+    if (queues_make_room(passage->targets, passage->n, entry->bytes))
+        return -EXFULL;
     error = broker_read(broker, entry->position, &message);
     if (error)
         return error;
@@ -205,6 +217,7 @@ static int find_passage(const struct queue *queue, const struct ready_entry *ent
     struct message message;
     int error;
 
+    *passage = (struct passage){.n = 0};
     if (!o->has_dead_letter ||
         (!o->dead_exchange.len && !o->dead_keeps_key && !broker_queue(queue->broker, o->dead_key)))
         return 0;
@@ -221,9 +234,8 @@ void queue_bury_new(struct queue *queue, const struct message *refused)
 
     if (!queue->options.has_dead_letter || !dead_passage(queue, &message, END_MAXLEN, targets, &passage))
         return;
-    for (unsigned i = 0; i < passage.n; i++)
-        if (!queue_make_room(targets[i], bytes))
-            return;
+    if (queues_make_room(targets, passage.n, bytes))
+        return;
     message.head = bury(queue, refused, END_MAXLEN);
     message.routing_key = passage.key;
     message.exchange = passage.exchange ? passage.exchange->id : 0;
@@ -268,6 +280,7 @@ static void take_out(struct queue *queue, struct held *held, const struct ready_
         held_free(held);
     else
         queue_pop(queue, entry);
+    queue_kick(queue); /* another one is the oldest, and may be too old */
     take_leave(queue, entry, done);
 }
 
@@ -327,18 +340,24 @@ static bool is_over(const struct queue *queue, uint64_t more_bytes)
            (o->max_bytes && queue->bytes - queue->in_flight_bytes + more_bytes > o->max_bytes);
 }
 
+static bool refuses_new(const struct queue *queue)
+{
+    return queue->options.overflow == LIMIT_REJECT_NEW || queue->options.overflow == LIMIT_BURY_NEW;
+}
+
 /* Queues that are each other's dead letters may go on for ever; a few are enough for anybody. */
 #define DEPTH_MOST 4
 
-bool queue_make_room(struct queue *queue, uint64_t bytes)
+/* Room for one message more: drops what the rules say. False: it is full. */
+static bool queue_make_room(struct queue *queue, uint64_t bytes)
 {
     struct broker *broker = queue->broker;
     bool room = true;
 
     if (queue->options.overflow == LIMIT_DROP_HEAD || !is_over(queue, bytes))
         return true;
-    if (queue->options.overflow == LIMIT_REJECT_NEW || queue->options.overflow == LIMIT_BURY_NEW ||
-        broker->depth == DEPTH_MOST || (queue->options.max_bytes && bytes > queue->options.max_bytes))
+    if (refuses_new(queue) || broker->depth == DEPTH_MOST ||
+        (queue->options.max_bytes && bytes > queue->options.max_bytes))
         return false;
     broker->depth++;
     while (room && is_over(queue, bytes))
@@ -346,6 +365,30 @@ bool queue_make_room(struct queue *queue, uint64_t bytes)
                                                             : drop_oldest(queue, END_MAXLEN, NULL) == 0;
     broker->depth--;
     return room;
+}
+
+/* What one drops may go to another one that had room: then they are asked once more, so many times. */
+#define ROUNDS_MOST 4
+
+struct queue *queues_make_room(struct queue *const *queues, unsigned n, uint64_t bytes)
+{
+    struct queue *full = NULL;
+
+    for (unsigned i = 0; i < n; i++)
+        if (refuses_new(queues[i]) && is_over(queues[i], bytes))
+            return queues[i];
+    for (unsigned round = 0; round < ROUNDS_MOST; round++) {
+        full = NULL;
+        for (unsigned i = 0; i < n; i++)
+            if (!queue_make_room(queues[i], bytes))
+                return queues[i];
+        for (unsigned i = 0; i < n && !full; i++)
+            if (queues[i]->options.overflow != LIMIT_DROP_HEAD && is_over(queues[i], bytes))
+                full = queues[i];
+        if (!full)
+            break;
+    }
+    return full;
 }
 
 static bool has_too_many(const struct queue *queue)

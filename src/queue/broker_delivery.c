@@ -330,6 +330,9 @@ static bool may_take(struct broker *broker, struct broker_consumer *consumer)
     const struct broker_consumer_options *o = &consumer->options;
     const struct broker_window *window = o->window;
 
+#ifdef MAITRED_PLANT_WINDOW /* a fault for the simulator to find: only each consumer's own prefetch counts */
+    window = NULL;
+#endif
     if (!o->auto_ack && ((o->prefetch && consumer->in_flight >= o->prefetch) ||
                          (window && window->prefetch && window->in_flight >= window->prefetch)))
         return false;
@@ -561,10 +564,10 @@ static void pump_queue(struct queue *queue)
 {
     queue_expire(queue);
     deliver_waiting(queue);
-    if (queue->offered < queue->broker->durable_number) {
-        queue->offered = queue->broker->durable_number;
-        queue_expire(queue);
-    }
+    queue->offered = queue->broker->durable_number;
+#ifndef MAITRED_PLANT_EXPIRY /* a fault for the simulator to find: what becomes the oldest stays */
+    queue_expire(queue);     /* of what was delivered too: another one is the oldest */
+#endif
     queue_trim(queue);
 }
 

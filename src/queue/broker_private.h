@@ -306,8 +306,9 @@ void message_ended(struct queue *queue, const struct ready_entry *entry, unsigne
 void held_end(struct held *held, enum message_end end);
 /* To the dead letters, or it is dropped where there are none. When the dead letters cannot take it now, it waits. */
 void held_die(struct held *held, enum message_end end);
-/* Room for one message more of so many bytes: drops what the rules say. False: it is full. */
-bool queue_make_room(struct queue *queue, uint64_t bytes);
+/* Room for one message more of so many bytes in all of them: drops what the rules say; those that refuse are asked before
+ * others drop anything. NULL: there is; else a queue that has none. */
+struct queue *queues_make_room(struct queue *const *queues, unsigned n, uint64_t bytes);
 /* Where the limit is one of what waits: the oldest leave that are over it and were offered. */
 void queue_trim(struct queue *queue);
 /* One that was refused goes to the dead letters, if they take it. */

@@ -223,6 +223,8 @@ static int settle(struct broker *broker, const struct unneeded *unneeded)
         segments_release(broker, unneeded->numbers[i]);
     while (!list_empty(&broker->fresh))
         list_pop_front(&broker->fresh);
+    for (struct list *at = broker->queues.next; at != &broker->queues; at = at->next)
+        queue_kick(container_of(at, struct queue, link)); /* what is too old, or too much, goes */
     broker->durable_number = broker->next_number;
     broker->appended_upto = 0;
     broker->replaying = false;

@@ -384,11 +384,11 @@ int topology_drop_transient(struct broker *broker)
     struct list *next;
     int error = 0;
 
-    for (struct list *at = broker->queues.next; !error && at != &broker->queues; at = next) {
+    for (struct list *at = broker->queues.next; at != &broker->queues; at = next) {
         struct queue *queue = container_of(at, struct queue, link);
 
         next = at->next;
-        if (queue->options.transient || queue->options.exclusive)
+        if (!error && (queue->options.transient || queue->options.exclusive))
             error = queue_delete(queue);
         else
             queue_touch(queue);
@@ -436,8 +436,8 @@ void broker_session_close(struct broker *broker, struct broker_session *session,
         struct queue *queue = container_of(at, struct queue, owned);
 
         queue->owner = NULL;
-        if (queue_delete(queue) != 0)
-            queue->options.exclusive = false; /* it goes with the next start */
+        queue_delete(
+            queue); /* one whose end cannot be logged is nobody's until the next start, with which it goes */
     }
     free(session);
 }

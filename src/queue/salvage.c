@@ -92,7 +92,9 @@ static int know(struct salvage *s, uint32_t queue, const struct ready_entry *ent
                                       .place = s->survey.state_position,
                                       .attempts = attempts,
                                       .due_us = due_us,
-                                      .redelivered = entry->redelivered});
+                                      .redelivered = entry->redelivered,
+                                      .priority = entry->priority,
+                                      .has_priority = true});
 }
 
 static int know_entries(struct salvage *s, uint32_t queue, struct slice list)
@@ -230,21 +232,36 @@ static bool in_range(const struct salvage *s, uint32_t queue, const struct messa
     return false;
 }
 
-/* As replay does: what is older than one that left or failed had been delivered before. Of which priority the number is is not
- * known here: the first level speaks for all, so that some of a queue with priorities say too easily that they may have been. */
-static void note_delivered(const struct salvage *s, struct message_ref upto)
+/* As replay does: what is older than one that left or failed had been delivered before. */
+static int note_delivered(struct salvage *s, struct message_ref upto)
 {
     struct queue *queue = broker_queue_by_id(s->broker, upto.queue);
+    size_t room = s->marks_room ? s->marks_room * 2 : 256;
+    struct mark *marks;
 
-    if (queue && upto.number > queue->levels[0].delivered)
+    if (queue && queue->n_levels == 1 && upto.number > queue->levels[0].delivered)
         queue->levels[0].delivered = upto.number;
+    if (!queue || queue->n_levels == 1)
+        return 0;
+    if (s->n_marks == s->marks_room) {
+        marks = realloc(s->marks, room * sizeof *marks);
+        if (!marks)
+            return -ENOMEM;
+        s->marks = marks;
+        s->marks_room = room;
+    }
+    s->marks[s->n_marks++] = (struct mark){upto.queue, upto.number};
+    return 0;
 }
 
 static int take_done(struct salvage *s, struct message_ref ref, uint64_t place)
 {
-    note_delivered(s, ref);
-    return add_fact(
-        s, &(struct fact){.kind = FACT_DONE, .queue = ref.queue, .number = ref.number, .place = place});
+    int error = note_delivered(s, ref);
+
+    return error ? error
+                 : add_fact(s,
+                            &(struct fact){
+                                .kind = FACT_DONE, .queue = ref.queue, .number = ref.number, .place = place});
 }
 
 static int take_message(struct salvage *s, const struct log_record *record, bool is_new)
@@ -261,7 +278,10 @@ static int take_message(struct salvage *s, const struct log_record *record, bool
                             .queue = message_target(&m, i),
                             .number = m.number,
                             .place = record->position,
-                            .waits = is_new || in_range(s, message_target(&m, i), &m)};
+                            .waits = is_new || in_range(s, message_target(&m, i), &m),
+                            .priority = m.priority,
+                            .has_priority = true,
+                            .was_delayed = m.due_us != 0};
 
         error = add_fact(s, &fact);
     }
@@ -279,17 +299,18 @@ static int take_list(struct salvage *s, const struct log_record *record)
     while (!error && record->kind == RECORD_DONE && take_done_entry(&list, &done))
         error = take_done(s, done.ref, record->position);
     while (!error && record->kind == RECORD_RETRY && take_retry_entry(&list, &retry)) {
-        note_delivered(s, retry.ref);
-        error = add_fact(s, &(struct fact){.kind = FACT_RETRY,
-                                           .queue = retry.ref.queue,
-                                           .number = retry.ref.number,
-                                           .place = record->position,
-                                           .attempts = retry.attempts,
-                                           .due_us = retry.due_us,
-                                           .redelivered = true});
+        error = note_delivered(s, retry.ref);
+        if (!error)
+            error = add_fact(s, &(struct fact){.kind = FACT_RETRY,
+                                               .queue = retry.ref.queue,
+                                               .number = retry.ref.number,
+                                               .place = record->position,
+                                               .attempts = retry.attempts,
+                                               .due_us = retry.due_us,
+                                               .redelivered = true});
     }
-    while (record->kind == RECORD_DELIVERED && take_delivered_entry(&list, &upto))
-        note_delivered(s, upto);
+    while (!error && record->kind == RECORD_DELIVERED && take_delivered_entry(&list, &upto))
+        error = note_delivered(s, upto);
     return error;
 }
 
@@ -408,6 +429,56 @@ static bool is_deleted(const struct salvage *s, uint32_t queue)
     return false;
 }
 
+/* The first fact of a queue, or of one behind it, from number on. */
+static size_t first_of(const struct salvage *s, uint32_t queue, uint64_t number)
+{
+    size_t low = 0, high = s->n;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        const struct fact *fact = &s->facts[middle];
+
+        if (fact->queue < queue || (fact->queue == queue && fact->number < number))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* Of which priority it is, its message's facts say. Where none does, too many may have been delivered. */
+static void apply_mark(const struct salvage *s, struct queue *queue, const struct mark *mark)
+{
+    unsigned first = 0, last = queue->n_levels - 1;
+
+    for (size_t i = first_of(s, mark->queue, mark->number);
+         i < s->n && s->facts[i].queue == mark->queue && s->facts[i].number == mark->number; i++)
+        if (s->facts[i].has_priority)
+            first = last = (unsigned)(queue_level(queue, s->facts[i].priority) - queue->levels);
+    for (unsigned i = first; i <= last; i++)
+        if (queue->levels[i].delivered < mark->number)
+            queue->levels[i].delivered = mark->number;
+}
+
+static void apply_marks(const struct salvage *s)
+{
+    for (size_t i = 0; i < s->n_marks; i++) {
+        struct queue *queue = broker_queue_by_id(s->broker, s->marks[i].queue);
+
+        if (queue)
+            apply_mark(s, queue, &s->marks[i]);
+    }
+}
+
+/* Of a queue without priorities the new log says how far it had delivered. */
+static bool was_delivered(const struct salvage *s, const struct fact *message)
+{
+    const struct queue *queue = broker_queue_by_id(s->broker, message->queue);
+
+    return queue && queue->n_levels > 1 && !message->due_us && !message->was_delayed &&
+           message->number <= queue_level(queue, message->priority)->delivered;
+}
+
 /* What becomes of a message: false: it does not wait. */
 static bool add_up(const struct fact *facts, size_t n, struct fact *message)
 {
@@ -418,6 +489,9 @@ static bool add_up(const struct fact *facts, size_t n, struct fact *message)
     for (size_t i = 0; i < n; i++) {
         const struct fact *fact = &facts[i];
 
+        message->was_delayed |= fact->was_delayed;
+        if (fact->has_priority)
+            message->priority = fact->priority;
         switch ((enum fact_kind)fact->kind) {
         case FACT_RECORD:
             message->place = fact->place;
@@ -445,32 +519,18 @@ static void add_up_all(struct salvage *s)
 
     if (s->n)
         qsort(s->facts, s->n, sizeof *s->facts, compare_facts);
+    apply_marks(s);
     for (size_t i = 0; i < s->n; i = next) {
         for (next = i + 1; next < s->n && s->facts[next].queue == s->facts[i].queue &&
                            s->facts[next].number == s->facts[i].number;)
             next++;
         if (add_up(s->facts + i, next - i, &message) &&
-            (broker_queue_by_id(s->broker, message.queue) || !is_deleted(s, message.queue)))
+            (broker_queue_by_id(s->broker, message.queue) || !is_deleted(s, message.queue))) {
+            message.redelivered |= was_delivered(s, &message);
             s->facts[n++] = message;
+        }
     }
     s->n = n;
-}
-
-/* The first fact of a queue, or of one behind it, from number on. */
-static size_t first_of(const struct salvage *s, uint32_t queue, uint64_t number)
-{
-    size_t low = 0, high = s->n;
-
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        const struct fact *fact = &s->facts[middle];
-
-        if (fact->queue < queue || (fact->queue == queue && fact->number < number))
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
 }
 
 /* What a slot held, and no record tells of any more. */
@@ -584,6 +644,7 @@ void salvage_close(struct salvage *s)
     log_survey_free(&s->survey);
     free(s->facts);
     free(s->ranges);
+    free(s->marks);
     free(s->deleted);
     free(s);
 }

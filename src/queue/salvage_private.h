@@ -27,6 +27,16 @@ struct fact {
     uint8_t kind;
     bool redelivered;
     bool waits; /* RECORD: and it waits, unless another fact says that it left */
+    uint8_t priority;
+    bool has_priority; /* KNOWN, RECORD: it is priority */
+    bool
+        was_delayed; /* RECORD: when it was published, so that how far its queue had delivered does not tell of it */
+};
+
+/* In a queue with priorities all up to the number had been delivered that have the priority of the message with it. */
+struct mark {
+    uint32_t queue;
+    uint64_t number;
 };
 
 /* A slot of the index that cannot be read: READY_SLOT_ENTRIES messages wait, which are all of the queue between two numbers. */
@@ -50,6 +60,8 @@ struct salvage {
     size_t n, room;
     struct range *ranges; /* owned */
     size_t n_ranges;
+    struct mark *marks; /* owned */
+    size_t n_marks, marks_room;
     uint32_t *deleted; /* ids of queues; owned */
     size_t n_deleted;
 };

@@ -78,6 +78,7 @@ static int copy_messages(const struct salvage *s, struct log *log)
     return error;
 }
 
+/* Of queues with priorities each message that was delivered is said to be (append_retries). */
 static int append_delivered(const struct salvage *s, struct log *log)
 {
     int error = 0;
@@ -87,7 +88,7 @@ static int append_delivered(const struct salvage *s, struct log *log)
         char block[DELIVERED_BYTES];
 
         delivered_entry_put(block, &(struct message_ref){queue->id, queue->levels[0].delivered});
-        if (queue->levels[0].delivered)
+        if (queue->n_levels == 1 && queue->levels[0].delivered)
             error = append(log, RECORD_DELIVERED, &(struct iovec){block, sizeof block}, 1);
     }
     return error;

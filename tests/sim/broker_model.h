@@ -13,6 +13,9 @@
 #define BINDINGS_MAX 48
 #define KEYS_ROUTED_MAX 3 /* that a message has */
 #define CONSUMERS_MAX 8
+#define WINDOWS_MAX 2
+#define SESSIONS_MAX 2
+#define TRANSIT_OVERHEAD 64 /* what each message costs beside its bytes */
 #define KEYS_MAX 4
 #define BEHIND_ALL UINT64_MAX
 
@@ -27,23 +30,27 @@ enum entry_state {
 /* A message in a queue, also after it left. */
 struct entry {
     uint64_t number, content;
-    uint32_t bytes;    /* of the body */
-    uint8_t key;       /* of order-by; 0: none */
-    uint8_t queue;     /* index */
-    uint8_t headers;   /* index */
+    uint32_t bytes;  /* of the body */
+    uint8_t key;     /* of order-by; 0: none */
+    uint8_t queue;   /* index */
+    uint8_t headers; /* index */
+    uint8_t priority;
     uint32_t queue_id; /* a queue that is deleted and declared again is another one */
     enum entry_state state;
     bool blocks;    /* delayed after it was delivered: younger ones of its key wait */
     bool delivered; /* since the last restart */
     bool confirmed; /* its publisher was told yes */
     unsigned attempts;
+    struct slice keys[KEYS_ROUTED_MAX]; /* its own, and those of its copies; constants */
+    uint8_t n_keys;
     unsigned n_deaths; /* the latest first, none twice */
     struct model_death {
         uint8_t queue;
         uint8_t reason;
-    } deaths[QUEUES_MAX * N_MESSAGE_ENDS];
+    } deaths[QUEUES_MAX * N_MESSAGE_ENDS], first_death;
     uint64_t due_low, due_high;
     uint64_t queued_us, deadline_us;
+    uint64_t ttl_us; /* 0: as its queue has it */
     int consumer;
     uint64_t position;            /* its record begins there */
     uint64_t gone_low, gone_high; /* GONE: where the log says so */
@@ -55,6 +62,10 @@ struct entry {
 struct model_queue {
     bool there, paused;
     uint32_t id;
+    bool had_consumer;
+    int owner;               /* index of its session; -1: none */
+    uint64_t idle_at_us;     /* it goes then, if nobody uses it; UINT64_MAX: never */
+    uint64_t stuck_until_us; /* what is to leave it is not tried before */
     struct broker_queue_options options;
     char dead_exchange[8], dead_key[8];
 };
@@ -77,8 +88,17 @@ struct model_consumer {
     int queue;
     uint32_t queue_id;
     struct broker_consumer_options options;
+    int window;     /* index; -1: none */
+    bool stopped;   /* it gets no more */
+    uint64_t order; /* in which it came */
     unsigned in_flight;
+    uint64_t transit; /* bytes, with what each message costs beside */
     uint64_t hold_until_us, since_us, n;
+};
+
+struct model_window {
+    struct broker_window *handle;
+    unsigned prefetch;
 };
 
 /* A key that a client sent, and what came of it. */
@@ -93,6 +113,9 @@ struct model {
     struct model_binding bindings[BINDINGS_MAX];
     size_t n_bindings;
     struct model_consumer consumers[CONSUMERS_MAX];
+    struct model_window windows[WINDOWS_MAX];
+    struct broker_session *sessions[SESSIONS_MAX];
+    uint64_t n_subscribed;
     struct entry *entries; /* by number, then queue; owned */
     size_t n, room;
     struct model_key *keys; /* owned */
@@ -103,8 +126,25 @@ struct model {
 const char *queue_name(int queue);
 int queue_by_name(struct slice name); /* -1: there is none of that name */
 int queue_by_id(const struct model *m, uint32_t id);
-struct entry *entry_add(struct model *m);
+/* Among the others by its number. */
+struct entry *entry_add(struct model *m, uint64_t number);
 struct entry *entry_find(const struct model *m, int queue, uint32_t queue_id, uint64_t number);
+/* Whether o is delivered before e, of the same queue, when both wait. */
+bool entry_is_before(const struct model *m, const struct entry *o, const struct entry *e);
+/* Until when it may wait; UINT64_MAX: for ever. */
+uint64_t entry_expires_us(const struct model *m, const struct entry *e);
+/* Whether it counts as a consumer of the queue. */
+bool consumer_counts(const struct model *m, const struct model_consumer *c, int queue);
+/* Whether it could be given one more, if its rate allows that, which is not known here. */
+bool consumer_has_room(const struct model *m, const struct model_consumer *c, uint64_t now_us);
+/* Whether it is the one that gets everything, where there is one. */
+bool consumer_is_active(const struct model *m, const struct model_consumer *c);
+unsigned queue_consumers(const struct model *m, int queue);
+/* Somebody uses it, or has begun to, or has ended. */
+void queue_used(struct model *m, int queue, uint64_t now_us);
+/* With bindings to it, and exchanges that go along. */
+void queue_remove(struct model *m, int queue);
+unsigned window_in_flight(const struct model *m, int window);
 /* How many wait, bytes and all, in flight left out. */
 uint64_t queue_waiting(const struct model *m, int queue, uint64_t *bytes);
 struct model_key *key_find(const struct model *m, uint32_t address, uint64_t key, uint64_t now_us);

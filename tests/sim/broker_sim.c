@@ -17,6 +17,7 @@
 #include "sim/sim.h"
 
 #define STEPS_MAX 160
+#define BURYING_QUEUE 0 /* only one buries what it refuses, so that it is known whose a dead one is */
 #define BODY_MAX 2000
 #define KEY_FIELD SLICE("K")
 
@@ -29,6 +30,9 @@ enum step_kind {
     SUBSCRIBE,
     UNSUBSCRIBE,
     SETTLE,
+    TAKE,
+    WINDOW,
+    SESSION,
     PAUSE,
     PURGE,
     MOVE,
@@ -46,10 +50,10 @@ enum step_kind {
 };
 
 static const unsigned char often[KINDS] = {
-    [DECLARE] = 5,     [DELETE] = 1,      [EXCHANGE] = 3, [BIND] = 6,  [PUBLISH] = 30, [SUBSCRIBE] = 6,
-    [UNSUBSCRIBE] = 3, [SETTLE] = 30,     [PAUSE] = 2,    [PURGE] = 1, [MOVE] = 2,     [TURN] = 30,
-    [TIME] = 14,       [CHECKPOINT] = 12, [SPARE] = 6,    [LOOK] = 4,  [CLOSE] = 1,    [KILL] = 3,
-    [CRASH] = 5,       [FAULT] = 2,       [LIMIT] = 1,
+    [DECLARE] = 5,     [DELETE] = 1,  [EXCHANGE] = 3, [BIND] = 6,   [PUBLISH] = 30,    [SUBSCRIBE] = 6,
+    [UNSUBSCRIBE] = 3, [SETTLE] = 30, [TAKE] = 8,     [WINDOW] = 5, [SESSION] = 4,     [PAUSE] = 2,
+    [PURGE] = 1,       [MOVE] = 2,    [TURN] = 30,    [TIME] = 14,  [CHECKPOINT] = 12, [SPARE] = 6,
+    [LOOK] = 4,        [CLOSE] = 1,   [KILL] = 3,     [CRASH] = 5,  [FAULT] = 2,       [LIMIT] = 1,
 };
 
 static struct world {
@@ -58,16 +62,19 @@ static struct world {
     struct broker *broker;
     struct log_options options;
     struct model m;
-    uint64_t seed, now_us, content;
+    uint64_t seed, now_us;
     uint64_t flushed;   /* log_end after the last flush: what was gathered before stands below */
     uint64_t confirmed; /* the greatest log_durable that somebody was told of */
     int moving_to;      /* the queue that messages are moved to; -1 */
-    bool deep, failing, limited, running;
+    bool deep, failing, limited, running, publishing;
     bool unsettled; /* topology that may be on disk or not */
     struct broker_checkpoint *checkpoint;
     bool checkpoint_made;
     int checkpoint_error;
     size_t deliveries;
+    struct model_consumer *taker; /* who takes one now; NULL: nobody */
+    unsigned n_late, n_cancelled; /* that are to be told; that were */
+    uint64_t durable_upto;        /* the broker knows that those below are durable */
 } w;
 
 static char body[BODY_MAX], seen[BODY_MAX];
@@ -102,8 +109,11 @@ static bool may_fail(int error)
 
 static struct entry *must_find(struct message_ref ref, const char *what)
 {
-    int queue = queue_by_id(&w.m, ref.queue);
-    struct entry *e = queue < 0 ? NULL : entry_find(&w.m, queue, ref.queue, ref.number);
+    struct entry *e = NULL;
+
+    for (int i = 0; i < QUEUES_MAX && !e; i++) /* that of a queue that is going is found too */
+        if (w.m.queues[i].id == ref.queue)
+            e = entry_find(&w.m, i, ref.queue, ref.number);
 
     sim_check(e && e->state != GONE, "%s: message %llu is not in queue %u", what,
               (unsigned long long)ref.number, ref.queue);
@@ -125,6 +135,14 @@ static bool goes_round(const struct entry *e, enum message_end end, int target)
     return false;
 }
 
+/* A key, or a queue's name, as a text that stays. */
+static struct slice constant_key(const char *text)
+{
+    int key = key_by_text(slice_from_text(text));
+
+    return key >= 0 ? routing_key(key) : name_of(queue_by_name(slice_from_text(text)));
+}
+
 static void die_once_more(struct entry *e, int queue, enum message_end end)
 {
     unsigned n = 0;
@@ -134,7 +152,14 @@ static void die_once_more(struct entry *e, int queue, enum message_end end)
             e->deaths[n++] = e->deaths[i];
     memmove(e->deaths + 1, e->deaths, n * sizeof e->deaths[0]);
     e->deaths[0] = (struct model_death){(uint8_t)queue, (uint8_t)end};
+    if (!e->n_deaths)
+        e->first_death = e->deaths[0];
     e->n_deaths = n + 1;
+    e->ttl_us = 0;
+    if (w.m.queues[queue].options.dead_keeps_key)
+        return;
+    e->keys[0] = constant_key(w.m.queues[queue].dead_key);
+    e->n_keys = 1;
 }
 
 /* Queues where its dead go, as the model knows it; how many. */
@@ -143,8 +168,13 @@ static int dead_targets(const struct entry *e, enum message_end end, int targets
     const struct model_queue *q = &w.m.queues[e->queue];
     struct model_routing routing = {
         exchange_by_name(slice_from_text(q->dead_exchange)), e->headers, {slice_from_text(q->dead_key)}, 1};
-    int n = q->options.has_dead_letter ? model_route(&w.m, &routing, targets) : 0;
+    int n;
 
+    if (q->options.dead_keeps_key) {
+        memcpy(routing.keys, e->keys, sizeof e->keys);
+        routing.n_keys = e->n_keys;
+    }
+    n = q->options.has_dead_letter ? model_route(&w.m, &routing, targets) : 0;
     for (int i = 0; i < n; i++)
         if (goes_round(e, end, targets[i])) {
             memmove(targets + i, targets + i + 1, (size_t)(n - i - 1) * sizeof *targets);
@@ -156,21 +186,40 @@ static int dead_targets(const struct entry *e, enum message_end end, int targets
 
 /* ---- what the broker says -------------------------------------------------------------------------------------------- */
 
+static bool is_beside(const struct entry *o, const struct entry *e)
+{
+    return o->queue == e->queue && o->queue_id == e->queue_id;
+}
+
+/* One whose delay is over waits only once broker_run has seen that. */
+static bool waits_now(const struct entry *e)
+{
+    return e->state == WAITS || (e->state == DELAYED && e->due_high <= w.now_us && !w.taker);
+}
+
+/* It leaves what waits, and was the first. By key others may be passed over. */
+static void check_first(const struct entry *e, const char *what)
+{
+    for (size_t i = 0; !options_of(e->queue)->order_by.len && i < w.m.n; i++) {
+        const struct entry *o = &w.m.entries[i];
+
+        sim_check(!is_beside(o, e) || !waits_now(o) || !entry_is_before(&w.m, o, e),
+                  "message %llu is %s before %llu", (unsigned long long)e->number, what,
+                  (unsigned long long)o->number);
+    }
+}
+
 static void check_order(const struct entry *e)
 {
     const struct model_queue *q = &w.m.queues[e->queue];
 
-    for (size_t i = 0; i < w.m.n && w.m.entries[i].number < e->number; i++) {
+    check_first(e, "delivered");
+    for (size_t i = 0; q->options.order_by.len && i < w.m.n && w.m.entries[i].number < e->number; i++) {
         const struct entry *o = &w.m.entries[i];
-        bool waits = o->state == WAITS || (o->state == DELAYED && o->due_high <= w.now_us);
 
-        if (o->queue != e->queue || o->queue_id != e->queue_id || o->state == GONE)
+        if (!is_beside(o, e) || o->state == GONE || !entry_is_before(&w.m, o, e))
             continue;
-        if (!q->options.order_by.len)
-            sim_check(!waits, "message %llu is delivered before %llu", (unsigned long long)e->number,
-                      (unsigned long long)o->number);
-        else if (o->key && o->key == e->key && !e->delivered &&
-                 !e->blocks) /* else it is the one on its way */
+        if (o->key && o->key == e->key && !e->delivered && !e->blocks) /* else it is the one on its way */
             sim_check(o->state != WAITS && o->state != FLIES && !(o->state == DELAYED && o->blocks) &&
                           o->state != DYING,
                       "message %llu is delivered before %llu of its key", (unsigned long long)e->number,
@@ -185,39 +234,79 @@ static void check_order(const struct entry *e)
     }
 }
 
-static void check_consumer(struct model_consumer *c)
+/* Nobody who comes before it could have got it. */
+static void check_rank(const struct model_consumer *c)
+{
+    sim_check(consumer_is_active(&w.m, c), "delivered to who is not the active one");
+    for (int i = 0; i < CONSUMERS_MAX && !w.m.queues[c->queue].options.single_active; i++) {
+        const struct model_consumer *o = &w.m.consumers[i];
+
+        sim_check(o == c || !consumer_counts(&w.m, o, c->queue) || o->options.rate > 0 ||
+                      o->options.priority <= c->options.priority || !consumer_has_room(&w.m, o, w.now_us),
+                  "delivered, and consumer %d comes first", i);
+    }
+}
+
+/* That it may be given a message, which it is now. */
+static void check_consumer(struct model_consumer *c, uint32_t bytes)
 {
     double most;
 
+    sim_check(!w.m.queues[c->queue].paused, "delivered while paused");
+    if (w.taker != c) {
+        sim_check(w.running && !c->options.on_demand && !c->stopped, "delivered unasked");
+        sim_check(consumer_has_room(&w.m, c, w.now_us), "over prefetch, window or transit, or held");
+        check_rank(c);
+    }
     c->in_flight++;
     c->n++;
-    sim_check(!c->options.prefetch || c->in_flight <= c->options.prefetch, "over prefetch");
-    sim_check(c->hold_until_us <= w.now_us, "delivered while held");
-    sim_check(!w.m.queues[c->queue].paused, "delivered while paused");
-    if (c->options.rate <= 0)
+    c->transit += bytes + TRANSIT_OVERHEAD;
+    if (c->options.rate <= 0 || w.taker == c)
         return;
     most = c->options.burst + c->options.rate * ((double)(w.now_us - c->since_us) / US_PER_S + 0.1) + 1;
     sim_check((double)c->n <= most, "%llu deliveries where %.1f are allowed", (unsigned long long)c->n, most);
 }
 
+static void check_death(const struct entry *e, struct slice value, const struct model_death *wanted)
+{
+    struct death death;
+
+    sim_check(death_parse(value, &death), "a death does not parse");
+    sim_check(death.reason == wanted->reason && slice_equal(death.queue, name_of(wanted->queue)),
+              "message %llu died of %s in %.*s", (unsigned long long)e->number,
+              message_end_names[death.reason], SLICE_ARG(death.queue));
+}
+
+static void check_deaths(const struct entry *e, struct slice head)
+{
+    struct envelope_item item;
+    unsigned n = 0, n_first = 0;
+
+    while (envelope_take(&head, &item)) {
+        if (item.tag == ENVELOPE_DEATH && n < e->n_deaths)
+            check_death(e, item.value, &e->deaths[n]);
+        if (item.tag == ENVELOPE_FIRST_DEATH)
+            check_death(e, item.value, &e->first_death);
+        n += item.tag == ENVELOPE_DEATH;
+        n_first += item.tag == ENVELOPE_FIRST_DEATH;
+    }
+    sim_check(n == e->n_deaths && n_first == (n > 0), "message %llu has %u deaths, not %u",
+              (unsigned long long)e->number, n, e->n_deaths);
+}
+
 static void check_content(const struct entry *e, const struct message *message)
 {
-    struct slice key = envelope_field(message->head, KEY_FIELD),
-                 value = envelope_find(message->head, ENVELOPE_DEATH);
-    struct death death;
+    struct slice key = envelope_field(message->head, KEY_FIELD);
 
     fill(seen, e->bytes, e->content);
     sim_check(slice_equal(message->body, slice_of(seen, e->bytes)), "message %llu has another body",
               (unsigned long long)e->number);
     sim_check(e->key ? key.len == 1 && key.ptr[0] == (char)('0' + e->key) : !key.ptr,
               "message %llu has another key", (unsigned long long)e->number);
-    sim_check((value.ptr != NULL) == (e->n_deaths > 0), "message %llu has a death too many or too few",
-              (unsigned long long)e->number);
-    if (!value.ptr)
-        return;
-    sim_check(death_parse(value, &death), "a death does not parse");
-    sim_check(death.reason == e->deaths[0].reason, "message %llu died of %s", (unsigned long long)e->number,
-              message_end_names[death.reason]);
+    sim_check(slice_equal(message->routing_key, e->keys[0]) &&
+                  (envelope_find(message->head, ENVELOPE_COPIES).ptr != NULL) == (e->n_keys > 1),
+              "message %llu has another routing key, or more or fewer", (unsigned long long)e->number);
+    check_deaths(e, message->head);
 }
 
 static void deliver(void *arg, struct broker_consumer *handle, const struct broker_delivery *d)
@@ -232,7 +321,7 @@ static void deliver(void *arg, struct broker_consumer *handle, const struct brok
     (void)arg;
     sim_tell("  %llu of %s (key %u) is delivered to consumer %d, attempt %u", (unsigned long long)e->number,
              queue_name(e->queue), e->key, (int)(c - w.m.consumers), d->attempt);
-    sim_check(w.running, "a delivery outside of broker_run");
+    sim_check(w.running || w.taker == c, "a delivery outside of broker_run");
     sim_check(c->there && c->queue_id == d->ref.queue, "delivered to another queue's consumer");
     sim_check(e->state == WAITS || (e->state == DELAYED && e->due_low <= w.now_us),
               "message %llu is delivered, and is %u until %llu", (unsigned long long)e->number, e->state,
@@ -244,7 +333,7 @@ static void deliver(void *arg, struct broker_consumer *handle, const struct brok
     sim_check(d->redelivered || !e->delivered, "not marked as redelivered");
     sim_check(d->transit >= e->bytes, "bytes");
     check_order(e);
-    check_consumer(c);
+    check_consumer(c, d->bytes);
     error = log_read(w.log, d->position, 0, &buffer, &record);
     if (error)
         sim_check(w.failing, "reading message %llu: %s", (unsigned long long)e->number, strerror(-error));
@@ -268,13 +357,91 @@ static void leave_consumer(struct entry *e)
         w.m.consumers[e->consumer].in_flight--;
 }
 
+/* Of a queue, by index: what is delivered next; NULL: nothing waits. */
+static struct entry *first_that_waits(int queue)
+{
+    struct entry *first = NULL;
+
+    for (size_t i = 0; i < w.m.n; i++) {
+        struct entry *e = &w.m.entries[i];
+
+        if (e->queue == queue && e->queue_id == w.m.queues[queue].id && waits_now(e) &&
+            (!first || entry_is_before(&w.m, e, first)))
+            first = e;
+    }
+    return first;
+}
+
+/* It is to leave for its dead letters, and may have to stay, because they cannot take it. */
+static bool may_be_stuck(const struct entry *e, enum message_end end)
+{
+    int targets[QUEUES_MAX], n = dead_targets(e, end, targets);
+
+    if (w.failing || log_failure(w.log) || (n && may_fail(-ENOSPC)))
+        return true;
+    for (int i = 0; i < n; i++)
+        if (options_of(targets[i])->max_length || options_of(targets[i])->max_bytes)
+            return true;
+    return false;
+}
+
+static uint64_t queue_excess(int queue)
+{
+    const struct broker_queue_options *o = options_of(queue);
+    uint64_t bytes, n = queue_waiting(&w.m, queue, &bytes);
+
+    return o->nothing_waits                            ? n
+           : o->max_length && n > o->max_length        ? n - o->max_length
+           : o->max_bytes && n && bytes > o->max_bytes ? 1
+                                                       : 0;
+}
+
+static void check_takers(const struct entry *e, const char *what)
+{
+    const struct model_queue *q = &w.m.queues[e->queue];
+
+    for (int i = 0; i < CONSUMERS_MAX && !q->paused && !q->options.order_by.len; i++)
+        sim_check(w.m.consumers[i].queue != e->queue || !consumer_is_active(&w.m, &w.m.consumers[i]) ||
+                      w.m.consumers[i].options.rate > 0 ||
+                      !consumer_has_room(&w.m, &w.m.consumers[i], w.now_us),
+                  "message %llu %s, and consumer %d has room", (unsigned long long)e->number, what, i);
+}
+
+/* The head of a queue that was over its limit, after it was offered. */
+static void check_trimmed(const struct entry *e)
+{
+    const struct broker_queue_options *o = options_of(e->queue);
+    uint64_t bytes, n = queue_waiting(&w.m, e->queue, &bytes);
+
+    sim_check(o->nothing_waits || (o->max_length && n > o->max_length) ||
+                  (o->max_bytes && bytes + 300 * n > o->max_bytes),
+              "message %llu is dropped, and nothing is over", (unsigned long long)e->number);
+    sim_check(e->position < log_durable(w.log), "message %llu is dropped before it was offered",
+              (unsigned long long)e->number);
+    check_first(e, "dropped");
+    check_takers(e, "is dropped");
+    sim_count("trimmed");
+}
+
+/* One more message was appended: the numbers of all are known, but for the one that is being published. */
+static void take_number(void)
+{
+    uint64_t next = broker_next_number(w.broker);
+
+    sim_check(next == w.m.next_number + 1 || (w.publishing && next == w.m.next_number + 2),
+              "message %llu, and %llu is next", (unsigned long long)next - 1,
+              (unsigned long long)w.m.next_number);
+    w.m.next_number = next;
+}
+
 /* It takes the place of old, which ended so. */
 static void go_on(const struct entry *old, int target, enum message_end end)
 {
-    struct entry *e = entry_add(&w.m);
+    uint64_t number = broker_next_number(w.broker) - 1;
+    struct entry *e = entry_add(&w.m, number);
 
     *e = *old;
-    e->number = w.m.next_number;
+    e->number = number;
     e->queue = (uint8_t)target;
     e->queue_id = w.m.queues[target].id;
     e->state = WAITS;
@@ -284,27 +451,36 @@ static void go_on(const struct entry *old, int target, enum message_end end)
     e->position = log_end(w.log) - 1; /* its record ends there */
     e->gone_low = e->gone_high = e->delivered_place = e->attempts_place = 0;
     e->attempts_logged = 0;
-    if (end != END_MOVED) {
+    if (end == END_MOVED)
+        e->keys[0] = name_of(target);
+    else
         die_once_more(e, old->queue, end);
-    }
 }
 
 static void ended(void *arg, const struct broker_ending *ending)
 {
-    struct entry *e = must_find(ending->ref, "end"), old;
     int targets[QUEUES_MAX] = {w.moving_to}, n = ending->end == END_MOVED;
+    struct entry *e, old;
 
     (void)arg;
+    if (!w.broker) /* it is being opened: of a queue that goes with the start */
+        return;
+    e = must_find(ending->ref, "end");
     sim_tell("  %llu of %s: %s", (unsigned long long)e->number, queue_name(e->queue),
              message_end_names[ending->end]);
     leave_consumer(e);
     if (ending->end != END_MOVED && ending->end != END_ACKED && ending->end != END_PURGED &&
         !(ending->end == END_MAXLEN && options_of(e->queue)->overflow == LIMIT_DROP_OLDEST))
         n = dead_targets(e, ending->end, targets);
-    if (ending->end == END_EXPIRED)
-        sim_check(options_of(e->queue)->max_age_us &&
-                      e->queued_us / US_PER_MS * US_PER_MS + options_of(e->queue)->max_age_us <= w.now_us,
-                  "message %llu expires too early", (unsigned long long)e->number);
+    if (ending->end == END_MAXLEN && options_of(e->queue)->overflow == LIMIT_DROP_HEAD)
+        check_trimmed(e);
+    if (ending->end == END_EXPIRED) {
+        sim_check(entry_expires_us(&w.m, e) <= w.now_us, "message %llu expires too early",
+                  (unsigned long long)e->number);
+        sim_check(e->position < log_durable(w.log), "message %llu expires before it was offered",
+                  (unsigned long long)e->number);
+        check_first(e, "expired");
+    }
     e->state = GONE;
     e->gone_low = log_end(w.log);
     e->gone_high = n ? log_end(w.log) : BEHIND_ALL;
@@ -314,12 +490,33 @@ static void ended(void *arg, const struct broker_ending *ending)
     if (!n)
         return;
     old = *e;
+    take_number();
     for (int i = 0; i < n; i++)
         go_on(&old, targets[i], ending->end);
-    w.m.next_number++;
 }
 
-static const struct broker_events events = {.deliver = deliver, .ended = ended};
+static void cancelled(void *arg, struct broker_consumer *handle)
+{
+    const struct model_consumer *c = broker_consumer_owner(handle);
+
+    (void)arg;
+    sim_check(broker_consumer_ended(handle) && c->there && !c->stopped && !c->options.on_demand,
+              "who hears of a queue's end is no consumer of it");
+    w.n_cancelled++;
+}
+
+static void late(void *arg, struct broker_consumer *handle)
+{
+    const struct model_consumer *c = broker_consumer_owner(handle);
+
+    (void)arg;
+    sim_check(w.running && c->options.tells_late && w.n_late, "nobody is late, or wants to hear of it");
+    w.n_late--;
+    sim_count("told of being late");
+}
+
+static const struct broker_events events = {
+    .deliver = deliver, .ended = ended, .cancelled = cancelled, .late = late};
 
 /* ---- turns ----------------------------------------------------------------------------------------------------------- */
 
@@ -331,7 +528,7 @@ static void note_places(struct entry *e)
 
     if (e->delivered && !e->delivered_place)
         e->delivered_place = place;
-    if (e->attempts != e->attempts_logged && e->state != FLIES && e->state != GONE && e->state != DYING) {
+    if (e->attempts != e->attempts_logged && e->state != GONE && e->state != DYING) {
         e->attempts_logged = e->attempts;
         e->attempts_place = place;
     }
@@ -368,35 +565,153 @@ static int commit(void)
     return error;
 }
 
+/* It failed, and is tried again within what the back-off allows, or ends. */
+static void expect_retry(struct entry *e)
+{
+    const struct broker_queue_options *o = options_of(e->queue);
+    uint64_t wait = o->retry_first_us;
+
+    leave_consumer(e);
+    e->attempts++;
+    for (unsigned i = 1; i < e->attempts && wait < o->retry_most_us; i++)
+        wait *= 2;
+    wait = wait < o->retry_most_us ? wait : o->retry_most_us;
+    e->state = o->attempts && e->attempts >= o->attempts ? DYING : o->retry_first_us ? DELAYED : WAITS;
+    e->blocks = true;
+    e->due_low = w.now_us + wait - wait / 4;
+    e->due_high = w.now_us + wait;
+}
+
 /* Deadlines that pass now: the attempt counts, and another one comes later, or the end. */
 static void pass_deadlines(void)
 {
     for (size_t i = 0; i < w.m.n; i++) {
         struct entry *e = &w.m.entries[i];
-        const struct broker_queue_options *o = options_of(e->queue);
 
-        if (e->state != FLIES || e->deadline_us > w.now_us)
+        if (e->state != FLIES || e->deadline_us > w.now_us || !w.m.queues[e->queue].there)
             continue;
-        leave_consumer(e);
-        e->attempts++;
-        e->state = DELAYED;
-        e->blocks = true;
+        if (w.m.consumers[e->consumer].options.tells_late) {
+            e->deadline_us = w.now_us + options_of(e->queue)->ack_timeout_us;
+            w.n_late++;
+            continue;
+        }
+        expect_retry(e);
         e->due_low = w.now_us; /* what chance may take off is checked where it fails by itself */
-        e->due_high = w.now_us + o->retry_most_us;
-        if (o->attempts && e->attempts >= o->attempts)
-            e->state = DYING;
     }
 }
 
 static void check_counts(void);
 
+/* Whether the delay of one that goes before it may be over: what chance took off is not known. */
+static bool may_come_before(const struct entry *e)
+{
+    for (size_t i = 0; i < w.m.n; i++) {
+        const struct entry *o = &w.m.entries[i];
+
+        if (is_beside(o, e) && o->state == DELAYED && o->due_low <= w.now_us && entry_is_before(&w.m, o, e))
+            return true;
+    }
+    return false;
+}
+
+/* It is to leave, and is there because it cannot. */
+static void check_leaves(const struct entry *e, enum message_end end, const char *what)
+{
+    struct model_queue *q = &w.m.queues[e->queue];
+
+    if (may_be_stuck(e, end))
+        q->stuck_until_us = w.now_us + US_PER_S;
+    sim_check(q->stuck_until_us > w.now_us, "message %llu %s, and waits", (unsigned long long)e->number,
+              what);
+}
+
+/* Whether some of it came since. */
+static bool has_since(int queue, uint64_t number)
+{
+    for (size_t i = w.m.n; i-- > 0 && w.m.entries[i].number >= number;)
+        if (w.m.entries[i].queue == queue && w.m.entries[i].state != GONE)
+            return true;
+    return false;
+}
+
+static void check_rest(int queue, uint64_t before)
+{
+    const struct model_queue *q = &w.m.queues[queue];
+    const struct entry *first = first_that_waits(queue);
+
+    if (!first || first->number >= before)
+        return;
+    check_takers(first, "waits");
+    if (may_come_before(first))
+        return;
+    if (entry_expires_us(&w.m, first) <= w.now_us)
+        check_leaves(first, END_EXPIRED, "is too old");
+    if (q->options.overflow == LIMIT_DROP_HEAD && queue_excess(queue) && !has_since(queue, before))
+        check_leaves(first, END_MAXLEN, "is too much");
+}
+
+/* What could be done is done, of all that was durable before; by key it is not known who waits for whom. */
+static void check_idle(uint64_t before)
+{
+    for (int i = 0; i < QUEUES_MAX && !w.failing && !broker_failure(w.broker); i++)
+        if (w.m.queues[i].there && !w.m.queues[i].options.order_by.len)
+            check_rest(i, before);
+}
+
+static void learn_topology(bool after_restart);
+
+/* A queue that the model does not have any more; if it could not go, it has that owner. */
+static void check_gone(int queue, int owner)
+{
+    struct broker_queue_view view;
+    bool unsettled = w.unsettled;
+
+    sim_count("queues that went");
+    if (broker_find_queue(w.broker, name_of(queue), &view)) {
+        sim_check(may_fail(-ENOSPC), "queue %s is to go, and stays", queue_name(queue));
+        w.unsettled = true;
+        learn_topology(false);
+        w.unsettled = unsettled;
+        w.m.queues[queue].owner = owner;
+        queue_used(&w.m, queue, w.now_us);
+    } else if (commit() != 0) {
+        w.unsettled = true;
+    }
+}
+
+/* Those that nobody used for so long. */
+static void end_idle(bool idle[QUEUES_MAX], int owners[QUEUES_MAX])
+{
+    for (int i = 0; i < QUEUES_MAX; i++) {
+        idle[i] = w.m.queues[i].there && w.m.queues[i].idle_at_us <= w.now_us;
+        if (!idle[i])
+            continue;
+        sim_tell("  %s is idle", queue_name(i));
+        sim_count("idle");
+        owners[i] = w.m.queues[i].owner;
+        queue_remove(&w.m, i);
+    }
+}
+
 static void run(void)
 {
+    uint64_t before = broker_needs_commit(w.broker) ? 0 : broker_next_number(w.broker);
+    bool idle[QUEUES_MAX];
+    int owners[QUEUES_MAX];
+
+    if (before)
+        w.durable_upto = before;
+    end_idle(idle, owners);
     pass_deadlines();
     w.running = true;
     broker_run(w.broker, w.now_us);
     w.running = false;
+    for (int i = 0; i < QUEUES_MAX; i++)
+        if (idle[i])
+            check_gone(i, owners[i]);
+    sim_check(!w.n_late, "%u are late, and are not told", w.n_late);
     check_counts();
+    check_idle(before);
 }
 
 static void do_turn(const struct sim_step *step)
@@ -419,9 +734,11 @@ static void check_queue(void *arg, const struct broker_queue_view *view)
 {
     int queue = queue_by_id(&w.m, view->id);
     uint64_t bytes, waiting, flying = 0;
+    unsigned n_consumers;
 
-    (void)arg;
+    ++*(int *)arg;
     sim_check(queue >= 0 && slice_equal(view->name, name_of(queue)), "a queue that nobody declared");
+    n_consumers = queue_consumers(&w.m, queue);
     waiting = queue_waiting(&w.m, queue, &bytes);
     for (size_t i = 0; i < w.m.n; i++)
         flying += w.m.entries[i].queue_id == view->id && w.m.entries[i].state == FLIES;
@@ -432,6 +749,9 @@ static void check_queue(void *arg, const struct broker_queue_view *view)
               (unsigned long long)(view->numbers.ready + view->numbers.delayed + view->numbers.blocked),
               (unsigned long long)waiting);
     sim_check(view->numbers.paused == w.m.queues[queue].paused, "paused");
+    sim_check(view->numbers.owned == (w.m.queues[queue].owner >= 0), "owned");
+    sim_check(view->numbers.consumers == n_consumers, "%s: %u consumers, not %u", queue_name(queue),
+              view->numbers.consumers, n_consumers);
 }
 
 static void check_exchange(void *arg, const struct broker_exchange_view *view)
@@ -488,8 +808,14 @@ static void check_exchanges(void)
 
 static void check_counts(void)
 {
-    if (!broker_failure(w.broker))
-        broker_each_queue(w.broker, check_queue, NULL);
+    int n = 0;
+
+    if (broker_failure(w.broker))
+        return;
+    broker_each_queue(w.broker, check_queue, &n);
+    for (int i = 0; i < QUEUES_MAX; i++)
+        n -= w.m.queues[i].there;
+    sim_check(n == 0, "%d queues too few", -n);
 }
 
 /* A queue's messages as they wait, compared with the model's. */
@@ -593,6 +919,10 @@ static void do_look(const struct sim_step *step)
 
     if (w.m.queues[queue].there && !broker_failure(w.broker))
         peek_queue(queue, false, 0);
+    for (int i = 0; i < SESSIONS_MAX && w.m.queues[queue].there; i++)
+        sim_check(broker_queue_is_locked(w.broker, name_of(queue), w.m.sessions[i]) ==
+                      (w.m.queues[queue].owner >= 0 && w.m.queues[queue].owner != i),
+                  "%s is locked, or not", queue_name(queue));
     check_counts();
     check_exchanges();
 }
@@ -611,7 +941,8 @@ static struct broker_queue_options random_options(struct rng *rng, struct model_
 {
     struct broker_queue_options o = {
         .ack_timeout_us = (1 + rng_below(rng, 20)) * US_PER_S,
-        .retry_first_us = (1 + rng_below(rng, 2000)) * US_PER_MS,
+        .retry_first_us = rng_below(rng, 3) ? (1 + rng_below(rng, 2000)) * US_PER_MS : 0,
+        .priorities = rng_below(rng, 3) ? 0 : 1 + (uint8_t)rng_below(rng, 3),
     };
 
     o.retry_most_us = o.retry_first_us * (1 + rng_below(rng, 8));
@@ -623,8 +954,17 @@ static struct broker_queue_options random_options(struct rng *rng, struct model_
         o.max_age_us = (1 + rng_below(rng, 30)) * US_PER_S;
     if (rng_below(rng, 2))
         o.attempts = 1 + (uint32_t)rng_below(rng, 4);
-    o.overflow = (enum queue_limit_rule)rng_below(rng, 3);
+    o.overflow = rng_below(rng, 4) ? (enum queue_limit_rule)rng_below(rng, 3) : LIMIT_DROP_HEAD;
+    if (q == &w.m.queues[BURYING_QUEUE] && rng_below(rng, 3))
+        o.overflow = LIMIT_BURY_NEW;
+    o.transient = rng_below(rng, 10) == 0;
+    o.exclusive = rng_below(rng, 10) == 0;
+    o.auto_delete = rng_below(rng, 4) == 0;
+    o.idle_us = rng_below(rng, 6) ? 0 : (1 + rng_below(rng, 60)) * US_PER_S;
+    o.single_active = rng_below(rng, 6) == 0;
+    o.nothing_waits = rng_below(rng, 16) == 0 && o.overflow == LIMIT_DROP_HEAD;
     o.has_dead_letter = rng_below(rng, 2);
+    o.dead_keeps_key = rng_below(rng, 4) == 0;
     strcpy(q->dead_exchange, rng_below(rng, 2) ? "" : exchange_name((int)rng_below(rng, EXCHANGES_MAX)));
     strcpy(q->dead_key, q->dead_exchange[0] ? routing_key((int)rng_below(rng, 7)).ptr
                                             : queue_name((int)rng_below(rng, QUEUES_MAX)));
@@ -633,7 +973,7 @@ static struct broker_queue_options random_options(struct rng *rng, struct model_
     if (rng_below(rng, 3) == 0)
         o.order_by = KEY_FIELD;
     if (w.deep)
-        o.max_length = o.max_bytes = 0;
+        o.max_length = o.max_bytes = o.nothing_waits = 0;
     return o;
 }
 
@@ -650,6 +990,12 @@ static void do_declare(const struct sim_step *step)
     options = random_options(&rng, q);
     if (q->there) /* keys are taken from messages when they come */
         options.order_by = old.options.order_by;
+    if (q->there) { /* its consumers stand in line as it says */
+        options.single_active = old.options.single_active;
+        options.transient = old.options.transient;
+        options.exclusive = old.options.exclusive;
+        options.auto_delete = old.options.auto_delete;
+    }
     error = broker_declare_queue(w.broker, name_of(queue), &options, DECLARE_SET);
     if (error) {
         *q = old;
@@ -659,27 +1005,46 @@ static void do_declare(const struct sim_step *step)
     q->there = true;
     q->options = options;
     sim_check(broker_find_queue(w.broker, name_of(queue), &view), "a declared queue is not there");
+    if (old.there) /* what waits is sorted by them */
+        q->options.priorities = old.options.priorities;
+    sim_check(view.options->priorities == q->options.priorities, "a queue changes its priorities");
     q->id = view.id;
-    sim_tell("  %s: length %llu, bytes %llu, age %llu, attempts %u, overflow %u, dead %s %s, order %zu",
+    if (!old.there) {
+        q->had_consumer = false;
+        q->owner = options.exclusive ? (int)rng_below(&rng, SESSIONS_MAX) : -1;
+        if (q->owner >= 0)
+            broker_own_queue(w.broker, name_of(queue), w.m.sessions[q->owner]);
+    }
+    broker_touch_queue(w.broker, name_of(queue), w.now_us);
+    queue_used(&w.m, queue, w.now_us);
+    sim_tell("  %s: length %llu, bytes %llu, age %llu, attempts %u, overflow %u, dead %s %s, order %zu, "
+             "priorities %u, idle %llu s%s%s%s%s",
              queue_name(queue), (unsigned long long)options.max_length, (unsigned long long)options.max_bytes,
              (unsigned long long)options.max_age_us, options.attempts, options.overflow,
-             options.has_dead_letter ? q->dead_exchange : "-", q->dead_key, options.order_by.len);
+             options.has_dead_letter ? q->dead_exchange : "-",
+             options.dead_keeps_key ? "(its own)" : q->dead_key, options.order_by.len, q->options.priorities,
+             (unsigned long long)(options.idle_us / US_PER_S), options.transient ? ", transient" : "",
+             options.exclusive ? ", exclusive" : "", options.auto_delete ? ", auto-delete" : "",
+             options.single_active ? ", single active" : "");
     settle_topology(0);
 }
 
 static void do_delete(const struct sim_step *step)
 {
     int queue = (int)(step->a % QUEUES_MAX), error;
+    unsigned n_consumers;
 
     if (!w.m.queues[queue].there || w.unsettled)
         return;
+    n_consumers = queue_consumers(&w.m, queue);
+    w.n_cancelled = 0;
     error = broker_delete_queue(w.broker, name_of(queue), false, w.now_us);
     if (error) {
         sim_check(may_fail(error), "delete: %s", strerror(-error));
         return;
     }
-    w.m.queues[queue].there = w.m.queues[queue].paused = false;
-    bindings_remove_to(&w.m, queue, false);
+    sim_check(w.n_cancelled == n_consumers, "%u of %u consumers hear of its end", w.n_cancelled, n_consumers);
+    queue_remove(&w.m, queue);
     settle_topology(0);
 }
 
@@ -835,34 +1200,102 @@ static bool is_over(int queue, uint64_t more)
     const struct broker_queue_options *o = options_of(queue);
     uint64_t bytes, n = queue_waiting(&w.m, queue, &bytes);
 
-    return (o->max_length && n + 1 > o->max_length) ||
-           (o->max_bytes && bytes + more + 300 * (n + 1) > o->max_bytes);
+    return o->overflow != LIMIT_DROP_HEAD && ((o->max_length && n + 1 > o->max_length) ||
+                                              (o->max_bytes && bytes + more + 300 * (n + 1) > o->max_bytes));
 }
 
-static void note_published(const struct broker_published *published, const int *targets, int n,
-                           uint32_t bytes, uint8_t key, int headers, uint64_t delay_us)
+/* It came into a queue that had room for it. */
+static void check_limit(int queue)
 {
-    sim_check(published->number == w.m.next_number, "message %llu, and %llu is next",
-              (unsigned long long)published->number, (unsigned long long)w.m.next_number);
-    w.m.next_number++;
-    for (int i = 0; i < n; i++) {
-        struct entry *e = entry_add(&w.m);
+    sim_check(options_of(queue)->overflow == LIMIT_DROP_HEAD || !queue_excess(queue),
+              "%s has %llu more than it may", queue_name(queue), (unsigned long long)queue_excess(queue));
+}
 
-        *e = (struct entry){
-            .number = published->number,
-            .content = w.content,
-            .bytes = bytes,
-            .key = key,
-            .headers = (uint8_t)headers,
-            .queue = (uint8_t)targets[i],
-            .queue_id = w.m.queues[targets[i]].id,
-            .state = delay_us ? DELAYED : WAITS,
-            .due_low = w.now_us + delay_us,
-            .due_high = w.now_us + delay_us,
-            .queued_us = w.now_us,
-            .position = published->position,
-        };
+static void put_in(struct entry *message, const int *targets, int n)
+{
+    for (int i = 0; i < n; i++) {
+        struct entry *e = entry_add(&w.m, message->number);
+
+        *e = *message;
+        e->queue = (uint8_t)targets[i];
+        e->queue_id = w.m.queues[targets[i]].id;
     }
+}
+
+/* What a queue refused goes to its dead letters, as the last message that was appended, if they took it. */
+static void note_buried(const struct entry *refused, int queue)
+{
+    struct entry dead = *refused;
+    int targets[QUEUES_MAX], n;
+    bool happened = broker_next_number(w.broker) == w.m.next_number + 1;
+
+    dead.queue = (uint8_t)queue;
+    n = dead_targets(&dead, END_MAXLEN, targets);
+    sim_check(happened ? n > 0 : !n || may_be_stuck(&dead, END_MAXLEN), "message refused by %s: buried %u",
+              queue_name(queue), happened);
+    if (!happened)
+        return;
+    sim_count("buried");
+    take_number();
+    dead.number = w.m.next_number - 1;
+    dead.position = log_end(w.log) - 1;
+    dead.state = WAITS;
+    dead.due_low = dead.due_high = 0;
+    die_once_more(&dead, queue, END_MAXLEN);
+    put_in(&dead, targets, n);
+}
+
+/* Whether it has one message more than is known. */
+static bool has_more(int queue)
+{
+    struct broker_queue_view view;
+    uint64_t bytes, n = queue_waiting(&w.m, queue, &bytes);
+
+    sim_check(broker_find_queue(w.broker, name_of(queue), &view), "queue %s is lost", queue_name(queue));
+    n = view.numbers.ready + view.numbers.delayed + view.numbers.blocked - n;
+    sim_check(n <= 1, "%s has %llu messages too many", queue_name(queue), (unsigned long long)n);
+    return n == 1;
+}
+
+/* Which of the queues took it, where some did not. Those come behind; how many did. */
+static int sort_out(const struct entry *message, int *targets, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (!has_more(targets[i])) {
+            int full = targets[i];
+
+            sim_check(is_over(full, message->bytes), "%s is not full", queue_name(full));
+            targets[i--] = targets[--n];
+            targets[n] = full;
+        }
+    return n;
+}
+
+/* A message that some of its queues have, or all, or none. */
+static void note_published(const struct broker_published *published, int *targets, int n, bool partial,
+                           bool full, struct entry *message)
+{
+    int n_all = n;
+
+    /* what was buried stands behind it; its queues are known, and left out */
+    if (full && published->position == 0)
+        n = 0;
+    if (n && w.m.next_number <= published->number)
+        w.m.next_number = published->number + 1;
+    message->number = published->number;
+    message->position = published->position;
+    for (int i = 0; full && i < n_all; i++)
+        if (targets[i] == BURYING_QUEUE && options_of(BURYING_QUEUE)->overflow == LIMIT_BURY_NEW &&
+            (partial ? !has_more(BURYING_QUEUE) : slice_equal(published->full, name_of(BURYING_QUEUE))))
+            note_buried(message, BURYING_QUEUE);
+    if (full && n) {
+        n = sort_out(message, targets, n);
+        sim_check(n > 0 && n < n_all, "%d of %d queues took it", n, n_all);
+        sim_count("partial");
+    }
+    put_in(message, targets, n);
+    for (int i = 0; i < n; i++)
+        check_limit(targets[i]);
 }
 
 /* Which gets most of a deep story's messages, so that it spills into the index. */
@@ -900,47 +1333,105 @@ static void random_routing(struct rng *rng, bool small, struct model_routing *r,
     p->more_keys.len = (size_t)(more_keys - p->more_keys.ptr);
 }
 
+static struct entry random_message(struct rng *rng, bool small)
+{
+    static const uint64_t ttl_most[] = {1, 100 * US_PER_MS, 20 * US_PER_S};
+    uint64_t delay_us = rng_below(rng, 5) == 0 ? (1 + rng_below(rng, 20000)) * US_PER_MS : 0;
+
+    return (struct entry){
+        .bytes = (uint32_t)rng_below(rng, small               ? 20
+                                          : rng_below(rng, 4) ? 200
+                                                              : BODY_MAX),
+        .key = (uint8_t)rng_below(rng, KEYS_MAX + 1),
+        .content = rng_next(rng),
+        .priority = (uint8_t)rng_below(rng, 5),
+        .ttl_us = rng_below(rng, small ? 64 : 5) ? 0 : 1 + rng_below(rng, ttl_most[rng_below(rng, 3)]),
+        .state = delay_us ? DELAYED : WAITS,
+        .due_low = w.now_us + delay_us,
+        .due_high = w.now_us + delay_us,
+        .queued_us = w.now_us,
+    };
+}
+
+/* Its fields, and what it is routed by, into room. */
+static struct slice put_head(char *room, const struct entry *message, struct slice more_keys, bool amqp)
+{
+    char key_text[1] = {(char)('0' + message->key)}, *end = room;
+
+    if (message->key)
+        end = envelope_put(end, &(struct envelope_item){ENVELOPE_FIELD, KEY_FIELD, slice_of(key_text, 1)});
+    if (more_keys.len)
+        end = envelope_put(end, &(struct envelope_item){.tag = ENVELOPE_COPIES, .value = more_keys});
+    end = headers_put(end, message->headers, amqp);
+    return slice_of(room, (size_t)(end - room));
+}
+
+/* What is buried of a message could push the message out of its other queues, before the model knows of it. */
+static bool may_push_itself_out(const struct entry *message, const int *targets, int n)
+{
+    struct entry dead = *message;
+    int graves[QUEUES_MAX], n_graves;
+
+    if (options_of(BURYING_QUEUE)->overflow != LIMIT_BURY_NEW)
+        return false;
+    dead.queue = BURYING_QUEUE;
+    n_graves = dead_targets(&dead, END_MAXLEN, graves);
+    for (int i = 0; i < n_graves; i++) {
+        if (options_of(graves[i])->overflow == LIMIT_DEAD_LETTER)
+            return true;
+        for (int k = 0; k < n; k++)
+            if (targets[k] == graves[i])
+                return true;
+    }
+    return false;
+}
+
 static void publish_one(struct rng *rng, bool small)
 {
     struct model_routing routing;
+    struct entry message = random_message(rng, small);
     int targets[QUEUES_MAX], n;
-    uint32_t bytes = (uint32_t)rng_below(rng, small ? 20 : rng_below(rng, 4) ? 200 : BODY_MAX);
-    uint8_t key = (uint8_t)rng_below(rng, KEYS_MAX + 1);
     uint64_t client_key = rng_below(rng, 6) == 0 ? 1 + rng_below(rng, 5) : 0, window_us = 30 * US_PER_S;
-    uint64_t delay_us = rng_below(rng, 5) == 0 ? (1 + rng_below(rng, 20000)) * US_PER_MS : 0;
-    char head[512], *head_end = head, more_keys[64], key_text[1] = {(char)('0' + key)}, client_text[24] = "";
-    struct broker_publication p = {.body = slice_of(body, bytes), .delay_us = delay_us};
+    char head[512], more_keys[64], client_text[24] = "";
+    struct broker_publication p = {.body = slice_of(body, message.bytes),
+                                   .delay_us = message.due_low - w.now_us,
+                                   .priority = message.priority,
+                                   .ttl_us = message.ttl_us,
+                                   .partial = rng_below(rng, 3) == 0};
     struct broker_published published;
     struct model_key *known = NULL;
     enum publish_result result;
 
     random_routing(rng, small, &routing, &p, more_keys);
+    message.headers = (uint8_t)routing.headers;
+    memcpy(message.keys, routing.keys, sizeof message.keys);
+    message.n_keys = (uint8_t)routing.n_keys;
     n = model_route(&w.m, &routing, targets);
-    w.content = rng_next(rng);
-    fill(body, bytes, w.content);
-    if (key)
-        head_end =
-            envelope_put(head_end, &(struct envelope_item){ENVELOPE_FIELD, KEY_FIELD, slice_of(key_text, 1)});
-    head_end = headers_put(head_end, routing.headers, rng_below(rng, 2));
-    p.head = slice_of(head, (size_t)(head_end - head));
+    p.partial &= !may_push_itself_out(&message, targets, n);
+    fill(body, message.bytes, message.content);
+    p.head = put_head(head, &message, p.more_keys, rng_below(rng, 2));
     if (client_key) {
         client_text[0] = (char)('a' + client_key);
         p.idempotency = slice_of(client_text, 1);
         p.idempotency_window_us = window_us;
     }
+    w.publishing = true;
     result = broker_publish(w.broker, &p, &published, w.now_us);
+    w.publishing = false;
     if (client_key && published.address)
         known = key_find(&w.m, published.address, client_key, w.now_us);
     switch (result) {
     case PUBLISH_OK:
-        sim_tell("  %llu is published to %d queues, %u bytes, key %u, delay %llu ms",
-                 (unsigned long long)published.number, n, bytes, key,
-                 (unsigned long long)(delay_us / US_PER_MS));
+        sim_tell("  %llu is published to %d queues, %u bytes, key %u, delay %llu ms, priority %u, ttl %llu",
+                 (unsigned long long)published.number, n, message.bytes, message.key,
+                 (unsigned long long)(p.delay_us / US_PER_MS), message.priority,
+                 (unsigned long long)message.ttl_us);
         sim_check(n > 0, "published to nobody");
         if (routing.exchange >= 0)
             sim_count(n > 1 ? "routed to several" : "routed to one");
         sim_check(!known, "a message with a key that is known is stored again");
-        note_published(&published, targets, n, bytes, key, routing.headers, delay_us);
+        sim_check(published.number + 1 == broker_next_number(w.broker), "another one was the last");
+        note_published(&published, targets, n, p.partial, false, &message);
 #ifdef MAITRED_PLANT_EARLY_CONFIRM /* the publisher hears yes before it is on disk */
         for (int i = 0; i < n; i++)
             w.m.entries[w.m.n - 1 - (size_t)i].confirmed = true;
@@ -966,10 +1457,14 @@ static void publish_one(struct rng *rng, bool small)
         sim_count("unroutable");
         break;
     case PUBLISH_FULL:
-        for (int i = 0; i < n; i++)
-            if (is_over(targets[i], bytes))
-                n = 0;
-        sim_check(n == 0, "full, and it is not");
+        sim_tell("  %llu is refused by %.*s%s", (unsigned long long)published.number,
+                 SLICE_ARG(published.full), published.position ? ", and taken by others" : "");
+        sim_check(is_over(queue_by_name(published.full), message.bytes), "full, and it is not");
+        sim_check(!published.position || p.partial, "full, and taken");
+        note_published(&published, targets, n, p.partial, true, &message);
+        if (client_key && published.position)
+            key_add(&w.m, &(struct model_key){client_key, published.number, w.now_us + window_us,
+                                              published.position, published.address});
         sim_count("full");
         break;
     case PUBLISH_NO_SPACE:
@@ -992,25 +1487,132 @@ static void do_publish(const struct sim_step *step)
 
 /* ---- consuming ------------------------------------------------------------------------------------------------------- */
 
+static void random_consumer(struct rng *rng, struct model_consumer *c)
+{
+    struct broker_consumer_options o = {
+        .owner = c,
+        .prefetch = (unsigned)rng_below(rng, 8),
+        .burst = 1,
+        .priority = rng_below(rng, 3) ? 0 : (int)rng_below(rng, 4) - 1,
+        .auto_ack = rng_below(rng, 8) == 0,
+        .exclusive = rng_below(rng, 16) == 0,
+        .on_demand = rng_below(rng, 5) == 0,
+        .counts_loss = rng_below(rng, 3) == 0,
+        .tells_late = rng_below(rng, 4) == 0,
+        .transit_most = rng_below(rng, 5) ? 0 : 1 + rng_below(rng, 3000),
+    };
+
+    if (rng_below(rng, 3) == 0) {
+        o.rate = 0.2 + (double)rng_below(rng, 100);
+        o.burst = 1 + (unsigned)rng_below(rng, 5);
+    }
+    if (w.deep) {
+        o.prefetch = 200;
+        o.transit_most = 0;
+    }
+    c->window = w.deep || rng_below(rng, 3) ? -1 : (int)rng_below(rng, WINDOWS_MAX);
+    if (c->window >= 0)
+        o.window = w.m.windows[c->window].handle;
+    c->options = o;
+}
+
 static void do_subscribe(const struct sim_step *step)
 {
     struct rng rng = {step->a};
-    int queue = (int)rng_below(&rng, QUEUES_MAX);
-    struct model_consumer *c = &w.m.consumers[rng_below(&rng, CONSUMERS_MAX)];
+    int queue = (int)rng_below(&rng, QUEUES_MAX), error;
+    struct model_consumer *c = &w.m.consumers[rng_below(&rng, CONSUMERS_MAX)], new = {.there = true};
+    bool busy;
 
     if (!w.m.queues[queue].there || c->there)
         return;
-    *c = (struct model_consumer){
-        .there = true, .queue = queue, .queue_id = w.m.queues[queue].id, .since_us = w.now_us};
-    c->options =
-        (struct broker_consumer_options){.owner = c, .prefetch = (unsigned)rng_below(&rng, 8), .burst = 1};
-    if (rng_below(&rng, 3) == 0) {
-        c->options.rate = 0.2 + (double)rng_below(&rng, 100);
-        c->options.burst = 1 + (unsigned)rng_below(&rng, 5);
+    random_consumer(&rng, c);
+    new.options = c->options;
+    new.window = c->window;
+    new.queue = queue;
+    new.queue_id = w.m.queues[queue].id;
+    new.since_us = w.now_us;
+    new.order = w.m.n_subscribed++;
+    *c = (struct model_consumer){.there = false};
+    busy = new.options.exclusive &&w.m.queues[queue].options.single_active;
+    for (int i = 0; i < CONSUMERS_MAX; i++)
+        busy |= consumer_counts(&w.m, &w.m.consumers[i], queue) &&
+                (new.options.exclusive || w.m.consumers[i].options.exclusive);
+    error = broker_subscribe(w.broker, name_of(queue), &new.options, &new.handle);
+    sim_check(error == (busy && !new.options.on_demand ? -EBUSY : 0), "subscribe: %s", strerror(-error));
+    if (error)
+        return;
+    *c = new;
+    if (!new.options.on_demand) {
+        w.m.queues[queue].had_consumer = true;
+        queue_used(&w.m, queue, w.now_us);
     }
-    if (w.deep)
-        c->options.prefetch = 200;
-    sim_check(broker_subscribe(w.broker, name_of(queue), &c->options, &c->handle) == 0, "subscribe");
+    sim_tell("  consumer %d of %s: prefetch %u, window %d, transit %llu, rate %.1f, priority %d%s%s%s%s%s",
+             (int)(c - w.m.consumers), queue_name(queue), new.options.prefetch, new.window,
+             (unsigned long long)new.options.transit_most, new.options.rate, new.options.priority,
+             new.options.auto_ack ? ", auto-ack" : "", new.options.exclusive ? ", exclusive" : "",
+             new.options.on_demand ? ", on demand" : "", new.options.counts_loss ? ", counts loss" : "",
+             new.options.tells_late ? ", tells late" : "");
+}
+
+/* Who waits, once those whose delay is over are left out, and may go. */
+static bool has_one_to_take(int queue)
+{
+    struct entry *first = NULL;
+
+    for (size_t i = 0; i < w.m.n; i++) {
+        struct entry *e = &w.m.entries[i];
+
+        if (e->queue == queue && e->queue_id == w.m.queues[queue].id && e->state == WAITS &&
+            (!first || entry_is_before(&w.m, e, first)))
+            first = e;
+    }
+    return first && first->number < w.durable_upto;
+}
+
+static void do_take(const struct sim_step *step)
+{
+    struct model_consumer *c = &w.m.consumers[step->a % CONSUMERS_MAX];
+    size_t before = w.deliveries;
+    struct broker_queue_view view;
+    int taken;
+
+    for (int i = 0; i < CONSUMERS_MAX && !(c->there && c->options.on_demand); i++)
+        c = &w.m.consumers[i];
+    if (!c->there || !c->options.on_demand || broker_failure(w.broker))
+        return;
+    w.taker = c;
+    taken = broker_take(w.broker, c->handle, w.now_us);
+    w.taker = NULL;
+    if (taken != -ENOENT)
+        queue_used(&w.m, c->queue, w.now_us);
+    sim_check((taken == -ENOENT) == broker_consumer_ended(c->handle), "taken from a queue that is gone");
+    sim_check(w.deliveries - before == (taken == 1), "%zu are taken", w.deliveries - before);
+    if (taken == 1)
+        sim_count("taken");
+    if (taken == -ENOENT || !broker_find_queue(w.broker, name_of(c->queue), &view))
+        return;
+    sim_check(broker_left(c->handle) == view.numbers.ready, "left to take");
+    sim_check(taken || w.failing || w.m.queues[c->queue].paused || options_of(c->queue)->order_by.len ||
+                  !has_one_to_take(c->queue),
+              "one could be taken, and is not");
+}
+
+/* Windows change, and what was on its way leaves. */
+static void do_window(const struct sim_step *step)
+{
+    struct model_window *window = &w.m.windows[step->a % WINDOWS_MAX];
+    struct model_consumer *c = &w.m.consumers[step->a % CONSUMERS_MAX];
+
+    if (step->b % 2) {
+        window->prefetch = (unsigned)(step->a / CONSUMERS_MAX % 5);
+        broker_window_change(w.broker, window->handle, window->prefetch);
+        sim_tell("  window %d is %u", (int)(window - w.m.windows), window->prefetch);
+    } else if (c->there) {
+        uint64_t bytes = step->a / CONSUMERS_MAX % 2 ? c->transit : c->transit / 2;
+
+        c->transit -= bytes;
+        broker_credit(w.broker, c->handle, bytes);
+    }
 }
 
 static void back_to_wait(struct entry *e)
@@ -1019,39 +1621,87 @@ static void back_to_wait(struct entry *e)
     e->state = WAITS;
 }
 
+static bool is_of(const struct model_consumer *c)
+{
+    return w.m.queues[c->queue].there && w.m.queues[c->queue].id == c->queue_id;
+}
+
+static void leave_line(struct model_consumer *c)
+{
+    bool counted = consumer_counts(&w.m, c, c->queue);
+
+    c->stopped = true;
+    if (counted)
+        queue_used(&w.m, c->queue, w.now_us);
+}
+
+/* A consumer is gone, or gets no more: its queue may go with it. */
+static void check_left(const struct model_consumer *c)
+{
+    const struct model_queue *q = &w.m.queues[c->queue];
+    int owner = q->owner;
+
+    if (!is_of(c) || !q->options.auto_delete || !q->had_consumer || queue_consumers(&w.m, c->queue))
+        return;
+    sim_tell("  %s goes with its last consumer", queue_name(c->queue));
+    sim_count("auto-deleted");
+    queue_remove(&w.m, c->queue);
+    check_gone(c->queue, owner);
+}
+
+static void do_session(const struct sim_step *step)
+{
+    int session = (int)(step->a % SESSIONS_MAX);
+    bool owned[QUEUES_MAX];
+
+    if (w.unsettled || step->b % 3)
+        return;
+    for (int i = 0; i < QUEUES_MAX; i++) {
+        owned[i] = w.m.queues[i].there && w.m.queues[i].owner == session;
+        if (owned[i])
+            queue_remove(&w.m, i);
+    }
+    broker_session_close(w.broker, w.m.sessions[session], w.now_us);
+    w.m.sessions[session] = broker_session_open(w.broker);
+    sim_check(w.m.sessions[session], "no memory");
+    for (int i = 0; i < QUEUES_MAX; i++)
+        if (owned[i]) {
+            sim_tell("  %s goes with its session", queue_name(i));
+            sim_count("gone with its session");
+            check_gone(i, -1);
+        }
+}
+
 static void do_unsubscribe(const struct sim_step *step)
 {
     struct model_consumer *c = &w.m.consumers[step->a % CONSUMERS_MAX];
 
     if (!c->there)
         return;
+    if (step->b % 4 == 2 && !broker_consumer_ended(c->handle)) {
+        sim_tell("  consumer %d stops", (int)(c - w.m.consumers));
+        leave_line(c);
+        broker_consumer_stop(w.broker, c->handle, w.now_us);
+        check_left(c);
+        return;
+    }
     if (step->b % 2 && !broker_consumer_ended(c->handle)) {
         c->hold_until_us = w.now_us + step->b % 5000 * US_PER_MS;
         broker_consumer_hold(w.broker, c->handle, c->hold_until_us);
         return;
     }
     for (size_t i = 0; i < w.m.n; i++)
-        if (w.m.entries[i].state == FLIES && &w.m.consumers[w.m.entries[i].consumer] == c)
-            back_to_wait(&w.m.entries[i]);
+        if (w.m.entries[i].state == FLIES && &w.m.consumers[w.m.entries[i].consumer] == c) {
+            if (c->options.counts_loss)
+                expect_retry(&w.m.entries[i]);
+            else
+                back_to_wait(&w.m.entries[i]);
+        }
+    sim_tell("  consumer %d is gone", (int)(c - w.m.consumers));
+    leave_line(c);
     broker_unsubscribe(w.broker, c->handle, w.now_us);
     c->there = false;
-}
-
-/* It failed, and is tried again within what the back-off allows, or ends. */
-static void expect_retry(struct entry *e)
-{
-    const struct broker_queue_options *o = options_of(e->queue);
-    uint64_t wait = o->retry_first_us;
-
-    leave_consumer(e);
-    e->attempts++;
-    for (unsigned i = 1; i < e->attempts && wait < o->retry_most_us; i++)
-        wait *= 2;
-    wait = wait < o->retry_most_us ? wait : o->retry_most_us;
-    e->state = o->attempts && e->attempts >= o->attempts ? DYING : DELAYED;
-    e->blocks = true;
-    e->due_low = w.now_us + wait - wait / 4;
-    e->due_high = w.now_us + wait;
+    check_left(c);
 }
 
 static void settle_one(struct entry *e, struct rng *rng)
@@ -1237,12 +1887,40 @@ static int try_open(void)
     }
     options.log = w.log;
     error = broker_open(&w.broker, &options, &report);
+    for (int i = 0; i < WINDOWS_MAX && !error; i++) {
+        w.m.windows[i].prefetch = 1 + (unsigned)(w.seed + (unsigned)i) % 5;
+        w.m.windows[i].handle = broker_window_create(w.m.windows[i].prefetch);
+        sim_check(w.m.windows[i].handle, "no memory");
+    }
+    for (int i = 0; i < SESSIONS_MAX && !error; i++) {
+        w.m.sessions[i] = broker_session_open(w.broker);
+        sim_check(w.m.sessions[i], "no memory");
+    }
     sim_tell("  open: %d %s, end %llu", error, report.text, (unsigned long long)log_end(w.log));
     if (error) {
         log_close(w.log);
         w.log = NULL;
     }
     return error;
+}
+
+static void check_options(const struct model_queue *q, const struct broker_queue_options *o)
+{
+    const struct broker_queue_options *p = &q->options;
+
+    if (w.unsettled)
+        return;
+    sim_check(p->max_length == o->max_length && p->max_bytes == o->max_bytes &&
+                  p->max_age_us == o->max_age_us && p->ack_timeout_us == o->ack_timeout_us &&
+                  p->retry_first_us == o->retry_first_us && p->retry_most_us == o->retry_most_us &&
+                  p->idle_us == o->idle_us && p->attempts == o->attempts && p->overflow == o->overflow &&
+                  p->priorities == o->priorities,
+              "a queue has other numbers than it was declared with");
+    sim_check(p->transient == o->transient && p->exclusive == o->exclusive &&
+                  p->auto_delete == o->auto_delete && p->nothing_waits == o->nothing_waits &&
+                  p->single_active == o->single_active && p->has_dead_letter == o->has_dead_letter &&
+                  p->dead_keeps_key == o->dead_keeps_key,
+              "a queue is of another kind than it was declared");
 }
 
 /* Which of the topology that was not settled is there; which numbers come next. */
@@ -1255,6 +1933,7 @@ static void learn_queue(void *arg, const struct broker_queue_view *view)
 
             if (!w.unsettled)
                 sim_check(q->there && q->id == view->id, "queue %s is there", queue_name(i));
+            check_options(q, view->options);
             q->there = true;
             q->id = view->id;
             q->paused = view->numbers.paused;
@@ -1297,15 +1976,16 @@ static void learn_binding(void *arg, const struct broker_binding_view *view)
     binding_add(&w.m, &b);
 }
 
-static void learn_exchanges(void)
+static void learn_exchanges(bool after_restart)
 {
     bool transient = false;
 
-    for (int i = 0; i < EXCHANGES_MAX; i++)
+    for (int i = 0; i < EXCHANGES_MAX && after_restart; i++)
         if (w.m.exchanges[i].there && !w.m.exchanges[i].options.durable)
             exchange_remove(&w.m, i);
     broker_each_exchange(w.broker, find_transient, &transient);
-    sim_check(!transient || w.limited || w.options.bytes_max, "an exchange outlives a restart");
+    sim_check(!after_restart || !transient || w.limited || w.options.bytes_max,
+              "an exchange outlives a restart");
     if (!w.unsettled && !transient)
         return;
     for (int i = 0; i < EXCHANGES_MAX; i++)
@@ -1315,7 +1995,7 @@ static void learn_exchanges(void)
     broker_each_binding(w.broker, learn_binding, NULL);
 }
 
-static void learn_topology(void)
+static void learn_topology(bool after_restart)
 {
     struct broker_queue_view view;
 
@@ -1326,8 +2006,35 @@ static void learn_topology(void)
     for (int i = 0; i < QUEUES_MAX; i++)
         sim_check(w.m.queues[i].there == broker_find_queue(w.broker, name_of(i), &view), "queue %s is lost",
                   queue_name(i));
-    learn_exchanges();
+    learn_exchanges(after_restart);
     check_exchanges();
+}
+
+static bool ends_with_restart(int queue)
+{
+    return options_of(queue)->transient || options_of(queue)->exclusive;
+}
+
+/* Queues that a start ends, and what was in them. */
+static void forget_transient(void)
+{
+    struct broker_queue_view view;
+
+    for (int i = 0; i < QUEUES_MAX; i++) {
+        struct model_queue *q = &w.m.queues[i];
+
+        if (!q->there || !ends_with_restart(i))
+            continue;
+        if (broker_find_queue(w.broker, name_of(i), &view)) {
+            sim_check(w.limited || w.options.bytes_max, "queue %s outlives a restart", queue_name(i));
+            continue;
+        }
+        sim_count("gone with a restart");
+        for (size_t k = 0; k < w.m.n; k++)
+            if (w.m.entries[k].queue == i && w.m.entries[k].queue_id == q->id)
+                w.m.entries[k].state = GONE;
+        queue_remove(&w.m, i);
+    }
 }
 
 static void take_up(void)
@@ -1338,7 +2045,13 @@ static void take_up(void)
     sim_check(end >= w.confirmed || w.confirmed == 0, "the log ends at %llu, and %llu was durable",
               (unsigned long long)end, (unsigned long long)w.confirmed);
     memset(w.m.consumers, 0, sizeof w.m.consumers);
-    learn_topology();
+    forget_transient();
+    learn_topology(true);
+    for (int i = 0; i < QUEUES_MAX; i++) {
+        w.m.queues[i].had_consumer = false;
+        w.m.queues[i].owner = -1;
+        queue_used(&w.m, i, w.now_us);
+    }
     for (int i = 0; i < QUEUES_MAX; i++)
         if (w.m.queues[i].there)
             peek_queue(i, true, end);
@@ -1359,6 +2072,7 @@ static void take_up(void)
     w.m.next_number = broker_next_number(w.broker);
     w.confirmed = log_durable(w.log);
     w.unsettled = false;
+    w.durable_upto = w.m.next_number;
     check_counts();
 }
 
@@ -1396,6 +2110,10 @@ static void close_all(void)
         end_checkpoint(-ECANCELED);
     broker_close(w.broker);
     log_close(w.log);
+    for (int i = 0; i < WINDOWS_MAX; i++)
+        broker_window_free(w.m.windows[i].handle);
+    for (int i = 0; i < SESSIONS_MAX; i++)
+        free(w.m.sessions[i]); /* as the end of the process would */
     w.broker = NULL;
     w.log = NULL;
 }
@@ -1460,9 +2178,10 @@ static void damage_and_salvage(struct rng *rng)
         const struct entry *e = &w.m.entries[i];
 
         fill(seen, e->bytes, e->content);
-        if (e->state == GONE || !salvage_counts(e->position) ||
+        if (e->state == GONE || !salvage_counts(e->position) || ends_with_restart(e->queue) ||
             salvage_has(e->queue_id, e->number, slice_of(seen, e->bytes)))
             continue;
+        sim_tell("  message %llu of %s is lost", (unsigned long long)e->number, queue_name(e->queue));
         n_lost += e->number != lost;
         lost = e->number;
     }
@@ -1487,6 +2206,9 @@ static const struct {
     [SUBSCRIBE] = {"subscribe", do_subscribe},
     [UNSUBSCRIBE] = {"unsubscribe or hold", do_unsubscribe},
     [SETTLE] = {"settle", do_settle},
+    [TAKE] = {"take", do_take},
+    [WINDOW] = {"window or credit", do_window},
+    [SESSION] = {"session", do_session},
     [PAUSE] = {"pause", do_pause},
     [PURGE] = {"purge", do_purge},
     [MOVE] = {"move", do_move},
