@@ -15,7 +15,6 @@
 #define CONSUMERS_MAX 8
 #define WINDOWS_MAX 2
 #define SESSIONS_MAX 2
-#define TRANSIT_OVERHEAD 64 /* what each message costs beside its bytes */
 #define KEYS_MAX 4
 #define BEHIND_ALL UINT64_MAX
 

@@ -248,7 +248,7 @@ static void check_rank(const struct model_consumer *c)
 }
 
 /* That it may be given a message, which it is now. */
-static void check_consumer(struct model_consumer *c, uint32_t bytes)
+static void check_consumer(struct model_consumer *c, uint32_t transit)
 {
     double most;
 
@@ -260,7 +260,7 @@ static void check_consumer(struct model_consumer *c, uint32_t bytes)
     }
     c->in_flight++;
     c->n++;
-    c->transit += bytes + TRANSIT_OVERHEAD;
+    c->transit += transit;
     if (c->options.rate <= 0 || w.taker == c)
         return;
     most = c->options.burst + c->options.rate * ((double)(w.now_us - c->since_us) / US_PER_S + 0.1) + 1;
@@ -333,7 +333,7 @@ static void deliver(void *arg, struct broker_consumer *handle, const struct brok
     sim_check(d->redelivered || !e->delivered, "not marked as redelivered");
     sim_check(d->transit >= e->bytes, "bytes");
     check_order(e);
-    check_consumer(c, d->bytes);
+    check_consumer(c, d->transit);
     error = log_read(w.log, d->position, 0, &buffer, &record);
     if (error)
         sim_check(w.failing, "reading message %llu: %s", (unsigned long long)e->number, strerror(-error));

@@ -188,7 +188,7 @@ static void what_is_in_transit_is_bounded_until_it_is_credited(void **state)
 
     (void)state;
     declare(Q, plain());
-    consumer = consume(Q, (struct broker_consumer_options){.transit_most = 200});
+    consumer = consume(Q, (struct broker_consumer_options){.transit_most = 500});
     for (unsigned i = 0; i < 6; i++)
         assert_int_equal(publish(Q, SLICE("a hundred bytes, or nearly so: what counts is only that two are "
                                           "over two hundred of them, with what each costs")),
