@@ -165,11 +165,31 @@ static const struct queue_seen *find_seen(const struct queue_look *look, uint32_
     return look && look->n ? bsearch(&id, look->queues, look->n, sizeof *look->queues, compare_id) : NULL;
 }
 
-uint64_t queue_seen_dead(const struct queue_seen *queue)
+static uint64_t count_dead(const struct broker_queue_numbers *numbers)
 {
-    const uint64_t *ended = queue->numbers.ended;
+    const uint64_t *ended = numbers->ended;
 
     return ended[END_EXPIRED] + ended[END_MAXLEN] + ended[END_REJECTED] + ended[END_ATTEMPTS];
+}
+
+uint64_t queue_seen_dead(const struct queue_seen *queue)
+{
+    return count_dead(&queue->numbers);
+}
+
+bool queue_history_then(const struct queue_history *history, uint32_t id, uint64_t now_us,
+                        struct broker_queue_numbers *then, double *seconds)
+{
+    const struct queue_look *look = history->older ? history->older : history->newer;
+    const struct queue_seen *seen = find_seen(look, id);
+
+    if (!look || now_us <= look->now_us || (!seen && look->n && id <= look->queues[look->n - 1].id))
+        return false;
+    *then = seen ? seen->numbers : (struct broker_queue_numbers){0};
+    *seconds = (double)(now_us - look->now_us) / US_PER_S;
+    if (*seconds < 1)
+        *seconds = 1; /* of next to no time no rate can be told */
+    return true;
 }
 
 static double rate(uint64_t now, uint64_t then, double seconds)
@@ -180,20 +200,17 @@ static double rate(uint64_t now, uint64_t then, double seconds)
 struct queue_rates queue_history_rates(const struct queue_history *history, const struct queue_seen *queue,
                                        uint64_t now_us)
 {
-    const struct queue_look *look = history->older ? history->older : history->newer;
-    const struct queue_seen *then = find_seen(look, queue->id);
+    const struct broker_queue_numbers *now = &queue->numbers;
+    struct broker_queue_numbers then;
     double seconds;
 
-    if (!then || now_us <= look->now_us)
+    if (!queue_history_then(history, queue->id, now_us, &then, &seconds))
         return (struct queue_rates){0};
-    seconds = (double)(now_us - look->now_us) / US_PER_S;
-    if (seconds < 1)
-        seconds = 1; /* of next to no time no rate can be told */
     return (struct queue_rates){
-        .published = rate(queue->numbers.published, then->numbers.published, seconds),
-        .delivered = rate(queue->numbers.delivered, then->numbers.delivered, seconds),
-        .redelivered = rate(queue->numbers.redelivered, then->numbers.redelivered, seconds),
-        .acked = rate(queue->numbers.ended[END_ACKED], then->numbers.ended[END_ACKED], seconds),
-        .dead = rate(queue_seen_dead(queue), queue_seen_dead(then), seconds),
+        .published = rate(now->published, then.published, seconds),
+        .delivered = rate(now->delivered, then.delivered, seconds),
+        .redelivered = rate(now->redelivered, then.redelivered, seconds),
+        .acked = rate(now->ended[END_ACKED], then.ended[END_ACKED], seconds),
+        .dead = rate(count_dead(now), count_dead(&then), seconds),
     };
 }

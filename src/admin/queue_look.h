@@ -44,7 +44,7 @@ void log_see(const struct queue_port *port, struct log_seen *log);
 /* Why the log takes nothing any more; NULL: it does, or there is none. A text of the queue thread's, good until the next wait. */
 const char *log_failure_seen(const struct queue_port *port);
 
-/* Per second. All zeros: there was no older look, or the queue is new. */
+/* Per second. All zeros: there was no older look. A queue that is younger than that began at nothing then. */
 struct queue_rates {
     double published, delivered, redelivered, acked, dead;
 };
@@ -59,6 +59,9 @@ bool queue_history_wants(const struct queue_history *history, uint64_t now_us);
 /* Adopts look. */
 void queue_history_add(struct queue_history *history, struct queue_look *look);
 void queue_history_forget(struct queue_history *history);
+/* A queue's numbers of 5 to 10 seconds ago. False: there was no look. */
+bool queue_history_then(const struct queue_history *history, uint32_t id, uint64_t now_us,
+                        struct broker_queue_numbers *then, double *seconds);
 struct queue_rates queue_history_rates(const struct queue_history *history, const struct queue_seen *queue,
                                        uint64_t now_us);
 /* How many left a queue without being acknowledged, purged or moved. */

@@ -52,6 +52,7 @@ static void open_channel(struct amqp_connection *c, uint16_t number)
     channel->number = number;
     channel->generation = __atomic_add_fetch(&generations, 1, __ATOMIC_RELAXED);
     channel->next_tag = 1;
+    channel->opened_us = loop_now_us();
     list_init(&channel->consumers);
     c->channels[number] = channel;
     c->n_channels++;
@@ -76,6 +77,7 @@ void amqp_channel_free(struct amqp_channel *channel)
     c->channels[channel->number] = NULL;
     c->n_channels--;
     free(channel->unacked);
+    free(channel->mark);
     free(channel);
 }
 

@@ -10,11 +10,16 @@
 
 /* ---- names ------------------------------------------------------------------------------------------------------- */
 
+struct slice amqp_without_prefix(struct slice prefix, struct slice name)
+{
+    if (prefix.len && slice_starts_with(name, prefix))
+        slice_drop(&name, prefix.len);
+    return name;
+}
+
 struct slice amqp_unqualify(const struct amqp_connection *c, struct slice name)
 {
-    if (c->prefix.len && slice_starts_with(name, c->prefix))
-        slice_drop(&name, c->prefix.len);
-    return name;
+    return amqp_without_prefix(c->prefix, name);
 }
 
 /* To the default exchange the key is a queue's name. */
@@ -42,25 +47,25 @@ static struct slice reason_of(const struct death *death)
 }
 
 /* expiration: what the message had when it died for the first time; empty: nothing. */
-static void put_death(struct amqp_out *out, const struct amqp_connection *c, const struct death *death,
+static void put_death(struct amqp_out *out, struct slice prefix, const struct death *death,
                       struct slice expiration)
 {
     char *table = amqp_array_begin(out, AMQP_TABLE), *keys;
 
     put_long(out, SLICE("count"), death->count);
     put_text(out, SLICE("reason"), reason_of(death));
-    put_text(out, SLICE("queue"), amqp_unqualify(c, death->queue));
+    put_text(out, SLICE("queue"), amqp_without_prefix(prefix, death->queue));
     amqp_table_put(out, &(struct amqp_value){.name = SLICE("time"),
                                              .type = AMQP_TIME,
                                              .letter = 'T',
                                              .seconds = death->time_us / US_PER_S});
-    put_text(out, SLICE("exchange"), amqp_unqualify(c, death->exchange));
+    put_text(out, SLICE("exchange"), amqp_without_prefix(prefix, death->exchange));
     keys = amqp_table_begin(out, SLICE("routing-keys"), AMQP_ARRAY);
     amqp_array_put(out, &(struct amqp_value){.type = AMQP_TEXT,
                                              .letter = 'S',
                                              .bytes = death->exchange.len
                                                           ? death->routing_key
-                                                          : amqp_unqualify(c, death->routing_key)});
+                                                          : amqp_without_prefix(prefix, death->routing_key)});
     amqp_nested_end(out, keys);
     if (expiration.ptr)
         put_text(out, SLICE("original-expiration"), expiration);
@@ -68,8 +73,7 @@ static void put_death(struct amqp_out *out, const struct amqp_connection *c, con
 }
 
 /* x-death, and x-first-death-*. */
-static void put_deaths(struct amqp_out *out, const struct amqp_connection *c, struct slice head,
-                       struct slice expiration)
+static void put_deaths(struct amqp_out *out, struct slice prefix, struct slice head, struct slice expiration)
 {
     struct slice first = envelope_find(head, ENVELOPE_FIRST_DEATH);
     struct envelope_item item;
@@ -83,13 +87,13 @@ static void put_deaths(struct amqp_out *out, const struct amqp_connection *c, st
             bool is_first =
                 has_first && death.reason == oldest.reason && slice_equal(death.queue, oldest.queue);
 
-            put_death(out, c, &death, is_first ? expiration : (struct slice){0});
+            put_death(out, prefix, &death, is_first ? expiration : (struct slice){0});
         }
     amqp_nested_end(out, array);
     if (!has_first)
         return;
-    put_text(out, SLICE("x-first-death-exchange"), amqp_unqualify(c, oldest.exchange));
-    put_text(out, SLICE("x-first-death-queue"), amqp_unqualify(c, oldest.queue));
+    put_text(out, SLICE("x-first-death-exchange"), amqp_without_prefix(prefix, oldest.exchange));
+    put_text(out, SLICE("x-first-death-queue"), amqp_without_prefix(prefix, oldest.queue));
     put_text(out, SLICE("x-first-death-reason"), reason_of(&oldest));
 }
 
@@ -153,7 +157,7 @@ static bool put_payload(struct amqp_output *output, uint16_t channel, struct sli
     return true;
 }
 
-static void put_headers(struct amqp_out *out, struct amqp_content *content, const struct amqp_connection *c,
+static void put_headers(struct amqp_out *out, struct amqp_content *content, struct slice prefix,
                         const struct queue_delivery *d, bool counts)
 {
     struct slice head = d->message.head, rest = content->headers, expiration = {0};
@@ -170,14 +174,14 @@ static void put_headers(struct amqp_out *out, struct amqp_content *content, cons
         amqp_content_drop(content, AMQP_EXPIRATION);
     }
     if (died)
-        put_deaths(out, c, head, expiration);
+        put_deaths(out, prefix, head, expiration);
     if (counts && d->attempt > 1)
         put_long(out, SLICE("x-delivery-count"), d->attempt - 1);
 }
 
 /* The message's properties with what we have to say, in table, which has room. */
-static bool make_content(struct amqp_content *content, char *table, size_t room,
-                         const struct amqp_connection *c, const struct queue_delivery *d, bool counts)
+static bool make_content(struct amqp_content *content, char *table, size_t room, struct slice prefix,
+                         const struct queue_delivery *d, bool counts)
 {
     struct slice payload = envelope_find(d->message.head, ENVELOPE_AMQP);
     struct amqp_out out = amqp_out_of(table, room);
@@ -192,7 +196,7 @@ static bool make_content(struct amqp_content *content, char *table, size_t room,
         content->timestamp = d->message.published_us / US_PER_S;
     }
     content->body_bytes = d->message.body.len;
-    put_headers(&out, content, c, d, counts);
+    put_headers(&out, content, prefix, d, counts);
     if (amqp_out_close(&out, table) != AMQP_WRITTEN)
         return false;
     if (out.at != table)
@@ -219,25 +223,37 @@ static bool put_content(struct amqp_output *output, uint16_t channel, const stru
 #define DEATH_GROWTH 256
 #define CONTENT_FIXED 4096
 
+static size_t content_room(struct slice head)
+{
+    size_t room = CONTENT_FIXED + 2 * head.len;
+    struct envelope_item item;
+
+    while (envelope_take(&head, &item))
+        room += DEATH_GROWTH;
+    return room;
+}
+
+bool amqp_read_content(const struct queue_delivery *d, struct slice prefix, bool counts,
+                       struct amqp_content *content, char **owned)
+{
+    size_t room = content_room(d->message.head);
+
+    *owned = malloc(room);
+    return *owned && make_content(content, *owned, room, prefix, d, counts);
+}
+
 bool amqp_put_head(struct amqp_output *output, const struct amqp_connection *c, uint16_t channel,
                    const struct queue_delivery *d, bool counts)
 {
     struct slice payload = envelope_find(d->message.head, ENVELOPE_AMQP), head = d->message.head;
     struct amqp_content content;
-    struct envelope_item item;
-    size_t room = CONTENT_FIXED + 2 * head.len;
     char *table;
     bool put;
 
     if (payload.ptr && !(counts && d->attempt > 1) && !envelope_find(head, ENVELOPE_DEATH).ptr)
         return put_payload(output, channel, payload);
-    while (envelope_take(&head, &item))
-        room += DEATH_GROWTH;
-    table = malloc(room);
-    if (!table)
-        return false;
-    put = make_content(&content, table, room, c, d, counts) &&
-          put_content(output, channel, &content, room + CONTENT_FIXED);
+    put = amqp_read_content(d, c->prefix, counts, &content, &table) &&
+          put_content(output, channel, &content, content_room(head) + CONTENT_FIXED);
     free(table);
     return put;
 }

@@ -236,6 +236,7 @@ static void complete(struct amqp_channel *channel, struct slice body)
         published->generation = channel->generation;
         published->mandatory = p->mandatory;
         published->confirm = channel->confirms ? channel->next_confirm++ : 0;
+        channel->counts[AMQP_COUNT_PUBLISH]++;
         published->owned[0] = p->body;
         batch->batch.bytes += body.len + p->head.len;
         batch->batch.counted += p->room;
@@ -330,8 +331,12 @@ static void answer_one(struct confirming *s, const struct amqp_published *publis
     }
     if (p->result == PUBLISH_UNROUTABLE && published->mandatory)
         send_return(s->c, published, p);
+    channel->counts[AMQP_COUNT_RETURN_UNROUTABLE] += p->result == PUBLISH_UNROUTABLE && published->mandatory;
+    channel->counts[AMQP_COUNT_DROP_UNROUTABLE] += p->result == PUBLISH_UNROUTABLE && !published->mandatory;
     if (!published->confirm)
         return;
+    channel->n_answered++;
+    channel->counts[AMQP_COUNT_CONFIRM] += is_taken(p->result);
     if (is_taken(p->result))
         confirm(s, published);
     else
