@@ -37,7 +37,7 @@ test: ## installs what is missing and runs every check and test (about 10 minute
 		test-release test-asan test-tsan test-system test-system-asan test-system-tsan check-tidy check-aarch64
 	$(say) "everything passed"
 
-bench: ## measures against nginx and haproxy on this machine
+bench: ## measures against nginx, HAProxy, RabbitMQ and Redis on this machine
 	@tools/setup bench
 	@$(MAKE) --no-print-directory build
 	@ninja -C build/release

@@ -1,6 +1,7 @@
 """cells - what is measured with which load: a section of the report each."""
 import dataclasses
 
+from brokers import OURS_AMQP, RABBITMQ_CLASSIC, RABBITMQ_QUORUM, REDIS
 from proxies import (DIRECT, FLOOR, FLOOR_SPLICE, FLOOR_SPLICE_UP, HAPROXY, HAPROXY_LARGE, HAPROXY_SCRAPED,
                      HAPROXY_SPLICE, HAPROXY_TCP, HAPROXY_TCP_AUTO, HAPROXY_TCP_SPLICE, HAPROXY_TURN, LEVEL_RATE,
                      NGINX, NGINX_LARGE, NGINX_STREAM, NGINX_STREAM_64K, NGINX_TURN, OURS, OURS_LEVEL, OURS_QUEUE,
@@ -19,6 +20,9 @@ TCP = (DIRECT, FLOOR, NGINX_STREAM, NGINX_STREAM_64K, HAPROXY_TCP, HAPROXY_TCP_A
 TCP_PEERS = (NGINX_STREAM, NGINX_STREAM_64K, HAPROXY_TCP, HAPROXY_TCP_AUTO, HAPROXY_TCP_SPLICE)
 TCP_DOWN = (DIRECT, FLOOR, FLOOR_SPLICE, *TCP_PEERS, OURS_TCP)
 TCP_UP = (DIRECT, FLOOR, FLOOR_SPLICE_UP, *TCP_PEERS, OURS_TCP)
+
+AMQP = (RABBITMQ_QUORUM, RABBITMQ_CLASSIC, OURS_AMQP)
+BROKERS = (RABBITMQ_QUORUM, RABBITMQ_CLASSIC, REDIS, OURS_AMQP)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +45,24 @@ def tcp_cell(name, title, kind, load, proxies, note="", unit="message"):
     return Cell(name, title, kind, ("--tcp", *load), proxies, note, unit, "echo")
 
 
+def queue_cell(name, title, kind, load, note, brokers=BROKERS, unit="message"):
+    return Cell(name, title, kind, load, brokers, note, unit)
+
+
+def confirmed_cell(name, title, publishers, window):
+    return queue_cell(name, f"Messages: {title}, 1 KiB, confirmed", "published",
+                      ("--publishers", str(publishers), "--window", str(window), "--size", "1024"), QUEUED)
+
+
+QUEUED = ("Persistent messages to one durable queue. A publisher has as many without a confirm as its window; latency "
+          "is from sending a message to its confirm. Each broker is started anew for each round, alone on core 0, and "
+          "has 1 s of the same load before. Its CPU is that of all its processes and threads; what the kernel's own "
+          "threads do for the file system is in nobody's. Syncs are those that strace saw in 1 s of the same load on "
+          "one more of each, and messages a sync are of those. \"Disk alone\" is the median of writing 4 KiB over what "
+          "is there and fdatasync, just before each round: rounds differ where it does. Ratios behind messages/s are "
+          "of messages/s, those behind CPU of CPU.")
+PASSED = ("A consumer has up to 1,000 messages, and acknowledges 50 at a time. Latency is from sending a message to "
+          "its delivery. The rest is as with messages that are confirmed.")
 OPEN_LOOP = ("Open loop: latency counts from when a request was due. The cores sleep between requests, and a proxy "
              "pays for waking the far side.")
 BEST_ROWS = "Ratios are against the best row of each: buffers and splicing as set there."
@@ -108,4 +130,29 @@ CELLS = (
          "64 connections", "scrape", ("--connections", "64", "--rate", str(RATE)), (HAPROXY_SCRAPED, OURS_SCRAPED),
          "nginx is not here: as it comes it has no metrics of its servers. Who scrapes has only what generator and "
          "origin leave of their core, and so takes its time."),
+    confirmed_cell("amqp-publish", "8 publishers, windows of 100", 8, 100),
+    confirmed_cell("amqp-publish-1-100", "1 publisher, a window of 100", 1, 100),
+    confirmed_cell("amqp-publish-1-1", "1 publisher, one at a time", 1, 1),
+    queue_cell("amqp-e2e", "Messages: 8 publishers, windows of 100, 8 consumers, 100 bytes", "delivered",
+               ("--publishers", "8", "--consumers", "8", "--size", "100", "--ack-every", "50", "--check-order"),
+               PASSED, AMQP),
+    queue_cell("amqp-fanout", "Messages: 1 exchange, 10 queues, 8 publishers, windows of 100, 10 consumers, 1 KiB",
+               "delivered", ("--publishers", "8", "--fanout", "10", "--consumers", "10", "--size", "1024",
+                             "--ack-every", "50", "--check-order"),
+               f"Each message is delivered 10 times, once from each queue; each delivery counts. {PASSED}", AMQP,
+               "delivery"),
+    queue_cell("amqp-drain", "Messages: 200,000 of 1 KiB wait, 1 consumer takes them", "drained",
+               ("--preload", "200000", "--publishers", "8", "--consumers", "1", "--size", "1024", "--ack-every", "100",
+                "--check-order"),
+               "They were confirmed before the time begins. The consumer has 1,000 at a time, acknowledges 100 by 100, "
+               "and checks that what each publisher sent comes in order and once.", AMQP),
+    queue_cell("amqp-latency", "Messages: until one is confirmed, at a fixed rate; 8 publishers, 1 KiB", "latency",
+               ("--publishers", "8", "--window", "100", "--size", "1024"),
+               "Open loop: latency counts from when a message was due. \"Disk alone\" writes 4 KiB over what is there "
+               "and syncs with fdatasync, one after the other, before each broker's turn; ratios are against that in "
+               "the same turn."),
+    queue_cell("amqp-memory", "Messages: memory while 1 KiB messages wait", "waiting",
+               ("--publishers", "8", "--window", "100", "--size", "1024"),
+               "Of all processes, once it stays the same or after 5 s: before the first message, and with all waiting, "
+               "each confirmed. --waiting says how many."),
 )

@@ -1,8 +1,10 @@
 """programs - starting the programs of a measurement on their cores, waiting until they listen, ending them."""
 import contextlib
 import ctypes
+import json
 import os
 import pathlib
+import select
 import signal
 import socket
 import subprocess
@@ -15,6 +17,7 @@ MAITRED = os.environ.get("MAITRED", str(TREE / "build/maitred"))
 PROXY_CORE, FAR_CORE = 0, 1
 START_SECONDS = 10      # until a program listens
 END_SECONDS = 5         # until a program that was told to end is killed
+READY_SECONDS = 40      # until the generator has its first answers
 
 
 class Trouble(Exception):
@@ -46,6 +49,39 @@ def running(argv, cores, log, **pipes):
         for pipe in (process.stdin, process.stdout):
             if pipe:
                 pipe.close()
+
+
+class Generator:
+    """bench/load or bench/amqp_load, and the talk with it."""
+
+    def __init__(self, process, log):
+        self.process, self.log = process, log
+
+    def read_line(self, seconds):
+        if not select.select([self.process.stdout], [], [], seconds)[0]:
+            raise Trouble(f"the generator is silent for {seconds} s")
+        line = self.process.stdout.readline()
+        if not line:
+            raise Trouble(f"the generator gave up: {last_line(self.log)}")
+        return line
+
+    def wait_ready(self, seconds=READY_SECONDS):
+        self.read_line(seconds)
+
+    def start(self):
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+
+    def result(self, seconds):
+        return json.loads(self.read_line(seconds + 20))
+
+    def run(self, seconds):
+        self.start()
+        return self.result(seconds)
+
+    def finish(self, seconds=END_SECONDS):
+        self.process.stdin.close()
+        self.process.wait(seconds)
 
 
 def free_port():

@@ -43,18 +43,18 @@ def far_side_was_full(samples):
     return 2 * len(full) > len(samples)
 
 
-def warnings_of(results, unit):
+def warnings_of(results, unit, what="the proxy"):
     found = []
     full = [proxy.name for proxy, samples in results.items() if far_side_was_full(samples)]
     if full:
-        found.append(f"core {FAR_CORE} was full while the proxy had room, so the throughput is not the proxy's "
+        found.append(f"core {FAR_CORE} was full while {what} had room, so the throughput is not {what}'s "
                      f"limit, but CPU per {unit} is its own all the same: " + "; ".join(full))
     for proxy, samples in results.items():
-        for field, what in (("errors", "errors"), ("closed", "connections closed between requests"),
+        for field, kind in (("errors", "errors"), ("closed", "connections closed between requests"),
                             ("unsent", "requests due and never sent")):
             total = sum(getattr(s, field) for s in samples)
             if total:
-                found.append(f"{proxy.name}: {total} {what}")
+                found.append(f"{proxy.name}: {total} {kind}")
     return found
 
 
@@ -183,3 +183,101 @@ def table_of_scrapes(results, unit):
             rows.append([name, f"{cost:.2f}", *latencies_of(samples), *told,
                          str(sum(s.errors + s.unsent for s in samples))])
     return table(["", f"µs CPU per {unit}", *LATENCY_HEADS, "a scrape, ms", "its MB", "failed"], rows)
+
+
+# --- brokers -------------------------------------------------------------------------------------------
+
+BROKER_PEERS = ("rabbitmq quorum", "rabbitmq classic", "redis")
+BROKER_NAMES = ["× quorum", "× classic", "× Redis"]
+
+
+def broker_ratios(cost, broker):
+    """Against each peer; "-" where it was not measured."""
+    by_family = {one.family: value for one, value in cost.items()}
+    return [ratio(cost[broker], by_family.get(family)) for family in BROKER_PEERS]
+
+
+def costs_of(results):
+    """µs of CPU a message: all of it, user, system."""
+    return {broker: tuple(median(1e6 * spent(flow.sample) / flow.sample.requests for flow in flows) for spent in (
+        lambda s: s.user + s.system, lambda s: s.user, lambda s: s.system)) for broker, flows in results.items()}
+
+
+def rates_of(results):
+    return {broker: median(flow.sample.requests / flow.sample.seconds for flow in flows)
+            for broker, flows in results.items()}
+
+
+def syncs_of(flows):
+    """A second, and messages to one."""
+    syncs = flows[0].syncs
+    if not syncs:
+        return ["-", "-"]
+    return [f"{syncs.count / syncs.seconds:,.0f}", f"{syncs.messages / syncs.count:,.1f}" if syncs.count else "-"]
+
+
+def flow_columns(results):
+    costs, rates = costs_of(results), rates_of(results)
+    alone = {broker: cost[0] for broker, cost in costs.items()}
+    return {broker: [f"{rates[broker]:,.0f}", *broker_ratios(rates, broker),
+                     *(f"{part:.2f}" for part in (*costs[broker][1:], costs[broker][0])),
+                     *broker_ratios(alone, broker)] for broker in results}
+
+
+def flow_heads(unit):
+    return ["", f"{unit}s/s".replace("deliverys", "deliveries"), *BROKER_NAMES, "µs user", "µs system",
+            f"µs CPU per {unit}", *BROKER_NAMES]
+
+
+def shares_and_disk(flows):
+    return [*shares_of([flow.sample for flow in flows]), f"{median(flow.disk[0] for flow in flows):.0f}"]
+
+
+BROKER_SHARES = ["broker, of a core", "generator, of a core", "disk alone, p50 µs"]
+
+
+def table_of_flows(results, unit):
+    columns = flow_columns(results)
+    rows = [[broker.name, *columns[broker], *latencies_of([flow.sample for flow in flows])[:3], *syncs_of(flows),
+             *shares_and_disk(flows)] for broker, flows in results.items()]
+    return table([*flow_heads(unit), *LATENCY_HEADS[:3], "syncs/s", f"{unit}s a sync".replace(
+        "deliverys", "deliveries"), *BROKER_SHARES], rows)
+
+
+def table_of_drains(results, unit):
+    columns = flow_columns(results)
+    rows = []
+    for broker, flows in results.items():
+        stored = median(flow.sample.requests / flow.result["preload_seconds"] for flow in flows)
+        faults = [str(sum(flow.result[name] for flow in flows)) for name in ("disordered", "duplicates", "missing")]
+        rows.append([broker.name, *columns[broker], f"{stored:,.0f}", *faults, *shares_and_disk(flows)])
+    return table([*flow_heads(unit), "stored before/s", "out of order", "twice", "missing", *BROKER_SHARES], rows)
+
+
+def table_of_confirms(results, unit):
+    """A row for the disk, and one for each broker and rate. Ratios are of the same round."""
+    disks = [disk for rounds in results.values() for disk, _ in rounds]
+    rows = [["disk alone", "-", *(f"{median(column):.0f}" for column in list(zip(*disks))[:3]),
+             f"{max(disk[3] for disk in disks):.0f}", "1.00", "1.00", "-"]]
+    for broker, rounds in results.items():
+        for i in range(len(rounds[0][1])):
+            samples = [flows[i].sample for _, flows in rounds]
+            against = [median(getattr(flows[i].sample, name) / disk[at] for disk, flows in rounds)
+                       for name, at in (("p50_us", 0), ("p99_us", 1))]
+            rows.append([broker.name, f"{median(s.requests / s.seconds for s in samples):,.0f}", *latencies_of(samples),
+                         *(f"{value:.2f}" for value in against),
+                         f"{median(1e6 * (s.user + s.system) / s.requests for s in samples):.2f}"])
+    return table(["", f"{unit}s/s", *LATENCY_HEADS, "p50 × disk", "p99 × disk", f"µs CPU per {unit}"], rows)
+
+
+def table_of_waiting(results, unit):
+    rows = []
+    cost = {broker: median((w.after[0] - w.before[0]) / w.messages for w in rounds)
+            for broker, rounds in results.items()}
+    for broker, rounds in results.items():
+        (before, _), (after, rss) = ([median(column) for column in zip(*moments)] for moments in (
+            [w.before for w in rounds], [w.after for w in rounds]))
+        rows.append([broker.name, f"{rounds[0].messages:,}", f"{before / 2**20:.1f}", f"{after / 2**20:.1f}",
+                     f"{rss / 2**20:.1f}", f"{cost[broker]:,.0f}", *broker_ratios(cost, broker)])
+    return table(["", f"{unit}s wait", "before, MiB (PSS)", "then, MiB (PSS)", "then, MiB (RSS)",
+                  f"bytes per {unit}", *BROKER_NAMES], rows)

@@ -399,14 +399,28 @@ static struct queue *make_room(struct queue *const *targets, unsigned n, uint64_
     return NULL;
 }
 
-static enum publish_result refuse(struct queue *queue, const struct message *message,
-                                  struct broker_published *published)
+static void refuse(struct queue *queue, const struct message *message, struct broker_published *published)
 {
     queue->tallies.refused++;
     published->full = queue->name;
     if (queue->options.overflow == LIMIT_BURY_NEW)
         queue_bury_new(queue, message);
-    return PUBLISH_FULL;
+}
+
+/* Takes those out of the targets that have no room; how many are left. */
+static unsigned leave_out_full(struct queue **targets, unsigned n, const struct message *message,
+                               struct broker_published *published)
+{
+    uint64_t bytes = message->head.len + message->body.len;
+
+    for (unsigned i = 0; i < n; i++)
+        if (!queue_make_room(targets[i], bytes)) {
+            struct queue *full = targets[i];
+
+            targets[i--] = targets[--n];
+            refuse(full, message, published);
+        }
+    return n;
 }
 
 /* Where it goes: how many queues, or the result that says why it goes nowhere. */
@@ -473,9 +487,13 @@ enum publish_result broker_publish(struct broker *broker, const struct broker_pu
         message.idempotency = slice_of(key, sizeof key);
         message.idempotency_until_us = now_us + p->idempotency_window_us;
     }
-    full = make_room(targets, (unsigned)n, p->head.len + p->body.len);
+    full = p->partial ? NULL : make_room(targets, (unsigned)n, p->head.len + p->body.len);
     if (full)
-        return refuse(full, &message, published);
+        refuse(full, &message, published);
+    if (p->partial)
+        n = (int)leave_out_full(targets, (unsigned)n, &message, published);
+    if (full || n == 0)
+        return PUBLISH_FULL;
     result = broker_append(broker, &message, targets, (unsigned)n, &published->position);
     if (result != PUBLISH_OK)
         return result;
@@ -485,7 +503,7 @@ enum publish_result broker_publish(struct broker *broker, const struct broker_pu
         targets[i]->tallies.published++;
     exchange_count(broker, message.exchange);
     published->number = message.number;
-    return PUBLISH_OK;
+    return published->full.ptr ? PUBLISH_FULL : PUBLISH_OK;
 }
 
 /* ---- turns ------------------------------------------------------------------------------------------------------- */

@@ -88,6 +88,7 @@ enum queue_limit_rule {
     LIMIT_DROP_OLDEST,
     LIMIT_DEAD_LETTER, /* the oldest */
     LIMIT_BURY_NEW,    /* refuses new ones, and they go to the dead letters */
+    LIMIT_DROP_HEAD,   /* the oldest go to the dead letters once all that came were offered to consumers */
 };
 
 struct broker_queue_options {
@@ -103,6 +104,7 @@ struct broker_queue_options {
     bool transient;     /* gone after a restart */
     bool exclusive;     /* to the session that owns it, with which it goes; and transient */
     bool auto_delete;   /* goes with its last consumer */
+    bool nothing_waits; /* whatever max_length: what nobody takes at once is over the limit */
     bool single_active; /* one consumer gets everything, the first that came of those that are there */
     bool has_dead_letter;
     bool dead_keeps_key;                  /* dead_key is not used */
@@ -175,10 +177,10 @@ enum publish_result {
     PUBLISH_NO_EXCHANGE,
     PUBLISH_INTERNAL,   /* the exchange takes messages from exchanges only */
     PUBLISH_UNROUTABLE, /* no queue would get it */
-    PUBLISH_FULL,       /* a queue that would get it is at its limit */
-    PUBLISH_TOO_LARGE,  /* for a record of the log */
-    PUBLISH_NO_SPACE,   /* on disk */
-    PUBLISH_CLOSED,     /* the log failed */
+    PUBLISH_FULL,      /* a queue that would get it is at its limit; partial: some may have it, by position */
+    PUBLISH_TOO_LARGE, /* for a record of the log */
+    PUBLISH_NO_SPACE,  /* on disk */
+    PUBLISH_CLOSED,    /* the log failed */
     PUBLISH_NO_MEMORY,
 };
 
@@ -189,6 +191,7 @@ struct broker_publication {
     uint64_t delay_us; /* 0: at once */
     uint64_t ttl_us;   /* 0: as long as its queue lets it wait */
     uint8_t priority;
+    bool partial;             /* queues that are full do not get it, the others do; else none does */
     struct slice idempotency; /* empty, or what the client sent */
     uint64_t idempotency_window_us;
 };

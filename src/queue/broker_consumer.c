@@ -58,7 +58,8 @@ int broker_subscribe(struct broker *broker, struct slice name, const struct brok
     *result = NULL;
     if (!queue)
         return -ENOENT;
-    if (!options->on_demand && queue->n_consumers && (options->exclusive || queue->has_exclusive))
+    if (!options->on_demand && ((queue->n_consumers && (options->exclusive || queue->has_exclusive)) ||
+                                (options->exclusive && queue->options.single_active)))
         return -EBUSY;
     consumer = calloc(1, sizeof *consumer);
     if (!consumer || timer_heap_reserve(&broker->wakes, broker->n_consumers + 1)) {

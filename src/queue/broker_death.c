@@ -90,10 +90,12 @@ static struct slice bury(const struct queue *queue, const struct message *messag
         .queue = queue->name,
         .exchange = exchange ? exchange->name : SLICE(""),
         .routing_key = message->routing_key,
+        .copies = envelope_find(message->head, ENVELOPE_COPIES),
     };
     char *head = malloc(envelope_bury_bytes(message->head, &death));
 
-    return slice_of(head, head ? envelope_bury(head, message->head, &death) : 0);
+    return slice_of(head,
+                    head ? envelope_bury(head, message->head, &death, queue->options.dead_keeps_key) : 0);
 }
 
 /* Appends the message that takes the place of one in queue, whose entry is in no list any more once this returned 0. */
@@ -183,6 +185,8 @@ static bool dead_passage(const struct queue *queue, const struct message *messag
     *passage = (struct passage){.end = end, .targets = targets, .bury = true, .exchange = routing.exchange};
     memcpy(passage->key_block, key.ptr, key.len);
     routing.key = passage->key = slice_of(passage->key_block, key.len);
+    if (o->dead_keeps_key)
+        routing.more_keys = envelope_find(message->head, ENVELOPE_COPIES);
     if (!o->has_dead_letter || (o->dead_exchange.len && !passage->exchange))
         return false;
     n = broker_route(queue->broker, &routing, targets, DEAD_TARGETS_MOST);
@@ -319,7 +323,7 @@ static bool is_over(const struct queue *queue, uint64_t more_bytes)
 {
     const struct broker_queue_options *o = &queue->options;
 
-    return (o->max_length && queue_length(queue) + 1 > o->max_length) ||
+    return o->nothing_waits || (o->max_length && queue_length(queue) + 1 > o->max_length) ||
            (o->max_bytes && queue->bytes - queue->in_flight_bytes + more_bytes > o->max_bytes);
 }
 
@@ -331,7 +335,7 @@ bool queue_make_room(struct queue *queue, uint64_t bytes)
     struct broker *broker = queue->broker;
     bool room = true;
 
-    if (!is_over(queue, bytes))
+    if (queue->options.overflow == LIMIT_DROP_HEAD || !is_over(queue, bytes))
         return true;
     if (queue->options.overflow == LIMIT_REJECT_NEW || queue->options.overflow == LIMIT_BURY_NEW ||
         broker->depth == DEPTH_MOST || (queue->options.max_bytes && bytes > queue->options.max_bytes))
@@ -342,6 +346,29 @@ bool queue_make_room(struct queue *queue, uint64_t bytes)
                                                             : drop_oldest(queue, END_MAXLEN, NULL) == 0;
     broker->depth--;
     return room;
+}
+
+static bool has_too_many(const struct queue *queue)
+{
+    const struct broker_queue_options *o = &queue->options;
+    uint64_t n = queue_length(queue);
+
+    return n && (o->nothing_waits || (o->max_length && n > o->max_length) ||
+                 (o->max_bytes && queue->bytes - queue->in_flight_bytes > o->max_bytes));
+}
+
+void queue_trim(struct queue *queue)
+{
+    struct ready_entry entry;
+    struct held *held;
+    int error = 0;
+
+    while (queue->options.overflow == LIMIT_DROP_HEAD && has_too_many(queue) &&
+           queue_oldest(queue, &held, &entry, &error) && entry.number < queue->offered)
+        if (!kill_oldest(queue, END_MAXLEN)) {
+            timer_arm(&queue->broker->expiries, &queue->expiry, queue->broker->now_us + DEATH_RETRY_US);
+            break;
+        }
 }
 
 /* For how long a message may wait, by its record; UINT64_MAX: that does not say. The last answer is kept: the same one stays the

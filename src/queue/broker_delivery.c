@@ -568,6 +568,7 @@ static void pump_queue(struct queue *queue)
         queue->offered = queue->broker->durable_number;
         queue_expire(queue);
     }
+    queue_trim(queue);
 }
 
 void broker_pump(struct broker *broker)

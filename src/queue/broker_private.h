@@ -307,6 +307,8 @@ void held_end(struct held *held, enum message_end end);
 void held_die(struct held *held, enum message_end end);
 /* Room for one message more of so many bytes: drops what the rules say. False: it is full. */
 bool queue_make_room(struct queue *queue, uint64_t bytes);
+/* Where the limit is one of what waits: the oldest leave that are over it and were offered. */
+void queue_trim(struct queue *queue);
 /* One that was refused goes to the dead letters, if they take it. */
 void queue_bury_new(struct queue *queue, const struct message *message);
 /* Ends what waited for longer than it may, from the oldest on. */

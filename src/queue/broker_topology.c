@@ -39,6 +39,7 @@ enum option_flag {
     FLAG_SINGLE_ACTIVE = 16,
     FLAG_DEAD_LETTER = 32,
     FLAG_DEAD_KEEPS_KEY = 64,
+    FLAG_NOTHING_WAITS = 128,
 };
 
 static unsigned option_flags(const struct broker_queue_options *o)
@@ -46,7 +47,7 @@ static unsigned option_flags(const struct broker_queue_options *o)
     return (o->managed ? FLAG_MANAGED : 0) | (o->transient ? FLAG_TRANSIENT : 0) |
            (o->exclusive ? FLAG_EXCLUSIVE : 0) | (o->auto_delete ? FLAG_AUTO_DELETE : 0) |
            (o->single_active ? FLAG_SINGLE_ACTIVE : 0) | (o->has_dead_letter ? FLAG_DEAD_LETTER : 0) |
-           (o->dead_keeps_key ? FLAG_DEAD_KEEPS_KEY : 0);
+           (o->dead_keeps_key ? FLAG_DEAD_KEEPS_KEY : 0) | (o->nothing_waits ? FLAG_NOTHING_WAITS : 0);
 }
 
 static void set_option_flags(struct broker_queue_options *o, unsigned flags)
@@ -58,6 +59,7 @@ static void set_option_flags(struct broker_queue_options *o, unsigned flags)
     o->single_active = flags & FLAG_SINGLE_ACTIVE;
     o->has_dead_letter = flags & FLAG_DEAD_LETTER;
     o->dead_keeps_key = flags & FLAG_DEAD_KEEPS_KEY;
+    o->nothing_waits = flags & FLAG_NOTHING_WAITS;
 }
 
 static bool same_options(const struct broker_queue_options *a, const struct broker_queue_options *b)
@@ -115,7 +117,7 @@ bool queue_options_take(struct slice *s, struct broker_queue_options *options)
         .priorities = (uint8_t)fixed.ptr[61],
     };
     set_option_flags(options, (uint8_t)fixed.ptr[62]);
-    return options->overflow <= LIMIT_BURY_NEW && take_text(s, &options->dead_exchange) &&
+    return options->overflow <= LIMIT_DROP_HEAD && take_text(s, &options->dead_exchange) &&
            take_text(s, &options->dead_key) && take_text(s, &options->order_by) &&
            take_text(s, &options->arguments);
 }

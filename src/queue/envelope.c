@@ -3,7 +3,7 @@
 
 #include <assert.h>
 
-/* A death: reason u8, count u32, time u64, then three texts with a length of u16 each. */
+/* A death: reason u8, count u32, time u64, then four texts with a length of u16 each. */
 #define DEATH_FIXED 13
 
 size_t envelope_item_bytes(const struct envelope_item *item)
@@ -94,13 +94,13 @@ bool death_parse(struct slice value, struct death *death)
         return false;
     death->reason = (enum message_end)reason;
     return take_text(&value, &death->queue) && take_text(&value, &death->exchange) &&
-           take_text(&value, &death->routing_key);
+           take_text(&value, &death->routing_key) && take_text(&value, &death->copies);
 }
 
 static size_t death_bytes(const struct death *death)
 {
-    return DEATH_FIXED + 3 * sizeof(uint16_t) + death->queue.len + death->exchange.len +
-           death->routing_key.len;
+    return DEATH_FIXED + 4 * sizeof(uint16_t) + death->queue.len + death->exchange.len +
+           death->routing_key.len + death->copies.len;
 }
 
 static char *put_text(char *at, struct slice text)
@@ -119,7 +119,8 @@ static char *put_death(char *at, enum envelope_tag tag, const struct death *deat
     at[0] = (char)death->reason;
     put_u32le(at + 1, death->count);
     put_u64le(at + 5, death->time_us);
-    return put_text(put_text(put_text(at + DEATH_FIXED, death->queue), death->exchange), death->routing_key);
+    at = put_text(put_text(at + DEATH_FIXED, death->queue), death->exchange);
+    return put_text(put_text(at, death->routing_key), death->copies);
 }
 
 size_t envelope_bury_bytes(struct slice head, const struct death *death)
@@ -134,7 +135,7 @@ static bool is_same_death(const struct envelope_item *item, const struct death *
            earlier->reason == death->reason && slice_equal(earlier->queue, death->queue);
 }
 
-size_t envelope_bury(char *at, struct slice head, const struct death *death)
+size_t envelope_bury(char *at, struct slice head, const struct death *death, bool keeps_copies)
 {
     struct death latest = *death, earlier;
     struct envelope_item item;
@@ -148,7 +149,7 @@ size_t envelope_bury(char *at, struct slice head, const struct death *death)
     if (!envelope_find(head, ENVELOPE_FIRST_DEATH).ptr)
         at = put_death(at, ENVELOPE_FIRST_DEATH, death);
     while (envelope_take(&head, &item))
-        if (!is_same_death(&item, death, &earlier))
+        if (!is_same_death(&item, death, &earlier) && (keeps_copies || item.tag != ENVELOPE_COPIES))
             at = envelope_put(at, &item);
     return (size_t)(at - start);
 }

@@ -9,14 +9,15 @@
 #include "queue/record.h"
 
 enum envelope_tag {
-    ENVELOPE_METHOD = 1,  /* value: of the HTTP request */
-    ENVELOPE_TARGET,      /* value: its path and query */
-    ENVELOPE_AUTHORITY,   /* value */
-    ENVELOPE_CLIENT,      /* value: the client's address, 16 bytes of struct ip */
-    ENVELOPE_FIELD,       /* name and value of a header field */
-    ENVELOPE_DEATH,       /* value: struct death; the latest one first */
-    ENVELOPE_WAITS,       /* no value: somebody waits for the answer */
-    ENVELOPE_AMQP,        /* value: an AMQP content header's payload (wire/amqp.h) */
+    ENVELOPE_METHOD = 1, /* value: of the HTTP request */
+    ENVELOPE_TARGET,     /* value: its path and query */
+    ENVELOPE_AUTHORITY,  /* value */
+    ENVELOPE_CLIENT,     /* value: the client's address, 16 bytes of struct ip */
+    ENVELOPE_FIELD,      /* name and value of a header field */
+    ENVELOPE_DEATH,      /* value: struct death; the latest one first */
+    ENVELOPE_WAITS,      /* no value: somebody waits for the answer */
+    ENVELOPE_AMQP,       /* value: an AMQP content header's payload (wire/amqp.h) */
+    ENVELOPE_COPIES, /* value: routing keys that it goes to beside its own, each with its length (u8) before it */
     ENVELOPE_FIRST_DEATH, /* value: struct death, of the first time */
 };
 
@@ -48,13 +49,14 @@ struct death {
     uint32_t count;
     uint64_t time_us;                          /* wall, of the last time */
     struct slice queue, exchange, routing_key; /* names, 65535 bytes at most each */
+    struct slice copies;                       /* as ENVELOPE_COPIES has them; empty: none */
 };
 
 bool death_parse(struct slice value, struct death *death);
 
 /* The head of a message that dies once more: death first, and an older one of the same queue and reason is counted
- * into it. room: envelope_bury_bytes. Returns its length. */
+ * into it. Unless it keeps its copies, ENVELOPE_COPIES is taken out. room: envelope_bury_bytes. Returns its length. */
 size_t envelope_bury_bytes(struct slice head, const struct death *death);
-size_t envelope_bury(char *at, struct slice head, const struct death *death);
+size_t envelope_bury(char *at, struct slice head, const struct death *death, bool keeps_copies);
 
 #endif

@@ -231,13 +231,14 @@ static void publish_one(struct queue_thread *thread, struct queue_batch *batch, 
         .body = p->body,
         .ttl_us = p->ttl_us,
         .priority = p->priority,
+        .partial = true,
     };
     struct broker_published published;
 
     if (batch->again && p->result != PUBLISH_NO_SPACE)
         return;
     p->result = broker_publish(thread->broker, &publication, &published, now_us);
-    if (p->result == PUBLISH_OK)
+    if (published.position)
         batch->position = published.position;
 }
 

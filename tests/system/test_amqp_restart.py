@@ -1,8 +1,26 @@
 """AMQP: what outlives a restart of the broker."""
+import threading
+
 import pytest
+from pika import spec
 from pika.exceptions import AMQPConnectionError
 
 from kit.amqp import bodies, channel_closed, get, is_there, publish
+
+
+def test_clients_are_told_of_an_end(amqp):
+    told = []
+    raw = amqp.raw().open().open_channel()
+
+    def listen():
+        told.append(raw.expect(spec.Connection.Close, 0, seconds=40))
+        raw.close()
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    amqp.broker.restart()
+    listener.join(10)
+    assert [(close.reply_code, close.reply_text) for close in told] == [
+        (320, "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'")]
 
 
 def test_what_is_durable_outlives_a_restart(amqp):

@@ -89,7 +89,7 @@ static struct death death_of(const char *queue, enum message_end reason, uint64_
 static struct slice die(struct slice head, struct death death)
 {
     char *block = malloc(envelope_bury_bytes(head, &death));
-    size_t n = envelope_bury(block, head, &death);
+    size_t n = envelope_bury(block, head, &death, true);
 
     assert_true(n <= envelope_bury_bytes(head, &death));
     return slice_of(block, n);
@@ -101,7 +101,7 @@ static void the_latest_death_comes_first_and_the_same_is_counted(void **state)
                  twice = die(once, death_of("dead", END_EXPIRED, 2)),
                  thrice = die(twice, death_of("orders", END_ATTEMPTS, 3)), rest = thrice;
     struct envelope_item item;
-    struct death deaths[3];
+    struct death deaths[3], first;
     size_t n = 0, others = 0;
 
     (void)state;
@@ -111,7 +111,9 @@ static void the_latest_death_comes_first_and_the_same_is_counted(void **state)
         else
             others++;
     assert_int_equal(n, 2);
-    assert_int_equal(others, 4);
+    assert_int_equal(others, 4 + 1);
+    assert_true(death_parse(envelope_find(thrice, ENVELOPE_FIRST_DEATH), &first) && first.time_us == 1 &&
+                slice_equal(first.queue, SLICE("orders")));
     assert_true(slice_equal(deaths[0].queue, SLICE("orders")) && deaths[0].count == 2 &&
                 deaths[0].time_us == 3);
     assert_true(slice_equal(deaths[1].queue, SLICE("dead")) && deaths[1].count == 1);

@@ -160,18 +160,21 @@ static void end_writer(struct amqp_connection *c)
     c->broken = true;
 }
 
-/* Everything that it had goes back: first what it settled is sent, then its consumers end, then its exclusive queues. */
-static void end(struct amqp_connection *c)
+void amqp_give_up(struct amqp_connection *c)
 {
     amqp_flush(c);
-    for (unsigned i = 0; i < c->n_channel_places; i++)
-        if (c->channels[i])
-            amqp_channel_free(c->channels[i]);
+    while (c->n_channels)
+        amqp_channel_free(c->channels[c->n_channels - 1]);
     amqp_flush(c);
-    free(c->channels);
-    c->channels = NULL;
     if (c->session)
         amqp_session_close(c);
+}
+
+static void end(struct amqp_connection *c)
+{
+    amqp_give_up(c);
+    free(c->channels);
+    c->channels = NULL;
     end_writer(c);
     let_batches_go(c);
     amqp_block_release(c->block);
@@ -218,7 +221,8 @@ static void drain(struct client *base)
 
     c->draining = true;
     if (c->virtual_host)
-        amqp_fail_connection(c, AMQP_CONNECTION_FORCED, 0, "the server goes; connect again");
+        amqp_fail_connection(c, AMQP_CONNECTION_FORCED, 0,
+                             "broker forced connection closure with reason 'shutdown'");
 }
 
 const struct listener_kind amqp_listener_kind = {

@@ -423,12 +423,16 @@ static void start(struct amqp_consumer *consumer, bool no_wait)
 
 void amqp_random_name(const char *prefix, char text[48])
 {
-    uint64_t bytes[2] = {0};
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    unsigned char bytes[22] = {0};
+    size_t n = strlen(prefix);
 
     if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
-        bytes[0] = clock_wall_us();
-    snprintf(text, 48, "%s%016llx%08llx", prefix, (unsigned long long)bytes[0],
-             (unsigned long long)(bytes[1] & 0xffffffff));
+        snprintf((char *)bytes, sizeof bytes, "%llu", (unsigned long long)clock_wall_us());
+    memcpy(text, prefix, n);
+    for (size_t i = 0; i < sizeof bytes; i++)
+        text[n++] = letters[bytes[i] % 64];
+    text[n] = '\0';
 }
 
 /* The consumer is the channel's, or it is freed and *error says why. */
@@ -499,7 +503,8 @@ static void consume(struct amqp_channel *channel, const struct amqp_method *meth
         return;
     }
     if (!amqp_queue_name(channel, method->queue, method->id, &queue) ||
-        !amqp_may(channel, ACCESS_READ, false, queue, method->id) || !look(channel, method, queue, &counts))
+        !amqp_may(channel, ACCESS_READ, false, queue, method->id) || !look(channel, method, queue, &counts) ||
+        !amqp_check_consumer(channel, method, queue))
         return;
     consume_from(channel, method, queue, tag, counts);
 }
@@ -767,11 +772,8 @@ void amqp_basic_take(struct amqp_channel *channel, const struct amqp_method *met
     case AMQP_BASIC_RECOVER_ASYNC:
         recover(channel, method);
         break;
-    case AMQP_BASIC_CANCEL_OK:
-        break;
     default:
-        amqp_fail_connection(channel->connection, AMQP_COMMAND_INVALID, method->id, "%s",
-                             amqp_method_name(method->id));
+        amqp_fail_unknown(channel, method);
         break;
     }
 }

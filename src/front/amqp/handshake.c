@@ -8,7 +8,9 @@
 #include "front/amqp/private.h"
 
 #define PROPERTIES_MAX 1024
-#define PLATFORM "C"
+/* Whose dialect is spoken: clients choose by it what basic.qos means, and more. What answers them is the platform. */
+#define SPOKEN_PRODUCT "RabbitMQ"
+#define SPOKEN_VERSION "3.10.8"
 /* What RabbitMQ's clients look at: there is none of it that maitred has not. */
 static const char *const capabilities[] = {
     "publisher_confirms",           "exchange_exchange_bindings", "basic.nack",
@@ -38,9 +40,10 @@ static struct slice put_properties(char *block, size_t room)
                                                   .truth = true});
     amqp_nested_end(&out, nested);
     put_text(&out, "cluster_name", "maitred");
-    put_text(&out, "product", "maitred");
-    put_text(&out, "version", MAITRED_VERSION);
-    put_text(&out, "platform", PLATFORM);
+    put_text(&out, "product", SPOKEN_PRODUCT);
+    put_text(&out, "version", SPOKEN_VERSION);
+    put_text(&out, "platform", "maitred " MAITRED_VERSION);
+    put_text(&out, "copyright", "Copyright (c) 2026 The maitred authors; MIT licence");
     put_text(&out, "information", "AMQP 0-9-1 as RabbitMQ 3 speaks it");
     return amqp_out_close(&out, block) == AMQP_WRITTEN ? slice_of(block, (size_t)(out.at - block))
                                                        : SLICE("");

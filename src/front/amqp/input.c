@@ -164,6 +164,7 @@ void amqp_batch_free(struct amqp_batch *batch)
     for (unsigned i = 0; i < batch->batch.n_publications; i++) {
         free(batch->published[i].owned[0]);
         free(batch->published[i].owned[1]);
+        free(batch->published[i].owned[2]);
     }
     for (unsigned i = 0; i < batch->n_blocks; i++)
         amqp_block_release(batch->blocks[i]);
@@ -209,18 +210,18 @@ bool amqp_batch_hold(struct amqp_batch *batch, struct amqp_block *block)
     return true;
 }
 
-struct queue_publication *amqp_batch_publication(struct amqp_batch *batch, struct amqp_published **published)
+bool amqp_batch_publish(struct amqp_batch *batch, const struct queue_publication *publication,
+                        const struct amqp_published *published)
 {
     struct queue_batch *b = &batch->batch;
     unsigned room = batch->publications_room;
 
     if (!grow(&b->publications, b->n_publications, &room, sizeof *b->publications) ||
         !grow(&batch->published, b->n_publications, &batch->publications_room, sizeof *batch->published))
-        return NULL;
-    *published = &batch->published[b->n_publications];
-    **published = (struct amqp_published){0};
-    b->publications[b->n_publications] = (struct queue_publication){0};
-    return &b->publications[b->n_publications++];
+        return false;
+    batch->published[b->n_publications] = *published;
+    b->publications[b->n_publications++] = *publication;
+    return true;
 }
 
 bool amqp_batch_settle(struct amqp_batch *batch, struct queue_consumer *consumer, struct message_ref ref,

@@ -176,11 +176,18 @@ static struct amqp_operation *make(const struct amqp_operator *who, const struct
     }
 }
 
+static amqp_work *work_of(enum amqp_method_id id)
+{
+    bool is_queue = id == AMQP_QUEUE_DECLARE || id == AMQP_QUEUE_DELETE || id == AMQP_QUEUE_PURGE;
+
+    return is_queue ? amqp_queue_work(id) : amqp_exchange_work(id);
+}
+
 /* Whoever works by hand in a virtual host finds in it what a connection would. */
 static void run_by_hand(struct amqp_operation *o, struct broker *broker, uint64_t now_us)
 {
     if (amqp_open_virtual_host(broker, o->virtual_host) == 0)
-        amqp_work_of(o->method.id)(o, broker, now_us);
+        work_of(o->method.id)(o, broker, now_us);
     else
         amqp_refuse(o, AMQP_INTERNAL_ERROR, "the queue's log takes nothing");
 }
@@ -194,9 +201,6 @@ static bool set_options(struct amqp_operation *o)
         amqp_refuse(o, AMQP_COMMAND_INVALID, "unknown exchange type '%.*s'", SLICE_ARG(o->method.type));
         return false;
     }
-    o->code = AMQP_SUCCESS;
-    if (o->method.id == AMQP_QUEUE_DECLARE)
-        amqp_queue_options(o);
     o->exchange = (struct broker_exchange_options){
         .type = type,
         .durable = o->method.durable,
@@ -205,7 +209,7 @@ static bool set_options(struct amqp_operation *o)
         .alternate = o->other,
         .arguments = o->method.table,
     };
-    return o->code == AMQP_SUCCESS;
+    return true;
 }
 
 static void take_outcome(struct amqp_outcome *outcome, const struct amqp_operation *o)
@@ -245,10 +249,8 @@ int amqp_operate(const struct amqp_operator *who, const struct amqp_method *meth
     if (!o)
         return -ENOMEM;
     o->run = run_by_hand;
-    if (set_options(o)) {
-        o->code = AMQP_INTERNAL_ERROR; /* until it has run */
+    if (set_options(o))
         return run(who, o, outcome);
-    }
     take_outcome(outcome, o);
     amqp_operation_free(o);
     return 0;

@@ -2,11 +2,14 @@
  *
  * A message that came by AMQP keeps its content header byte for byte, and is delivered with it, unless it died on its way, or its
  * client wants to know how often it was delivered. One that came by HTTP gets its fields as headers. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
 #include "front/amqp/private.h"
 #include "queue/envelope.h"
+
+#define EXPIRATION_MS_MAX UINT64_C(315360000000) /* ten years, as with RabbitMQ */
 
 /* ---- names ------------------------------------------------------------------------------------------------------- */
 
@@ -41,66 +44,152 @@ static void put_long(struct amqp_out *out, struct slice name, int64_t number)
         out, &(struct amqp_value){.name = name, .type = AMQP_INTEGER, .letter = 'l', .integer = number});
 }
 
-static struct slice reason_of(const struct death *death)
+/* One death as x-death tells it. */
+struct told {
+    struct slice reason, queue, exchange;
+    struct slice keys;       /* the items of an array */
+    struct slice expiration; /* ptr NULL: none */
+    int64_t count;
+    uint64_t seconds;
+};
+
+static void put_told(struct amqp_out *out, const struct told *told)
 {
-    return slice_from_text(message_end_names[death->reason]);
+    char *table = amqp_array_begin(out, AMQP_TABLE);
+
+    put_long(out, SLICE("count"), told->count);
+    put_text(out, SLICE("reason"), told->reason);
+    put_text(out, SLICE("queue"), told->queue);
+    amqp_table_put(out,
+                   &(struct amqp_value){
+                       .name = SLICE("time"), .type = AMQP_TIME, .letter = 'T', .seconds = told->seconds});
+    put_text(out, SLICE("exchange"), told->exchange);
+    amqp_table_put(
+        out, &(struct amqp_value){
+                 .name = SLICE("routing-keys"), .type = AMQP_ARRAY, .letter = 'A', .bytes = told->keys});
+    if (told->expiration.ptr)
+        put_text(out, SLICE("original-expiration"), told->expiration);
+    amqp_nested_end(out, table);
 }
 
-/* expiration: what the message had when it died for the first time; empty: nothing. */
-static void put_death(struct amqp_out *out, struct slice prefix, const struct death *death,
-                      struct slice expiration)
+static bool is_same(struct slice entry, const struct told *told)
 {
-    char *table = amqp_array_begin(out, AMQP_TABLE), *keys;
+    struct amqp_value queue, reason;
 
-    put_long(out, SLICE("count"), death->count);
-    put_text(out, SLICE("reason"), reason_of(death));
-    put_text(out, SLICE("queue"), amqp_without_prefix(prefix, death->queue));
-    amqp_table_put(out, &(struct amqp_value){.name = SLICE("time"),
-                                             .type = AMQP_TIME,
-                                             .letter = 'T',
-                                             .seconds = death->time_us / US_PER_S});
-    put_text(out, SLICE("exchange"), amqp_without_prefix(prefix, death->exchange));
-    keys = amqp_table_begin(out, SLICE("routing-keys"), AMQP_ARRAY);
+    return amqp_table_find(entry, SLICE("queue"), &queue) &&
+           amqp_table_find(entry, SLICE("reason"), &reason) && slice_equal(queue.bytes, told->queue) &&
+           slice_equal(reason.bytes, told->reason);
+}
+
+/* How often it died so before, by what its publisher says: the entries of an x-death that came with it. */
+static int64_t told_before(struct slice entries, const struct told *told)
+{
+    struct amqp_value entry, count;
+
+    while (amqp_array_take(&entries, &entry))
+        if (entry.type == AMQP_TABLE && is_same(entry.bytes, told) &&
+            amqp_table_find(entry.bytes, SLICE("count"), &count) && count.type == AMQP_INTEGER)
+            return count.integer;
+    return 0;
+}
+
+/* The routing keys of a death, as the items of an array. */
+static struct slice put_keys_of(struct amqp_out *out, struct slice prefix, const struct death *death)
+{
+    struct slice rest = death->copies, key;
+    char *start = out->at;
+    uint8_t len;
+
     amqp_array_put(out, &(struct amqp_value){.type = AMQP_TEXT,
                                              .letter = 'S',
                                              .bytes = death->exchange.len
                                                           ? death->routing_key
                                                           : amqp_without_prefix(prefix, death->routing_key)});
-    amqp_nested_end(out, keys);
-    if (expiration.ptr)
-        put_text(out, SLICE("original-expiration"), expiration);
-    amqp_nested_end(out, table);
+    while (take_u8(&rest, &len) && take_slice(&rest, len, &key))
+        amqp_array_put(out, &(struct amqp_value){.type = AMQP_TEXT, .letter = 'S', .bytes = key});
+    return slice_of(start, (size_t)(out->at - start));
 }
 
-/* x-death, and x-first-death-*. */
-static void put_deaths(struct amqp_out *out, struct slice prefix, struct slice head, struct slice expiration)
-{
-    struct slice first = envelope_find(head, ENVELOPE_FIRST_DEATH);
-    struct envelope_item item;
-    struct death death, oldest;
-    char *array;
-    bool has_first = first.ptr && death_parse(first, &oldest);
+/* A key takes five bytes more there than it has, and up to five times what a list of empty ones has. */
+#define KEYS_ROOM(death) (5 * (death)->copies.len + (death)->routing_key.len + 16)
 
-    array = amqp_table_begin(out, SLICE("x-death"), AMQP_ARRAY);
+/* False: no memory. */
+static bool put_death(struct amqp_out *out, struct slice prefix, const struct death *death,
+                      struct slice expiration, struct slice before)
+{
+    char *block = malloc(KEYS_ROOM(death));
+    struct amqp_out keys = amqp_out_of(block, block ? KEYS_ROOM(death) : 0);
+    struct told told = {
+        .reason = slice_from_text(message_end_names[death->reason]),
+        .queue = amqp_without_prefix(prefix, death->queue),
+        .exchange = amqp_without_prefix(prefix, death->exchange),
+        .expiration = expiration,
+        .seconds = death->time_us / US_PER_S,
+    };
+
+    if (!block)
+        return false;
+    told.keys = put_keys_of(&keys, prefix, death);
+    told.count = death->count + told_before(before, &told);
+    put_told(out, &told);
+    free(block);
+    return true;
+}
+
+/* Whether it is one of those that happened here. */
+static bool is_told(struct slice prefix, struct slice head, struct slice entry)
+{
+    struct envelope_item item;
+    struct death death;
+
     while (envelope_take(&head, &item))
         if (item.tag == ENVELOPE_DEATH && death_parse(item.value, &death)) {
-            bool is_first =
-                has_first && death.reason == oldest.reason && slice_equal(death.queue, oldest.queue);
+            struct told told = {.reason = slice_from_text(message_end_names[death.reason]),
+                                .queue = amqp_without_prefix(prefix, death.queue)};
 
-            put_death(out, prefix, &death, is_first ? expiration : (struct slice){0});
+            if (is_same(entry, &told))
+                return true;
         }
+    return false;
+}
+
+/* x-death: how it died here, the latest first, then what its publisher said of the time before. expiration: what the message had
+ * when it died for the first time. */
+static bool put_deaths(struct amqp_out *out, struct slice prefix, struct slice head, struct slice expiration,
+                       struct slice before)
+{
+    struct slice first = envelope_find(head, ENVELOPE_FIRST_DEATH), rest = head, entries = before;
+    char *array = amqp_table_begin(out, SLICE("x-death"), AMQP_ARRAY);
+    struct death death, oldest = {0};
+    struct envelope_item item;
+    struct amqp_value entry;
+    bool put = true;
+
+    if (first.ptr)
+        death_parse(first, &oldest);
+    while (put && envelope_take(&rest, &item))
+        if (item.tag == ENVELOPE_DEATH && death_parse(item.value, &death)) {
+            bool is_first = death.reason == oldest.reason && slice_equal(death.queue, oldest.queue);
+
+            put = put_death(out, prefix, &death, is_first ? expiration : (struct slice){0}, before);
+        }
+    while (amqp_array_take(&entries, &entry))
+        if (entry.type != AMQP_TABLE || !is_told(prefix, head, entry.bytes))
+            amqp_array_put(out, &entry);
     amqp_nested_end(out, array);
-    if (!has_first)
+    return put;
+}
+
+static void put_first_death(struct amqp_out *out, struct slice prefix, struct slice head)
+{
+    struct slice first = envelope_find(head, ENVELOPE_FIRST_DEATH);
+    struct death oldest;
+
+    if (!first.ptr || !death_parse(first, &oldest))
         return;
     put_text(out, SLICE("x-first-death-exchange"), amqp_without_prefix(prefix, oldest.exchange));
     put_text(out, SLICE("x-first-death-queue"), amqp_without_prefix(prefix, oldest.queue));
-    put_text(out, SLICE("x-first-death-reason"), reason_of(&oldest));
-}
-
-static bool is_ours(struct slice name)
-{
-    return slice_equal(name, SLICE("x-death")) || slice_starts_with(name, SLICE("x-first-death-")) ||
-           slice_equal(name, SLICE("x-delivery-count"));
+    put_text(out, SLICE("x-first-death-reason"), slice_from_text(message_end_names[oldest.reason]));
 }
 
 /* ---- a message that came by HTTP --------------------------------------------------------------------------------- */
@@ -157,16 +246,30 @@ static bool put_payload(struct amqp_output *output, uint16_t channel, struct sli
     return true;
 }
 
-static void put_headers(struct amqp_out *out, struct amqp_content *content, struct slice prefix,
+/* Whether a header is told anew, or not any more. */
+static bool is_replaced(struct slice name, bool died, bool copied)
+{
+    if (slice_equal(name, SLICE("x-delivery-count")))
+        return true;
+    return died && (slice_equal(name, SLICE("x-death")) || (!copied && slice_equal(name, SLICE("CC"))));
+}
+
+/* False: no memory. */
+static bool put_headers(struct amqp_out *out, struct amqp_content *content, struct slice prefix,
                         const struct queue_delivery *d, bool counts)
 {
-    struct slice head = d->message.head, rest = content->headers, expiration = {0};
-    bool died = envelope_find(head, ENVELOPE_DEATH).ptr != NULL;
+    struct slice head = d->message.head, rest = content->headers, expiration = {0}, before = SLICE("");
+    bool died = envelope_find(head, ENVELOPE_DEATH).ptr != NULL,
+         copied = envelope_find(head, ENVELOPE_COPIES).ptr != NULL, knows_first = false, put = true;
     struct amqp_value value;
 
-    while (amqp_content_has(content, AMQP_HEADERS) && amqp_table_take(&rest, &value))
-        if (!is_ours(value.name) || (!died && !slice_equal(value.name, SLICE("x-delivery-count"))))
+    while (amqp_content_has(content, AMQP_HEADERS) && amqp_table_take(&rest, &value)) {
+        if (!is_replaced(value.name, died, copied))
             amqp_table_put(out, &value);
+        if (slice_equal(value.name, SLICE("x-death")) && value.type == AMQP_ARRAY)
+            before = value.bytes;
+        knows_first |= slice_equal(value.name, SLICE("x-first-death-queue"));
+    }
     if (!envelope_find(head, ENVELOPE_AMQP).ptr)
         put_fields(out, content, head);
     if (died && amqp_content_has(content, AMQP_EXPIRATION)) {
@@ -174,9 +277,12 @@ static void put_headers(struct amqp_out *out, struct amqp_content *content, stru
         amqp_content_drop(content, AMQP_EXPIRATION);
     }
     if (died)
-        put_deaths(out, prefix, head, expiration);
-    if (counts && d->attempt > 1)
+        put = put_deaths(out, prefix, head, expiration, before);
+    if (died && !knows_first && !before.len)
+        put_first_death(out, prefix, head);
+    if (counts)
         put_long(out, SLICE("x-delivery-count"), d->attempt - 1);
+    return put;
 }
 
 /* The message's properties with what we have to say, in table, which has room. */
@@ -196,8 +302,7 @@ static bool make_content(struct amqp_content *content, char *table, size_t room,
         content->timestamp = d->message.published_us / US_PER_S;
     }
     content->body_bytes = d->message.body.len;
-    put_headers(&out, content, prefix, d, counts);
-    if (amqp_out_close(&out, table) != AMQP_WRITTEN)
+    if (!put_headers(&out, content, prefix, d, counts) || amqp_out_close(&out, table) != AMQP_WRITTEN)
         return false;
     if (out.at != table)
         amqp_content_set_headers(content, slice_of(table, (size_t)(out.at - table)));
@@ -250,7 +355,7 @@ bool amqp_put_head(struct amqp_output *output, const struct amqp_connection *c, 
     char *table;
     bool put;
 
-    if (payload.ptr && !(counts && d->attempt > 1) && !envelope_find(head, ENVELOPE_DEATH).ptr)
+    if (payload.ptr && !counts && !envelope_find(head, ENVELOPE_DEATH).ptr)
         return put_payload(output, channel, payload);
     put = amqp_read_content(d, c->prefix, counts, &content, &table) &&
           put_content(output, channel, &content, content_room(head) + CONTENT_FIXED);
@@ -260,9 +365,81 @@ bool amqp_put_head(struct amqp_output *output, const struct amqp_connection *c, 
 
 /* ---- what a publisher asks for ----------------------------------------------------------------------------------- */
 
+/* As Erlang shows a string: in quotes, or the bytes of one that cannot be printed. */
+static void erlang_text(struct slice s, char *text, size_t room)
+{
+    const char *open = "\"", *close = "\"";
+    size_t n = 0;
+
+    for (size_t i = 0; i < s.len; i++)
+        if ((unsigned char)s.ptr[i] < ' ')
+            open = "[", close = "]";
+    n += (size_t)snprintf(text, room, "%s", open);
+    for (size_t i = 0; i < s.len && n + 8 < room; i++)
+        if (*open == '[')
+            n += (size_t)snprintf(text + n, room - n, "%s%u", i ? "," : "", (unsigned char)s.ptr[i]);
+        else
+            n += (size_t)snprintf(text + n, room - n, "%s%c", s.ptr[i] == '"' || s.ptr[i] == '\\' ? "\\" : "",
+                                  s.ptr[i]);
+    snprintf(text + n, room - n, "%s", close);
+}
+
+/* Digits off the front, and as which number. */
+static struct slice take_digits(struct slice *rest, uint64_t *number)
+{
+    size_t n = 0;
+    struct slice digits;
+
+    while (n < rest->len && rest->ptr[n] >= '0' && rest->ptr[n] <= '9')
+        n++;
+    digits = slice_take(rest, n);
+    if (n && !slice_to_u64(digits, number))
+        *number = UINT64_MAX;
+    return digits;
+}
+
+static bool refuse_expiration(struct amqp_channel *channel, struct slice text, const char *why)
+{
+    amqp_fail(channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH, "invalid expiration '%.*s': %s",
+              SLICE_ARG(text), why);
+    return false;
+}
+
+bool amqp_take_expiration(struct amqp_channel *channel, struct slice text, uint64_t *ttl_us)
+{
+    struct slice rest = text, digits;
+    bool is_negative = slice_starts_with(text, SLICE("-"));
+    char why[320], leftover[280];
+    uint64_t ms = 0;
+
+    if (is_negative || slice_starts_with(text, SLICE("+")))
+        slice_drop(&rest, 1);
+    digits = take_digits(&rest, &ms);
+    if (!digits.len)
+        return refuse_expiration(channel, text, "no_integer");
+    erlang_text(rest, leftover, sizeof leftover);
+    if (rest.len)
+        snprintf(why, sizeof why, "{leftover_string,%s}", leftover);
+    else if (is_negative && ms)
+        snprintf(why, sizeof why, "{value_negative,-%.*s}", SLICE_ARG(digits));
+    else if (ms > EXPIRATION_MS_MAX)
+        snprintf(why, sizeof why, "{value_too_large,%.*s}", SLICE_ARG(digits));
+    else {
+        *ttl_us = ms ? ms * US_PER_MS : 1;
+        return true;
+    }
+    return refuse_expiration(channel, text, why);
+}
+
 static bool is_copy_list(struct slice name)
 {
     return slice_equal(name, SLICE("CC")) || slice_equal(name, SLICE("BCC"));
+}
+
+static bool is_for_replies(const struct amqp_content *content)
+{
+    return amqp_content_has(content, AMQP_REPLY_TO) &&
+           slice_equal(content->texts[AMQP_REPLY_TO], SLICE(AMQP_REPLIES));
 }
 
 bool amqp_needs_rewriting(const struct amqp_content *content)
@@ -270,8 +447,7 @@ bool amqp_needs_rewriting(const struct amqp_content *content)
     struct slice rest = content->headers;
     struct amqp_value value;
 
-    if (amqp_content_has(content, AMQP_REPLY_TO) &&
-        slice_equal(content->texts[AMQP_REPLY_TO], SLICE(AMQP_REPLIES)))
+    if (is_for_replies(content))
         return true;
     while (amqp_content_has(content, AMQP_HEADERS) && amqp_table_take(&rest, &value))
         if (is_copy_list(value.name))
@@ -279,79 +455,105 @@ bool amqp_needs_rewriting(const struct amqp_content *content)
     return false;
 }
 
-/* The routing keys of a list. False: it is none. */
-static bool put_keys(char **at, const struct amqp_value *list)
+bool amqp_may_rewrite(struct amqp_channel *channel, const struct amqp_content *content)
+{
+    static const char *const lists[] = {"CC", "BCC"};
+    struct amqp_value value;
+
+    if (is_for_replies(content) && !channel->reply_to) {
+        amqp_fail(channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH,
+                  "fast reply consumer does not exist");
+        return false;
+    }
+    for (size_t i = 0; amqp_content_has(content, AMQP_HEADERS) && i < 2; i++)
+        if (amqp_table_find(content->headers, slice_from_text(lists[i]), &value) &&
+            value.type != AMQP_ARRAY) {
+            amqp_fail(channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH,
+                      "invalid message: {unacceptable_type_in_header,\"%s\",%s}", lists[i],
+                      amqp_type_name(&value));
+            return false;
+        }
+    return true;
+}
+
+/* The routing keys of a list; what is no text is none. */
+static void put_keys(char **at, const struct amqp_value *list)
 {
     struct slice rest = list->bytes;
     struct amqp_value key;
 
-    if (list->type != AMQP_ARRAY)
-        return false;
-    while (amqp_array_take(&rest, &key)) {
+    while (list->type == AMQP_ARRAY && amqp_array_take(&rest, &key)) {
         if (key.type != AMQP_TEXT || key.bytes.len > BROKER_KEY_MAX)
-            return false;
+            continue;
         *(*at)++ = (char)key.bytes.len;
         memcpy(*at, key.bytes.ptr, key.bytes.len);
         *at += key.bytes.len;
     }
-    return true;
 }
 
-/* Takes the lists out of the headers: all keys into keys, and all headers but BCC into table. */
-static bool take_lists(struct amqp_channel *channel, struct amqp_content *content, struct amqp_out *table,
-                       char **keys)
+/* The routing keys of the lists of that name. */
+static void take_lists(const struct amqp_content *content, struct slice name, char **keys)
 {
     struct slice rest = content->headers;
     struct amqp_value value;
 
-    while (amqp_content_has(content, AMQP_HEADERS) && amqp_table_take(&rest, &value)) {
-        if (is_copy_list(value.name) && !put_keys(keys, &value)) {
-            amqp_fail(channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH,
-                      "unacceptable type for header '%.*s'", SLICE_ARG(value.name));
-            return false;
-        }
+    while (amqp_content_has(content, AMQP_HEADERS) && amqp_table_take(&rest, &value))
+        if (slice_equal(value.name, name))
+            put_keys(keys, &value);
+}
+
+/* Who reads it knows nothing of BCC. */
+static void put_visible_headers(struct amqp_out *table, const struct amqp_content *content)
+{
+    struct slice rest = content->headers;
+    struct amqp_value value;
+
+    while (amqp_content_has(content, AMQP_HEADERS) && amqp_table_take(&rest, &value))
         if (!slice_equal(value.name, SLICE("BCC")))
             amqp_table_put(table, &value);
-    }
-    return true;
+}
+
+/* The envelope: the content header, and whom copies go to. Returns its end; NULL: there is no room. */
+static char *put_envelope(char *at, size_t room, const struct amqp_content *content, struct slice copies)
+{
+    struct amqp_out out = amqp_out_of(at + ENVELOPE_ITEM_OVERHEAD, room - ENVELOPE_ITEM_OVERHEAD);
+    struct envelope_item item = {.tag = ENVELOPE_AMQP};
+
+    amqp_put_content(&out, content);
+    if (amqp_out_close(&out, at + ENVELOPE_ITEM_OVERHEAD) != AMQP_WRITTEN)
+        return NULL;
+    item.value.len = (size_t)(out.at - at) - ENVELOPE_ITEM_OVERHEAD;
+    envelope_put_head(at, &item);
+    item = (struct envelope_item){.tag = ENVELOPE_COPIES, .value = copies};
+    return copies.len ? envelope_put(out.at, &item) : out.at;
 }
 
 bool amqp_rewrite(struct amqp_channel *channel, const struct amqp_content *given,
                   struct queue_publication *publication, char **owned)
 {
     struct amqp_content content = *given;
-    size_t room = 2 * given->headers.len + CONTENT_FIXED;
-    char *block = malloc(3 * room), *keys = block, *at;
-    struct amqp_out table, out;
+    size_t lists = given->headers.len, room = 2 * given->headers.len + CONTENT_FIXED;
+    char *block = malloc(lists + 2 * room + lists), *keys = block, *headers = block + lists, *end;
+    struct amqp_out table = amqp_out_of(headers, block ? room : 0);
+    struct slice copies;
 
     *owned = block;
     if (!block)
         return false;
-    table = amqp_out_of(block + room, room);
-    if (amqp_content_has(given, AMQP_REPLY_TO) &&
-        slice_equal(given->texts[AMQP_REPLY_TO], SLICE(AMQP_REPLIES))) {
-        if (!channel->reply_to) {
-            amqp_fail(channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH,
-                      "fast reply consumer does not exist");
-            return true;
-        }
+    if (is_for_replies(given) && channel->reply_to)
         amqp_content_set_text(&content, AMQP_REPLY_TO, channel->reply_to->queue);
-    }
-    if (!take_lists(channel, &content, &table, &keys))
-        return true;
-    if (amqp_out_close(&table, block + room) != AMQP_WRITTEN)
-        return false;
+    take_lists(&content, SLICE("CC"), &keys);
+    copies = slice_of(block, (size_t)(keys - block));
+    take_lists(&content, SLICE("BCC"), &keys);
+    put_visible_headers(&table, &content);
     if (amqp_content_has(&content, AMQP_HEADERS))
-        amqp_content_set_headers(&content, slice_of(block + room, (size_t)(table.at - (block + room))));
-    at = block + 2 * room;
-    out = amqp_out_of(at + ENVELOPE_ITEM_OVERHEAD, room - ENVELOPE_ITEM_OVERHEAD);
-    amqp_put_content(&out, &content);
-    if (amqp_out_close(&out, at + ENVELOPE_ITEM_OVERHEAD) != AMQP_WRITTEN)
+        amqp_content_set_headers(&content, slice_of(headers, (size_t)(table.at - headers)));
+    end = amqp_out_close(&table, headers) == AMQP_WRITTEN
+              ? put_envelope(headers + room, room, &content, copies)
+              : NULL;
+    if (!end)
         return false;
     publication->more_keys = slice_of(block, (size_t)(keys - block));
-    publication->head = slice_of(at, (size_t)(out.at - at));
-    envelope_put_head(
-        at, &(struct envelope_item){.tag = ENVELOPE_AMQP,
-                                    .value = slice_of(NULL, publication->head.len - ENVELOPE_ITEM_OVERHEAD)});
+    publication->head = slice_of(headers + room, (size_t)(end - (headers + room)));
     return true;
 }

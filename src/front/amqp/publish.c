@@ -8,10 +8,10 @@
 #include "base/clock.h"
 #include "front/amqp/private.h"
 #include "queue/envelope.h"
+#include "wire/amqp_bytes.h"
 
 /* How long to wait before the disk is asked again for room. */
 #define STUCK_US (100 * US_PER_MS)
-#define TTL_MS_MAX UINT64_C(4294967295)
 
 _Static_assert(AMQP_FRAME_HEAD == ENVELOPE_ITEM_OVERHEAD, "a content header becomes an item in place");
 
@@ -55,8 +55,7 @@ void amqp_publish_abandon(struct amqp_channel *channel)
 static bool check_content(struct amqp_channel *channel, const struct amqp_content *content, uint64_t *ttl_us)
 {
     struct amqp_connection *c = channel->connection;
-    struct slice expiration = content->texts[AMQP_EXPIRATION], user = content->texts[AMQP_USER_ID];
-    uint64_t ms;
+    struct slice user = content->texts[AMQP_USER_ID];
 
     *ttl_us = 0;
     if (content->body_bytes > c->message_max) {
@@ -76,15 +75,9 @@ static bool check_content(struct amqp_channel *channel, const struct amqp_conten
                   c->user_name);
         return false;
     }
-    if (!amqp_content_has(content, AMQP_EXPIRATION))
-        return true;
-    if (!slice_to_u64(expiration, &ms) || ms > TTL_MS_MAX) {
-        amqp_fail(channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH, "invalid expiration '%.*s'",
-                  SLICE_ARG(expiration));
-        return false;
-    }
-    *ttl_us = ms ? ms * US_PER_MS : 1;
-    return true;
+    return (!amqp_content_has(content, AMQP_EXPIRATION) ||
+            amqp_take_expiration(channel, content->texts[AMQP_EXPIRATION], ttl_us)) &&
+           amqp_may_rewrite(channel, content);
 }
 
 /* Room for a body that comes in pieces. */
@@ -112,6 +105,27 @@ static bool make_body(struct amqp_channel *channel, uint64_t bytes)
     return false;
 }
 
+/* One that cannot be read: why, with RabbitMQ's codes. */
+static void refuse_head(struct amqp_connection *c, struct slice payload, const char *why)
+{
+    uint16_t class_id = 0, weight = 0;
+
+    if (payload.len < AMQP_CONTENT_LEAST) {
+        amqp_fail_connection(c, AMQP_FRAME_ERROR, 0, "%s", why);
+        return;
+    }
+    take_u16be(&payload, &class_id);
+    take_u16be(&payload, &weight);
+    if (weight)
+        amqp_fail_connection(c, AMQP_UNEXPECTED_FRAME, AMQP_BASIC_PUBLISH,
+                             "expected content header for class 60, got non content header frame instead");
+    else if (class_id != AMQP_BASIC_PUBLISH >> 16)
+        amqp_fail_connection(c, AMQP_UNEXPECTED_FRAME, AMQP_BASIC_PUBLISH,
+                             "expected content header for class 60, got one for class %u instead", class_id);
+    else
+        amqp_fail_connection(c, AMQP_SYNTAX_ERROR, AMQP_BASIC_PUBLISH, "%s", why);
+}
+
 static void complete(struct amqp_channel *channel, struct slice body);
 
 void amqp_publish_head(struct amqp_channel *channel, struct slice payload)
@@ -121,7 +135,7 @@ void amqp_publish_head(struct amqp_channel *channel, struct slice payload)
     const char *why = "";
 
     if (amqp_take_content(payload, &p->content, &why) != AMQP_OK) {
-        amqp_fail_connection(c, AMQP_SYNTAX_ERROR, AMQP_BASIC_PUBLISH, "%s", why);
+        refuse_head(c, payload, why);
         return;
     }
     if (!check_content(channel, &p->content, &p->ttl_us)) {
@@ -220,32 +234,84 @@ static bool hold_blocks(struct amqp_batch *batch, const struct amqp_publishing *
            amqp_batch_hold(batch, last);
 }
 
+static bool is_known(const struct amqp_channel *channel, struct slice exchange)
+{
+    return !exchange.len ||
+           slice_equal(exchange, slice_of(channel->known_exchange, channel->known_exchange_len));
+}
+
+static void know(struct amqp_channel *channel, struct slice exchange)
+{
+    if (exchange.len > sizeof channel->known_exchange)
+        return;
+    memcpy(channel->known_exchange, exchange.ptr, exchange.len);
+    channel->known_exchange_len = exchange.len;
+}
+
+/* In a transaction the client hears at once of an exchange that is not there. False: the channel ends. */
+static bool look_first(struct amqp_channel *channel, struct slice exchange)
+{
+    if (!channel->transacts || is_known(channel, exchange))
+        return true;
+    if (!amqp_exchange_takes(channel, exchange))
+        return false;
+    know(channel, exchange);
+    return true;
+}
+
+static void free_owned(struct amqp_published *published)
+{
+    for (size_t i = 0; i < sizeof published->owned / sizeof published->owned[0]; i++)
+        free(published->owned[i]);
+}
+
+/* A message that is whole. False: no memory, or it asks for what cannot be, and the channel was failed. */
+static bool make(struct amqp_channel *channel, struct slice body, struct queue_publication *publication,
+                 struct amqp_published *published)
+{
+    struct amqp_connection *c = channel->connection;
+    struct amqp_publishing *p = &channel->publishing;
+
+    *publication = (struct queue_publication){.body = body};
+    *published = (struct amqp_published){
+        .channel = channel->number,
+        .generation = channel->generation,
+        .mandatory = p->mandatory,
+        .doubtful = !channel->transacts && (p->mandatory || !is_known(channel, p->exchange)),
+        .owned = {p->body},
+    };
+    p->body = NULL;
+    publication->exchange = qualify(c, p->exchange, &published->owned[2]);
+    publication->key = p->exchange.len ? p->key : qualify(c, p->key, &published->owned[2]);
+    return publication->exchange.ptr && publication->key.ptr && set_head(channel, publication, published);
+}
+
 static void complete(struct amqp_channel *channel, struct slice body)
 {
     struct amqp_connection *c = channel->connection;
     struct amqp_publishing *p = &channel->publishing;
-    struct amqp_batch *batch = batch_for(channel);
-    struct amqp_published *published = NULL;
-    struct queue_publication *publication = batch ? amqp_batch_publication(batch, &published) : NULL;
+    struct queue_publication publication;
+    struct amqp_published published;
+    struct amqp_batch *batch;
+    bool made;
 
-    if (publication) {
-        publication->exchange = qualify(c, p->exchange, &published->owned[2]);
-        publication->key = p->exchange.len ? p->key : qualify(c, p->key, &published->owned[2]);
-        publication->body = body;
-        published->channel = channel->number;
-        published->generation = channel->generation;
-        published->mandatory = p->mandatory;
-        published->confirm = channel->confirms ? channel->next_confirm++ : 0;
+    if (!look_first(channel, p->exchange))
+        return;
+    made = make(channel, body, &publication, &published);
+    batch = made ? batch_for(channel) : NULL;
+    if (batch && hold_blocks(batch, p, c->block) && amqp_batch_publish(batch, &publication, &published)) {
+        if (channel->confirms)
+            batch->published[batch->batch.n_publications - 1].confirm = channel->next_confirm++;
+        channel->n_doubtful += published.doubtful;
         channel->counts[AMQP_COUNT_PUBLISH]++;
-        published->owned[0] = p->body;
         batch->batch.bytes += body.len + p->head.len;
         batch->batch.counted += p->room;
-        p->body = NULL;
         p->room = 0;
+    } else {
+        free_owned(&published);
+        if (channel->state == CHANNEL_OPEN)
+            amqp_drop_connection(c, "no memory");
     }
-    if (!publication || !hold_blocks(batch, p, c->block) || !set_head(channel, publication, published) ||
-        (p->exchange.len && !publication->exchange.ptr))
-        amqp_drop_connection(c, "no memory");
     amqp_publish_abandon(channel);
 }
 
@@ -309,12 +375,35 @@ static bool is_taken(enum publish_result result)
     return result == PUBLISH_OK || result == PUBLISH_SAME || result == PUBLISH_UNROUTABLE;
 }
 
+/* Of one that was doubtful: what becomes of it is known. */
+static void be_sure(struct amqp_channel *channel, const struct queue_publication *p)
+{
+    channel->n_doubtful--;
+    if (is_taken(p->result))
+        know(channel, amqp_unqualify(channel->connection, p->exchange));
+}
+
+static void count_answer(struct amqp_channel *channel, const struct amqp_published *published,
+                         const struct queue_publication *p)
+{
+    bool unroutable = p->result == PUBLISH_UNROUTABLE;
+
+    channel->counts[AMQP_COUNT_RETURN_UNROUTABLE] += unroutable && published->mandatory;
+    channel->counts[AMQP_COUNT_DROP_UNROUTABLE] += unroutable && !published->mandatory;
+    channel->n_answered += published->confirm != 0;
+    channel->counts[AMQP_COUNT_CONFIRM] += published->confirm && is_taken(p->result);
+}
+
 static void answer_one(struct confirming *s, const struct amqp_published *published,
                        const struct queue_publication *p)
 {
     struct amqp_channel *channel = amqp_channel_find(s->c, published->channel);
 
-    if (!channel || channel->generation != published->generation || channel->state != CHANNEL_OPEN)
+    if (!channel || channel->generation != published->generation)
+        return;
+    if (published->doubtful)
+        be_sure(channel, p);
+    if (channel->state != CHANNEL_OPEN)
         return;
     if (p->result == PUBLISH_NO_EXCHANGE) {
         send_confirms(s);
@@ -331,12 +420,9 @@ static void answer_one(struct confirming *s, const struct amqp_published *publis
     }
     if (p->result == PUBLISH_UNROUTABLE && published->mandatory)
         send_return(s->c, published, p);
-    channel->counts[AMQP_COUNT_RETURN_UNROUTABLE] += p->result == PUBLISH_UNROUTABLE && published->mandatory;
-    channel->counts[AMQP_COUNT_DROP_UNROUTABLE] += p->result == PUBLISH_UNROUTABLE && !published->mandatory;
+    count_answer(channel, published, p);
     if (!published->confirm)
         return;
-    channel->n_answered++;
-    channel->counts[AMQP_COUNT_CONFIRM] += is_taken(p->result);
     if (is_taken(p->result))
         confirm(s, published);
     else
@@ -371,7 +457,7 @@ void amqp_batch_done(struct queue_batch *base)
     }
     list_remove(&batch->list);
     c->n_batches--;
-    wait_queue_wake_all(&c->batch_back);
+    wait_queue_wake_all(&c->batch_back); /* they run later */
     if (batch->waits) {
         batch->back = true;
         return;
@@ -435,6 +521,17 @@ int amqp_retry_stuck(struct amqp_connection *c)
     answer(c, batch);
     amqp_batch_free(batch);
     return 0;
+}
+
+bool amqp_publish_told(struct amqp_channel *channel)
+{
+    struct amqp_connection *c = channel->connection;
+    int error = 0;
+
+    amqp_flush(c);
+    while (!error && channel->n_doubtful && channel->state == CHANNEL_OPEN && c->state == AMQP_STATE_OPEN)
+        error = c->stuck ? amqp_retry_stuck(c) : wait_queue_wait(&c->batch_back, NEVER);
+    return !error && channel->state == CHANNEL_OPEN && c->state == AMQP_STATE_OPEN;
 }
 
 /* ---- confirms and transactions ----------------------------------------------------------------------------------- */
@@ -512,7 +609,7 @@ void amqp_tx_take(struct amqp_channel *channel, const struct amqp_method *method
         amqp_send(c, channel->number, &(struct amqp_method){.id = AMQP_TX_ROLLBACK_OK});
         break;
     default:
-        amqp_fail_connection(c, AMQP_COMMAND_INVALID, method->id, "%s", amqp_method_name(method->id));
+        amqp_fail_unknown(channel, method);
         break;
     }
 }

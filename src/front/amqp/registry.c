@@ -206,9 +206,8 @@ static void fill(struct amqp_seen_connection *seen, struct copying *copying, str
         .sent_rate = rates[1],
         .channels = copying->channel,
     };
-    for (unsigned i = 0; i < c->n_channel_places; i++)
-        if (c->channels[i])
-            copy_channel(copying, c->channels[i], now_us);
+    for (unsigned i = 0; i < c->n_channels; i++)
+        copy_channel(copying, c->channels[i], now_us);
     seen->n_channels = (size_t)(copying->channel - seen->channels);
 }
 
@@ -219,9 +218,8 @@ static struct amqp_seen_connection *copy_connection(struct amqp_connection *c)
                                   strlen(c->user_name) + strlen(c->virtual_host) + c->client_properties.len};
     struct amqp_seen_connection *seen;
 
-    for (unsigned i = 0; i < c->n_channel_places; i++)
-        if (c->channels[i])
-            measure_channel(&copying, c->channels[i]);
+    for (unsigned i = 0; i < c->n_channels; i++)
+        measure_channel(&copying, c->channels[i]);
     seen = malloc(sizeof *seen + copying.channels * sizeof *copying.channel +
                   copying.consumers * sizeof *copying.consumer + copying.bytes);
     if (!seen)

@@ -24,7 +24,7 @@ from kit.wire import DEADLINE, TimedOut
 PEERS = [name for name in os.environ.get("AMQP_PEERS", "maitred").split(",") if name]
 SECONDS = 60        # what a test may take
 CONFIGURATION = (
-    top('state = "{dir}/state"') + admin() +
+    top('state = "{dir}/state"', threads=2) + admin() +
     'amqp "127.0.0.1:{port}" {\n'
     '    user "guest" { password = "guest" }\n'
     '    user "limited" { password = "limited"  configure = "^mine"  write = "^mine"  read = "^mine" }\n'
@@ -34,6 +34,7 @@ CONFIGURATION = (
 class MaitredBroker:
     """The binary under test, with a listener for AMQP."""
     name = "maitred"
+    management_port = None  # it has none of RabbitMQ's management interface
 
     def __init__(self, directory):
         self.proxy = Maitred(CONFIGURATION, Path(directory))
@@ -41,10 +42,6 @@ class MaitredBroker:
     @property
     def port(self):
         return self.proxy.port
-
-    @property
-    def management_port(self):
-        return self.proxy.port9
 
     def restart(self):
         self.proxy.terminate()
