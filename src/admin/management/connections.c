@@ -59,6 +59,16 @@ static json_t *port_of(const struct endpoint *end)
 
 /* ---- connections ------------------------------------------------------------------------------------------------- */
 
+/* What the client calls its connection, where it does. */
+static json_t *given_name(const struct amqp_seen_connection *c)
+{
+    struct amqp_value value;
+
+    if (!amqp_table_find(c->properties, SLICE("connection_name"), &value) || value.type != AMQP_TEXT)
+        return NULL;
+    return terms_text(value.bytes);
+}
+
 static json_t *connection_json(const struct amqp_seen_connection *c)
 {
     char name[NAME_MAX];
@@ -94,6 +104,7 @@ static json_t *connection_json(const struct amqp_seen_connection *c)
     terms_put(o, "timeout", json_integer((json_int_t)(c->heartbeat_us / US_PER_S)));
     terms_put(o, "type", json_string("network"));
     terms_put(o, "user", terms_text(c->user));
+    terms_put(o, "user_provided_name", given_name(c));
     terms_put(o, "user_who_performed_action", terms_text(c->user));
     terms_put(o, "vhost", terms_text(c->virtual_host));
     return o;
