@@ -22,16 +22,22 @@ struct slice table_of_json(const json_t *object, char **owned)
         return (struct slice){0};
     for (size_t i = 0; i < N_ROOMS; i++) {
         char *block = malloc(rooms[i]);
-        struct amqp_out out = amqp_out_of(block, block ? rooms[i] : 0);
-        bool ok = block && terms_put_table(&out, object);
-        enum amqp_written written = amqp_out_close(&out, block);
+        struct amqp_out out;
+        enum amqp_written written;
 
-        if (ok && written == AMQP_WRITTEN) {
+        if (!block)
+            break;
+        out = amqp_out_of(block, rooms[i]);
+        if (terms_put_table(&out, object))
+            written = amqp_out_close(&out, block);
+        else
+            written = AMQP_TOO_LONG;
+        if (written == AMQP_WRITTEN) {
             *owned = block;
             return slice_of(block, (size_t)(out.at - block));
         }
         free(block);
-        if (!ok || written != AMQP_FULL)
+        if (written != AMQP_FULL)
             break;
     }
     return (struct slice){0};
@@ -52,7 +58,11 @@ static bool take_properties(struct management_call *call, struct amqp_content *c
 
         free(*owned);
         *owned = malloc(rooms[i]);
-        out = amqp_out_of(*owned, *owned ? rooms[i] : 0);
+        if (!*owned) {
+            management_refuse_error(call, -ENOMEM);
+            return false;
+        }
+        out = amqp_out_of(*owned, rooms[i]);
         *content = (struct amqp_content){0};
         wrong = terms_take_properties(given, content, &out);
         written = !wrong;

@@ -340,14 +340,14 @@ struct slice terms_to_base64(struct slice bytes)
 
 struct slice terms_from_base64(struct slice text)
 {
-    char *bytes = text.len % 4 || text.len > INT32_MAX ? NULL : malloc(text.len / 4 * 3 + 1);
-    size_t padding = 0;
+    size_t padding = text.len - slice_find(text, '=');
+    bool is_whole = text.len % 4 == 0 && text.len <= INT32_MAX && padding <= 2 &&
+                    (!padding || text.ptr[text.len - 1] == '=');
+    char *bytes = is_whole ? malloc(text.len / 4 * 3 + 1) : NULL;
     int n;
 
     if (!bytes)
         return (struct slice){0};
-    while (padding < 2 && padding < text.len && text.ptr[text.len - 1 - padding] == '=')
-        padding++;
     n = text.len ? EVP_DecodeBlock((unsigned char *)bytes, (const unsigned char *)text.ptr, (int)text.len)
                  : 0;
     if (n < (int)padding) {
