@@ -405,6 +405,14 @@ def test_an_exchange_is_declared_once(amqp, api):
     assert api.delete("/exchanges/%2F/amq.topic").status == 401
 
 
+def test_an_exchange_counts_what_comes_in(amqp, api, channel):
+    exchange, queue = amqp.exchange(channel, "fanout"), amqp.queue(channel)
+    channel.queue_bind(queue, exchange)
+    publish(channel, "", "1", "2", "3", exchange=exchange)
+    told = api.wait(f"/exchanges/%2F/{exchange}", lambda told: told.get("message_stats", {}).get("publish_in") == 3)
+    assert "rate" in told["message_stats"]["publish_in_details"]
+
+
 def test_a_binding_is_known_by_its_key_and_arguments(amqp, api, channel):
     exchange, queue = amqp.exchange(channel, "topic"), amqp.queue(channel)
     between = f"/bindings/%2F/e/{exchange}/q/{queue}"
@@ -752,6 +760,27 @@ def test_without_a_token_rabbitmqs_paths_ask_for_a_user(both):
     own, _, _ = both()
     assert own.get("/api/overview").status == 401
     assert own.get("/api/state").status == 200
+
+
+def test_its_own_interface_shows_what_clients_declare(both):
+    own, api, _ = both()
+    kinds = {"drop-head": "dead-letter", "reject-publish": "reject-new", "reject-publish-dlx": "dead-letter-new"}
+    for kind in kinds:
+        assert api.put(f"/queues/%2F/{kind}", {"durable": True, "arguments": {"x-overflow": kind, "x-max-length": 9}}).status == 201
+    found = {each["name"]: each for each in own.state()["queues"]}
+    assert {kind: found[kind]["limits"]["overflow"] for kind in kinds} == kinds
+    assert {found[kind]["state"] for kind in kinds} == {"running"}
+
+
+def test_its_own_interface_tells_virtual_hosts_apart(maitred):
+    proxy = maitred(top('state = "{dir}/state"') + admin() + AMQP_SECTION.replace("administrator = true", 'virtual-hosts = {"/", "inner"}'))
+    api, own = Api(proxy.port9), admin_of(proxy)
+    for vhost in ("%2F", "inner"):
+        for name in ("one", "two"):
+            assert api.put(f"/queues/{vhost}/{name}", {"durable": True}).status == 201
+    wanted = ["inner/one", "inner/two", "one", "two"]
+    assert sorted(each["name"] for each in own.state()["queues"]) == wanted
+    assert sorted(labels["queue"] for labels, _ in own.metrics().all("maitred_queue_ready_messages")) == wanted
 
 
 def test_users_and_virtual_hosts_are_the_configurations(both):

@@ -24,7 +24,8 @@ static struct slice path_name(struct slice name)
     return slice_equal(name, SLICE("amq.default")) ? SLICE("") : name;
 }
 
-static json_t *exchange_json(const struct seen_exchange *e)
+static json_t *exchange_json(const struct management_call *call, const struct topology *topology,
+                             const struct seen_exchange *e)
 {
     bool built_in = !e->name.len || slice_starts_with(e->name, SLICE("amq."));
     json_t *o = json_object(), *stats;
@@ -37,7 +38,9 @@ static json_t *exchange_json(const struct seen_exchange *e)
     terms_put(o, "internal", json_boolean(e->internal));
     if (e->published) {
         stats = json_object();
-        management_put_rated(stats, "publish_in", e->published, 0);
+        management_put_rated(
+            stats, "publish_in", e->published,
+            queue_history_exchange_rate(&call->admin->queues, e->id, e->published, topology->now_us));
         terms_put(o, "message_stats", stats);
     }
     terms_put(o, "name", terms_text(e->name));
@@ -47,24 +50,29 @@ static json_t *exchange_json(const struct seen_exchange *e)
     return o;
 }
 
+struct exchange_list {
+    struct management_call *call;
+    struct topology *topology;
+};
+
 static json_t *make_exchange(void *arg, size_t i)
 {
-    const struct topology *topology = arg;
+    const struct exchange_list *list = arg;
 
-    return exchange_json(topology->exchanges.items[i]);
+    return exchange_json(list->call, list->topology, list->topology->exchanges.items[i]);
 }
 
 void exchanges_serve(struct management_call *call)
 {
     struct topology_wish wish = {.exchanges = true};
-    struct topology *topology;
+    struct exchange_list list = {.call = call};
 
     if (call->row->flags & ROW_VHOST)
         wish.vhost = call->args[0];
-    if (!topology_look(call, &wish, &topology))
+    if (!topology_look(call, &wish, &list.topology))
         return;
-    management_answer_list(call, &(struct management_list){topology->exchanges.n, make_exchange, topology});
-    topology_free(topology);
+    management_answer_list(call, &(struct management_list){list.topology->exchanges.n, make_exchange, &list});
+    topology_free(list.topology);
 }
 
 /* NULL: there is none, and the call is answered. */
@@ -89,7 +97,7 @@ void exchange_serve(struct management_call *call)
 
     if (!topology)
         return;
-    exchange = exchange_json(topology->exchanges.items[0]);
+    exchange = exchange_json(call, topology, topology->exchanges.items[0]);
     terms_put(exchange, "incoming", json_array());
     terms_put(exchange, "outgoing", json_array());
     management_answer(call, exchange);

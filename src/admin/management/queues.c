@@ -49,12 +49,12 @@ static void put_kind(json_t *o, const struct seen_queue *q)
 static void put_sizes(json_t *o, const struct seen_queue *q)
 {
     const struct broker_queue_numbers *n = &q->numbers;
-    json_int_t messages = (json_int_t)(n->ready + n->delayed + n->blocked + n->in_flight);
+    uint64_t messages = n->ready + n->delayed + n->blocked + n->in_flight;
 
     terms_put(o, "message_bytes", json_integer((json_int_t)n->bytes));
     terms_put(o, "message_bytes_persistent", json_integer(q->durable ? (json_int_t)n->bytes : 0));
     terms_put(o, "message_bytes_ram", json_integer(0));
-    terms_put(o, "messages_persistent", json_integer(q->durable ? messages : 0));
+    terms_put(o, "messages_persistent", json_integer(q->durable ? (json_int_t)messages : 0));
     terms_put(o, "messages_ram", json_integer(0));
 }
 
