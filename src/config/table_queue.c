@@ -19,7 +19,7 @@ static const struct config_row queue_rows[] = {
     NUMBER("max-length", "0", 0, 4000 * MILLION, "no limit", config_queue, max_length,
            "Most messages that wait in it."),
     SIZE("max-bytes", "0", 0, UINT64_C(1) << 50, "no limit", config_queue, max_bytes,
-         "Most bytes that wait in it, of fields and bodies."),
+         "Most bytes that wait in it, of bodies and of the fields that came by HTTP."),
     TIME("max-age", "0", MS, 3650 * DAY, "no limit", config_queue, max_age_us,
          "How long a message may wait; then it goes to dead-letter, or is dropped."),
     {.name = "overflow",

@@ -47,7 +47,9 @@ struct queue_batch {
     uint64_t position; /* of the last message in it */
 };
 
-/* Waits until so many bytes more may be under way, and counts them: 0, -EMSGSIZE (they never fit), -ETIMEDOUT, -ECANCELED. */
+/* The largest body that a message may have, whatever else it has. */
+uint64_t queue_body_max(const struct queue_port *port);
+/* Waits until so many bytes more may be under way, or nothing else is, and counts them: 0, -ETIMEDOUT, -ECANCELED. */
 int queue_batch_room(struct queue_port *port, uint64_t bytes, uint64_t deadline_us);
 /* Gives back what was counted for a batch that is not sent. */
 void queue_batch_return_room(struct queue_port *port, uint64_t bytes);

@@ -217,7 +217,7 @@ void queue_bury_new(struct queue *queue, const struct message *refused)
     struct queue *targets[DEAD_TARGETS_MOST];
     struct message message = *refused;
     struct passage passage;
-    uint64_t position, bytes = message.head.len + message.body.len;
+    uint64_t position, bytes = broker_bytes_of(&message);
 
     if (!queue->options.has_dead_letter || !dead_passage(queue, &message, END_MAXLEN, targets, &passage))
         return;

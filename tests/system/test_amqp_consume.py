@@ -160,6 +160,14 @@ def test_a_priority_must_be_a_number(channel, queue, value, kind):
         channel.basic_consume(queue, print, arguments={"x-priority": value})
 
 
+@pytest.mark.parametrize("argument, value, why", [
+    ("x-cancel-on-ha-failover", 5, ": {unacceptable_type,signedint}"),
+    ("x-stream-offset", 5, " of queue type rabbit_classic_queue")])
+def test_another_argument_of_a_consumer_may_be_wrong_too(channel, queue, argument, value, why):
+    with channel_closed(channel, 406, f"PRECONDITION_FAILED - invalid arg '{argument}' for queue '{queue}' in vhost '/'{why}"):
+        channel.basic_consume(queue, print, arguments={argument: value})
+
+
 def test_an_exclusive_consumer_is_alone(amqp, channel, queue):
     Consumer(channel, queue, exclusive=True)
     other = amqp.channel()

@@ -124,13 +124,23 @@ static void serve(struct amqp_connection *c)
         c->failed = "missed heartbeats";
 }
 
-/* The client may still read why: what it sends is not looked at. */
+/* The client may still read why. Nothing that it sends is looked at but its last word, connection.close-ok. */
 void amqp_wait_closed(struct amqp_connection *c)
 {
+    static const char close_ok[] = {AMQP_METHOD, 0, 0, 0, 0, 0, 4, 0, 10, 0, 51, AMQP_FRAME_END};
     char bytes[1024];
+    size_t len = 0;
+    ssize_t n;
 
-    while (stream_read(&c->stream, bytes, sizeof bytes, c->close_by_us) > 0)
-        ;
+    while ((n = stream_read(&c->stream, bytes + len, sizeof bytes - len, c->close_by_us)) > 0) {
+        size_t kept = len + (size_t)n;
+        const char *end = bytes + kept;
+
+        if (kept >= sizeof close_ok && memcmp(end - sizeof close_ok, close_ok, sizeof close_ok) == 0)
+            break;
+        len = kept < sizeof close_ok - 1 ? kept : sizeof close_ok - 1;
+        memmove(bytes, end - len, len);
+    }
     c->state = AMQP_STATE_CLOSED;
 }
 

@@ -65,6 +65,9 @@ static void value_text(const struct amqp_value *value, char *text, size_t room)
     case AMQP_INTEGER:
         snprintf(text, room, "%lld", (long long)value->integer);
         break;
+    case AMQP_TIME:
+        snprintf(text, room, "%llu", (unsigned long long)value->seconds);
+        break;
     default:
         snprintf(text, room, "%s", amqp_type_name(value));
         break;
@@ -161,18 +164,52 @@ void amqp_check_exchange(struct amqp_operation *o)
                     amqp_type_name(&value), SLICE_ARG(o->method.exchange), SLICE_ARG(o->virtual_host));
 }
 
+void amqp_refuse_match(struct amqp_operation *o)
+{
+    struct amqp_value value = {.type = AMQP_TEXT};
+    char text[128];
+
+    amqp_table_find(o->method.table, SLICE("x-match"), &value);
+    value_text(&value, text, sizeof text);
+    if (value.type == AMQP_TEXT)
+        amqp_refuse(o, AMQP_PRECONDITION_FAILED,
+                    "Invalid x-match field value <<\"%s\">>; expected all, any, all-with-x, or any-with-x",
+                    text);
+    else
+        amqp_refuse(o, AMQP_PRECONDITION_FAILED, "Invalid x-match field type %s (value %s); expected longstr",
+                    amqp_type_name(&value), text);
+}
+
 /* ---- what a consumer may ask for --------------------------------------------------------------------------------- */
 
-bool amqp_check_consumer(struct amqp_channel *channel, const struct amqp_method *method, struct slice queue)
+static bool refuse_consumer(struct amqp_channel *channel, struct slice queue, const char *argument,
+                            const char *why)
+{
+    amqp_fail(channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_CONSUME,
+              "invalid arg '%s' for queue '%.*s' in vhost '%s'%s", argument, SLICE_ARG(queue),
+              channel->connection->virtual_host, why);
+    return false;
+}
+
+bool amqp_check_consumer(struct amqp_channel *channel, struct slice arguments, struct slice queue,
+                         bool quorum)
 {
     struct amqp_value value;
+    char why[96];
 
-    if (!amqp_table_find(method->table, SLICE("x-priority"), &value) || value.type == AMQP_INTEGER)
-        return true;
-    amqp_fail(channel, AMQP_PRECONDITION_FAILED, method->id,
-              "invalid arg 'x-priority' for queue '%.*s' in vhost '%s': \"expected integer, got %s\"",
-              SLICE_ARG(queue), channel->connection->virtual_host, amqp_type_name(&value));
-    return false;
+    if (amqp_table_find(arguments, SLICE("x-priority"), &value) && value.type != AMQP_INTEGER) {
+        snprintf(why, sizeof why, ": \"expected integer, got %s\"", amqp_type_name(&value));
+        return refuse_consumer(channel, queue, "x-priority", why);
+    }
+    if (amqp_table_find(arguments, SLICE("x-cancel-on-ha-failover"), &value) && value.type != AMQP_BOOL) {
+        snprintf(why, sizeof why, ": {unacceptable_type,%s}", amqp_type_name(&value));
+        return refuse_consumer(channel, queue, "x-cancel-on-ha-failover", why);
+    }
+    if (amqp_table_find(arguments, SLICE("x-stream-offset"), &value)) {
+        snprintf(why, sizeof why, " of queue type rabbit_%s_queue", quorum ? "quorum" : "classic");
+        return refuse_consumer(channel, queue, "x-stream-offset", why);
+    }
+    return true;
 }
 
 /* ---- what a queue is made of ------------------------------------------------------------------------------------- */
@@ -490,31 +527,30 @@ void amqp_compare_queue(struct amqp_operation *o, const struct broker_queue_opti
             return;
 }
 
-/* Arguments that its type does not have. */
-static bool check_names(struct amqp_operation *o, enum queue_type type)
+/* One that its type does not have. */
+static bool refuse_name(struct amqp_operation *o, const char *argument, enum queue_type type)
 {
-    struct amqp_value value;
-
-    for (size_t i = 0; i < N_ARGUMENTS; i++)
-        if (!(arguments[i].types & type) &&
-            amqp_table_find(o->method.table, slice_from_text(arguments[i].name), &value)) {
-            amqp_refuse(o, AMQP_PRECONDITION_FAILED,
-                        "invalid arg '%s' for queue '%.*s' in vhost '%.*s' of queue type rabbit_%s_queue",
-                        arguments[i].name, SLICE_ARG(o->method.queue), SLICE_ARG(o->virtual_host),
-                        type == QUORUM ? "quorum" : "classic");
-            return false;
-        }
-    return true;
+    amqp_refuse(o, AMQP_PRECONDITION_FAILED,
+                "invalid arg '%s' for queue '%.*s' in vhost '%.*s' of queue type rabbit_%s_queue", argument,
+                SLICE_ARG(o->method.queue), SLICE_ARG(o->virtual_host),
+                type == QUORUM ? "quorum" : "classic");
+    return false;
 }
 
-static bool check_values(struct amqp_operation *o)
+static bool check_arguments(struct amqp_operation *o, enum queue_type type)
 {
     struct amqp_value value;
 
-    for (size_t i = 0; i < N_ARGUMENTS; i++)
-        if (amqp_table_find(o->method.table, slice_from_text(arguments[i].name), &value) &&
-            !arguments[i].set(o, arguments[i].name, &value))
+    for (size_t i = 0; i < N_ARGUMENTS; i++) {
+        const char *name = arguments[i].name;
+
+        if (!amqp_table_find(o->method.table, slice_from_text(name), &value))
+            continue;
+        if (!(arguments[i].types & type))
+            return refuse_name(o, name, type);
+        if (!arguments[i].set(o, name, &value))
             return false;
+    }
     return true;
 }
 
@@ -551,6 +587,6 @@ void amqp_queue_options(struct amqp_operation *o)
                     amqp_type_name(&value), SLICE_ARG(o->method.queue), SLICE_ARG(o->virtual_host));
     else if ((!amqp_table_find(table, SLICE("x-queue-type"), &value) ||
               check_type(o, "x-queue-type", &value)) &&
-             check_names(o, quorum ? QUORUM : CLASSIC) && check_values(o) && quorum)
+             check_arguments(o, quorum ? QUORUM : CLASSIC) && quorum)
         check_quorum(o);
 }

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "front/amqp/private.h"
+#include "wire/amqp_bytes.h"
 
 /* ---- channels ---------------------------------------------------------------------------------------------------- */
 
@@ -204,7 +205,10 @@ static void take_method(struct amqp_channel *channel, const struct amqp_method *
         amqp_queue_take(channel, method);
         break;
     case AMQP_CONFIRM_SELECT >> 16:
-        amqp_confirm_select(channel, method);
+        if (method->id == AMQP_CONFIRM_SELECT)
+            amqp_confirm_select(channel, method);
+        else
+            amqp_fail_unknown(channel, method);
         break;
     case AMQP_TX_SELECT >> 16:
         amqp_tx_take(channel, method);
@@ -330,6 +334,26 @@ static void expected_content(struct amqp_channel *channel)
                          channel->publishing.has_content
                              ? "expected content body, got non content body frame instead"
                              : "expected content header for class 60, got non content header frame instead");
+}
+
+void amqp_fail_content(struct amqp_connection *c, struct slice payload, const char *why)
+{
+    uint16_t class_id = 0, weight = 0;
+
+    if (payload.len < AMQP_CONTENT_LEAST) {
+        amqp_fail_connection(c, AMQP_FRAME_ERROR, 0, "%s", why);
+        return;
+    }
+    take_u16be(&payload, &class_id);
+    take_u16be(&payload, &weight);
+    if (weight)
+        amqp_fail_connection(c, AMQP_UNEXPECTED_FRAME, AMQP_BASIC_PUBLISH,
+                             "expected content header for class 60, got non content header frame instead");
+    else if (class_id != AMQP_BASIC_PUBLISH >> 16)
+        amqp_fail_connection(c, AMQP_UNEXPECTED_FRAME, AMQP_BASIC_PUBLISH,
+                             "expected content header for class 60, got one for class %u instead", class_id);
+    else
+        amqp_fail_connection(c, AMQP_SYNTAX_ERROR, AMQP_BASIC_PUBLISH, "%s", why);
 }
 
 static void take_for_channel(struct amqp_channel *channel, const struct amqp_frame *frame)

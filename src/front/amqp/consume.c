@@ -12,8 +12,6 @@
 
 /* Bytes of deliveries on their way to a client that have not gone into its output; one is always allowed. */
 #define TRANSIT_MOST (128u * 1024)
-/* Counted beside the bytes of a message on its way: as the broker does. */
-#define TRANSIT_OVERHEAD 64
 /* The queue thread hears of what left when it is so much. */
 #define CREDIT_LEAST (TRANSIT_MOST / 4)
 /* Queues that a channel reads by basic.get without having to ask for them anew. */
@@ -247,7 +245,7 @@ int amqp_write_delivery(struct amqp_connection *c)
         .exchange = amqp_unqualify(c, d->exchange),
         .routing_key = amqp_routing_key(c, d),
     };
-    uint64_t bytes = d->message.head.len + d->message.body.len + TRANSIT_OVERHEAD;
+    uint64_t bytes = d->bytes;
     int error = consumer->no_ack || unacked_push(channel, &unacked) ? 0 : -ENOMEM;
 
     list_remove(&delivery->list);
@@ -324,6 +322,11 @@ static void run_look(struct amqp_operation *o, struct broker *broker, uint64_t n
     }
     broker_touch_queue(broker, o->name, now_us);
     o->flag = amqp_counts_deliveries(view.options->arguments);
+    if (o->flag && view.options->single_active && o->method.id == AMQP_BASIC_GET)
+        amqp_refuse(o, AMQP_RESOURCE_LOCKED,
+                    "cannot obtain access to locked queue '%.*s' in vhost '%.*s'. basic.get operations are "
+                    "not supported by quorum queues with single active consumer",
+                    SLICE_ARG(o->method.queue), SLICE_ARG(o->virtual_host));
     o->n_consumers = view.numbers.consumers;
 }
 
@@ -504,7 +507,7 @@ static void consume(struct amqp_channel *channel, const struct amqp_method *meth
     }
     if (!amqp_queue_name(channel, method->queue, method->id, &queue) ||
         !amqp_may(channel, ACCESS_READ, false, queue, method->id) || !look(channel, method, queue, &counts) ||
-        !amqp_check_consumer(channel, method, queue))
+        !amqp_check_consumer(channel, method->table, queue, counts))
         return;
     consume_from(channel, method, queue, tag, counts);
 }

@@ -259,6 +259,11 @@ static int set_virtual_host(struct amqp_connection *c, struct slice name)
     return 0;
 }
 
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 static int open_virtual_host(struct amqp_connection *c, uint64_t deadline_us)
 {
     struct amqp_method method;
@@ -279,6 +284,8 @@ static int open_virtual_host(struct amqp_connection *c, uint64_t deadline_us)
     error = set_virtual_host(c, method.virtual_host);
     if (!error)
         error = amqp_session_open(c);
+    if (!error) /* the log is open now */
+        c->message_max = least(amqp_config(c)->max_message, queue_body_max(c->port));
     if (!error)
         amqp_send(c, 0, &(struct amqp_method){.id = AMQP_CONNECTION_OPEN_OK});
     return error;
@@ -315,7 +322,6 @@ int amqp_shake_hands(struct amqp_connection *c)
     c->writer = fiber_spawn("amqp writer", amqp_writer_main, c);
     if (!c->writer)
         return -ENOMEM;
-    c->message_max = config->max_message;
     c->port = c->scene->port;
     error = start(c, deadline_us);
     if (!error)

@@ -85,7 +85,7 @@ static int settle(struct amqp_connection *c, uint64_t deadline_us)
         error = amqp_retry_stuck(c);
     while (!error && c->n_batches > BATCHES_MOST)
         error = wait_queue_wait(&c->batch_back, NEVER);
-    return error ? error : queue_batch_room(c->port, 0, deadline_us);
+    return error || c->n_bodies ? error : queue_batch_room(c->port, 0, deadline_us);
 }
 
 int amqp_need_bytes(struct amqp_connection *c, size_t n, uint64_t deadline_us)

@@ -98,6 +98,7 @@ struct amqp_connection {
     struct list batches;      /* that are at the queue thread */
     unsigned n_batches;
     struct wait_queue batch_back;
+    unsigned n_bodies;        /* that are being put together: they need what is still to be read */
     struct amqp_batch *stuck; /* back, but the disk had no room for some of it */
     bool blocked;             /* connection.blocked was sent */
     bool has_credit;          /* in batch */
@@ -307,6 +308,8 @@ void amqp_fail(struct amqp_channel *channel, enum amqp_reply code, uint32_t meth
     __attribute__((format(printf, 4, 5)));
 /* A method that is not the client's to send. */
 void amqp_fail_unknown(struct amqp_channel *channel, const struct amqp_method *method);
+/* The payload of a content header cannot be read: with the code that RabbitMQ has for that. */
+void amqp_fail_content(struct amqp_connection *c, struct slice payload, const char *why);
 /* Everything of it is given back. */
 void amqp_channel_free(struct amqp_channel *channel);
 
@@ -447,7 +450,10 @@ const char *amqp_type_name(const struct amqp_value *value);
 /* Whether deliveries of a queue that was declared with them say how often they were made. */
 bool amqp_counts_deliveries(struct slice declared);
 /* Looks at the arguments of basic.consume. False: the channel was failed. */
-bool amqp_check_consumer(struct amqp_channel *channel, const struct amqp_method *method, struct slice queue);
+bool amqp_check_consumer(struct amqp_channel *channel, struct slice arguments, struct slice queue,
+                         bool quorum);
+/* Refuses those of a binding, whose x-match is none. */
+void amqp_refuse_match(struct amqp_operation *o);
 /* Looks at those of exchange.declare, or refuses. */
 void amqp_check_exchange(struct amqp_operation *o);
 /* Sets options by the arguments of queue.declare, or refuses. */

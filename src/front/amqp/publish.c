@@ -8,7 +8,6 @@
 #include "base/clock.h"
 #include "front/amqp/private.h"
 #include "queue/envelope.h"
-#include "wire/amqp_bytes.h"
 
 /* How long to wait before the disk is asked again for room. */
 #define STUCK_US (100 * US_PER_MS)
@@ -41,8 +40,10 @@ void amqp_publish_abandon(struct amqp_channel *channel)
 {
     struct amqp_publishing *p = &channel->publishing;
 
-    if (p->room)
+    if (p->room) {
         queue_batch_return_room(channel->connection->port, p->room);
+        channel->connection->n_bodies--;
+    }
     free(p->body);
     amqp_block_release(p->blocks[0]);
     amqp_block_release(p->blocks[1]);
@@ -89,41 +90,15 @@ static bool make_body(struct amqp_channel *channel, uint64_t bytes)
 
     amqp_flush(c); /* what is counted now may be what room is waited for */
     error = queue_batch_room(c->port, bytes, NEVER);
-    if (error == -EMSGSIZE) {
-        amqp_fail(channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH,
-                  "message size %llu is larger than configured max size %llu", (unsigned long long)bytes,
-                  (unsigned long long)c->port->bytes_most);
-        return false;
-    }
     if (!error) {
         p->room = bytes;
         p->body = malloc(bytes);
+        c->n_bodies++;
     }
     if (!error && p->body)
         return true;
     amqp_drop_connection(c, "no memory");
     return false;
-}
-
-/* One that cannot be read: why, with RabbitMQ's codes. */
-static void refuse_head(struct amqp_connection *c, struct slice payload, const char *why)
-{
-    uint16_t class_id = 0, weight = 0;
-
-    if (payload.len < AMQP_CONTENT_LEAST) {
-        amqp_fail_connection(c, AMQP_FRAME_ERROR, 0, "%s", why);
-        return;
-    }
-    take_u16be(&payload, &class_id);
-    take_u16be(&payload, &weight);
-    if (weight)
-        amqp_fail_connection(c, AMQP_UNEXPECTED_FRAME, AMQP_BASIC_PUBLISH,
-                             "expected content header for class 60, got non content header frame instead");
-    else if (class_id != AMQP_BASIC_PUBLISH >> 16)
-        amqp_fail_connection(c, AMQP_UNEXPECTED_FRAME, AMQP_BASIC_PUBLISH,
-                             "expected content header for class 60, got one for class %u instead", class_id);
-    else
-        amqp_fail_connection(c, AMQP_SYNTAX_ERROR, AMQP_BASIC_PUBLISH, "%s", why);
 }
 
 static void complete(struct amqp_channel *channel, struct slice body);
@@ -135,7 +110,7 @@ void amqp_publish_head(struct amqp_channel *channel, struct slice payload)
     const char *why = "";
 
     if (amqp_take_content(payload, &p->content, &why) != AMQP_OK) {
-        refuse_head(c, payload, why);
+        amqp_fail_content(c, payload, why);
         return;
     }
     if (!check_content(channel, &p->content, &p->ttl_us)) {
@@ -306,6 +281,7 @@ static void complete(struct amqp_channel *channel, struct slice body)
         channel->counts[AMQP_COUNT_PUBLISH]++;
         batch->batch.bytes += body.len + p->head.len;
         batch->batch.counted += p->room;
+        c->n_bodies -= p->room != 0;
         p->room = 0;
     } else {
         free_owned(&published);
@@ -592,7 +568,7 @@ void amqp_tx_take(struct amqp_channel *channel, const struct amqp_method *method
         amqp_fail(channel, AMQP_PRECONDITION_FAILED, method->id, "cannot switch from confirm to tx mode");
         return;
     }
-    if (method->id != AMQP_TX_SELECT && !channel->transacts) {
+    if ((method->id == AMQP_TX_COMMIT || method->id == AMQP_TX_ROLLBACK) && !channel->transacts) {
         amqp_fail(channel, AMQP_PRECONDITION_FAILED, method->id, "channel is not transactional");
         return;
     }

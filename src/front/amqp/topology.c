@@ -190,8 +190,7 @@ static void change_binding(struct amqp_operation *o, struct broker *broker, uint
     error = binds ? broker_bind(broker, o->name, &to, o->method.routing_key, o->method.table)
                   : broker_unbind(broker, o->name, &to, o->method.routing_key, o->method.table);
     if (error == -EINVAL)
-        amqp_refuse(o, AMQP_PRECONDITION_FAILED,
-                    "Invalid x-match field value; expected all, any, all-with-x or any-with-x");
+        amqp_refuse_match(o);
     else if (error != -ENOENT)
         amqp_refuse_error(o, error);
 }

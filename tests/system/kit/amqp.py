@@ -32,6 +32,16 @@ CONFIGURATION = (
     '}\n')
 
 
+def differs(reason):
+    """A test of what RabbitMQ does and maitred does not mean to: docs/rabbitmq-compatibility.md has the reason too."""
+    return pytest.mark.amqp_peer("rabbitmq", reason)
+
+
+def ours(reason):
+    """A test of what maitred does instead."""
+    return pytest.mark.amqp_peer("maitred", reason)
+
+
 class MaitredBroker:
     """The binary under test, with a listener for AMQP."""
     name = "maitred"
