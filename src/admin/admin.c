@@ -1,13 +1,14 @@
 /* admin.c - see admin.h.
  *
  * A request finds its row by path and method; but for the health of the process, it needs the token of the
- * configuration in force. */
+ * configuration in force, or an AMQP user's name and password where RabbitMQ's interface has the path (management/). */
 #include "admin/admin.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "admin/management/management.h"
 #include "admin/model.h"
 #include "admin/private.h"
 #include "admin/query.h"
@@ -112,18 +113,24 @@ static bool comes_from_elsewhere(const struct exchange *x)
     return !slice_equal_nocase(origin, x->request.authority) || !is_own_host(http_host_of(origin));
 }
 
+/* False: it is answered. */
+static bool is_configured(const struct admin *admin, struct exchange *x)
+{
+    if (admin->system->config->admin)
+        return true;
+    reply_error(x, 503, NULL,
+                "the configuration in force has no admin section any more; this connection is an old one");
+    return false;
+}
+
 /* Whether the call may go on; otherwise it is answered. */
 static bool admit(const struct admin *admin, struct exchange *x)
 {
     static const struct http_field bearer = {.name = {"WWW-Authenticate", 16}, .value = {"Bearer", 6}};
     const struct config_admin *config = admin->system->config->admin;
 
-    if (!config) {
-        reply_error(
-            x, 503, NULL,
-            "the configuration in force has no admin section any more; this connection is an old one");
+    if (!is_configured(admin, x))
         return false;
-    }
     if (config->token && !has_token(x, config->token)) {
         reply_error(x, 401, &bearer, "a token is needed; send it as \"Authorization: Bearer TOKEN\"");
         return false;
@@ -232,12 +239,35 @@ static void serve_row(struct admin_call *call, const struct row *row)
     row->serve(call);
 }
 
+/* Whether it is for RabbitMQ's interface: of paths that both have, who asks as a user means that one; where only one of
+ * them knows the method, it is that. */
+static bool is_for_management(const struct exchange *x, const struct row *row)
+{
+    bool ours = row && method_fits(row, &x->request);
+
+    if (management_is_user(x))
+        return management_has(x) || (!ours && management_has_path(x));
+    return !row && management_has_path(x);
+}
+
+static void serve_management(struct admin *admin, struct exchange *x)
+{
+    const char *token = is_configured(admin, x) ? admin->system->config->admin->token : NULL;
+
+    if (admin->system->config->admin)
+        management_serve(admin, x, token && has_token(x, token));
+}
+
 void admin_serve(struct exchange *x, void *owner)
 {
     struct admin_call call = {.admin = owner, .x = x};
     bool is_path = x->request.path.len && x->request.path.ptr[0] == '/';
     const struct row *row = is_path ? find_row(x->request.path, call.args) : NULL;
 
+    if (is_path && is_for_management(x, row)) {
+        serve_management(call.admin, x);
+        return;
+    }
     if ((!row || !row->open) && !admit(call.admin, x))
         return;
     if (!row)
@@ -309,6 +339,7 @@ void admin_free(struct admin *admin)
 {
     fiber_cancel_and_join(admin->sampler);
     bell_free(admin->bell);
+    manager_free(admin->manager);
     sample_free(&admin->sample);
     queue_history_forget(&admin->queues);
     free(admin);

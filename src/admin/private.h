@@ -11,7 +11,8 @@
 
 #define ADMIN_ARGS_MAX 2
 
-struct bell; /* private to events.c */
+struct bell;    /* private to events.c */
+struct manager; /* private to management/user.c */
 
 struct admin {
     struct system *system;
@@ -19,6 +20,7 @@ struct admin {
     struct queue_history queues;
     struct fiber *sampler;
     struct bell *bell;
+    struct manager *manager; /* NULL: nobody has asked as a user yet */
 };
 
 struct admin_call {

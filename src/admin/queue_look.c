@@ -14,6 +14,19 @@
 
 /* ---- looking ----------------------------------------------------------------------------------------------------- */
 
+/* A copy; a virtual host is before it with a slash, where the broker has a NUL. */
+static char *readable(struct slice name)
+{
+    char *text = malloc(name.len + 1);
+
+    if (!text)
+        return NULL;
+    for (size_t i = 0; i < name.len; i++)
+        text[i] = name.ptr[i] ? name.ptr[i] : '/';
+    text[name.len] = '\0';
+    return text;
+}
+
 static void see_queue(void *arg, const struct broker_queue_view *view)
 {
     struct queue_look *look = arg;
@@ -30,7 +43,7 @@ static void see_queue(void *arg, const struct broker_queue_view *view)
         look->queues = queues;
         look->room = room;
     }
-    name = strndup(view->name.ptr, view->name.len);
+    name = readable(view->name);
     if (!name) {
         look->no_memory = true;
         return;
@@ -42,8 +55,27 @@ static void see_queue(void *arg, const struct broker_queue_view *view)
         .max_bytes = view->options->max_bytes,
         .max_age_us = view->options->max_age_us,
         .overflow = view->options->overflow,
+        .managed = view->options->managed,
         .numbers = view->numbers,
     };
+}
+
+static void see_exchange(void *arg, const struct broker_exchange_view *view)
+{
+    struct queue_look *look = arg;
+    size_t room = look->exchanges_room ? look->exchanges_room * 2 : 16;
+    struct exchange_seen *exchanges;
+
+    if (look->n_exchanges == look->exchanges_room) {
+        exchanges = realloc(look->exchanges, room * sizeof *exchanges);
+        if (!exchanges) {
+            look->no_memory = true;
+            return;
+        }
+        look->exchanges = exchanges;
+        look->exchanges_room = room;
+    }
+    look->exchanges[look->n_exchanges++] = (struct exchange_seen){view->id, view->published};
 }
 
 static void run_look(struct queue_job *job, struct broker *broker, uint64_t now_us)
@@ -53,10 +85,12 @@ static void run_look(struct queue_job *job, struct broker *broker, uint64_t now_
 
     (void)now_us;
     look->now_us = clock_monotonic_us();
-    if (!look->only)
+    if (!look->only) {
         broker_each_queue(broker, see_queue, look);
-    else if (broker_find_queue(broker, slice_from_text(look->only), &view))
+        broker_each_exchange(broker, see_exchange, look);
+    } else if (broker_find_queue(broker, slice_from_text(look->only), &view)) {
         see_queue(look, &view);
+    }
 }
 
 static void free_look(struct queue_job *job)
@@ -71,6 +105,7 @@ void queue_look_free(struct queue_look *look)
     for (size_t i = 0; i < look->n; i++)
         free(look->queues[i].name);
     free(look->queues);
+    free(look->exchanges);
     free(look->only);
     free(look);
 }
@@ -165,11 +200,31 @@ static const struct queue_seen *find_seen(const struct queue_look *look, uint32_
     return look && look->n ? bsearch(&id, look->queues, look->n, sizeof *look->queues, compare_id) : NULL;
 }
 
-uint64_t queue_seen_dead(const struct queue_seen *queue)
+static uint64_t count_dead(const struct broker_queue_numbers *numbers)
 {
-    const uint64_t *ended = queue->numbers.ended;
+    const uint64_t *ended = numbers->ended;
 
     return ended[END_EXPIRED] + ended[END_MAXLEN] + ended[END_REJECTED] + ended[END_ATTEMPTS];
+}
+
+uint64_t queue_seen_dead(const struct queue_seen *queue)
+{
+    return count_dead(&queue->numbers);
+}
+
+bool queue_history_then(const struct queue_history *history, uint32_t id, uint64_t now_us,
+                        struct broker_queue_numbers *then, double *seconds)
+{
+    const struct queue_look *look = history->older ? history->older : history->newer;
+    const struct queue_seen *seen = find_seen(look, id);
+
+    if (!look || now_us <= look->now_us || (!seen && look->n && id <= look->queues[look->n - 1].id))
+        return false;
+    *then = seen ? seen->numbers : (struct broker_queue_numbers){0};
+    *seconds = (double)(now_us - look->now_us) / US_PER_S;
+    if (*seconds < 1)
+        *seconds = 1; /* of next to no time no rate can be told */
+    return true;
 }
 
 static double rate(uint64_t now, uint64_t then, double seconds)
@@ -180,20 +235,42 @@ static double rate(uint64_t now, uint64_t then, double seconds)
 struct queue_rates queue_history_rates(const struct queue_history *history, const struct queue_seen *queue,
                                        uint64_t now_us)
 {
-    const struct queue_look *look = history->older ? history->older : history->newer;
-    const struct queue_seen *then = find_seen(look, queue->id);
+    const struct broker_queue_numbers *now = &queue->numbers;
+    struct broker_queue_numbers then;
     double seconds;
 
-    if (!then || now_us <= look->now_us)
+    if (!queue_history_then(history, queue->id, now_us, &then, &seconds))
         return (struct queue_rates){0};
-    seconds = (double)(now_us - look->now_us) / US_PER_S;
-    if (seconds < 1)
-        seconds = 1; /* of next to no time no rate can be told */
     return (struct queue_rates){
-        .published = rate(queue->numbers.published, then->numbers.published, seconds),
-        .delivered = rate(queue->numbers.delivered, then->numbers.delivered, seconds),
-        .redelivered = rate(queue->numbers.redelivered, then->numbers.redelivered, seconds),
-        .acked = rate(queue->numbers.ended[END_ACKED], then->numbers.ended[END_ACKED], seconds),
-        .dead = rate(queue_seen_dead(queue), queue_seen_dead(then), seconds),
+        .published = rate(now->published, then.published, seconds),
+        .delivered = rate(now->delivered, then.delivered, seconds),
+        .redelivered = rate(now->redelivered, then.redelivered, seconds),
+        .acked = rate(now->ended[END_ACKED], then.ended[END_ACKED], seconds),
+        .dead = rate(count_dead(now), count_dead(&then), seconds),
     };
+}
+
+static int compare_exchange_id(const void *key, const void *exchange)
+{
+    uint32_t wanted = *(const uint32_t *)key, id = ((const struct exchange_seen *)exchange)->id;
+
+    return wanted < id ? -1 : wanted > id;
+}
+
+double queue_history_exchange_rate(const struct queue_history *history, uint32_t id, uint64_t published,
+                                   uint64_t now_us)
+{
+    const struct queue_look *look = history->older ? history->older : history->newer;
+    const struct exchange_seen *seen;
+    double seconds;
+
+    if (!look || now_us <= look->now_us)
+        return 0;
+    seen = look->n_exchanges
+               ? bsearch(&id, look->exchanges, look->n_exchanges, sizeof *seen, compare_exchange_id)
+               : NULL;
+    if (!seen && look->n_exchanges && id <= look->exchanges[look->n_exchanges - 1].id)
+        return 0; /* not one that came later */
+    seconds = (double)(now_us - look->now_us) / US_PER_S;
+    return rate(published, seen ? seen->published : 0, seconds < 1 ? 1 : seconds);
 }

@@ -10,10 +10,16 @@
 
 struct queue_seen {
     uint32_t id;
-    char *name; /* owned */
+    char *name; /* owned; in a virtual host other than "/" it is VHOST/NAME */
     uint64_t max_length, max_bytes, max_age_us;
     enum queue_limit_rule overflow;
+    bool managed; /* the configuration's, or it was */
     struct broker_queue_numbers numbers;
+};
+
+struct exchange_seen {
+    uint32_t id;
+    uint64_t published;
 };
 
 struct queue_look {
@@ -22,6 +28,8 @@ struct queue_look {
     uint64_t now_us;           /* monotonic, of the queue thread */
     struct queue_seen *queues; /* in the order they were declared, which is that of their ids; owned */
     size_t n, room;
+    struct exchange_seen *exchanges; /* likewise, where all queues are looked at */
+    size_t n_exchanges, exchanges_room;
     bool no_memory;
 };
 
@@ -44,7 +52,7 @@ void log_see(const struct queue_port *port, struct log_seen *log);
 /* Why the log takes nothing any more; NULL: it does, or there is none. A text of the queue thread's, good until the next wait. */
 const char *log_failure_seen(const struct queue_port *port);
 
-/* Per second. All zeros: there was no older look, or the queue is new. */
+/* Per second. All zeros: there was no older look. A queue that is younger than that began at nothing then. */
 struct queue_rates {
     double published, delivered, redelivered, acked, dead;
 };
@@ -59,6 +67,12 @@ bool queue_history_wants(const struct queue_history *history, uint64_t now_us);
 /* Adopts look. */
 void queue_history_add(struct queue_history *history, struct queue_look *look);
 void queue_history_forget(struct queue_history *history);
+/* A queue's numbers of 5 to 10 seconds ago. False: there was no look. */
+bool queue_history_then(const struct queue_history *history, uint32_t id, uint64_t now_us,
+                        struct broker_queue_numbers *then, double *seconds);
+/* What was published to an exchange, a second. */
+double queue_history_exchange_rate(const struct queue_history *history, uint32_t id, uint64_t published,
+                                   uint64_t now_us);
 struct queue_rates queue_history_rates(const struct queue_history *history, const struct queue_seen *queue,
                                        uint64_t now_us);
 /* How many left a queue without being acknowledged, purged or moved. */

@@ -15,7 +15,7 @@ static bool is_full(const struct queue_seen *q)
 {
     const struct broker_queue_numbers *n = &q->numbers;
 
-    return q->overflow == LIMIT_REJECT_NEW &&
+    return (q->overflow == LIMIT_REJECT_NEW || q->overflow == LIMIT_BURY_NEW) &&
            ((q->max_length && n->ready + n->delayed + n->blocked >= q->max_length) ||
             (q->max_bytes && n->bytes >= q->max_bytes));
 }
@@ -39,7 +39,7 @@ static const char *state_of(const struct queue_seen *q, const struct config_queu
         *reason = "its workers asked for a pause, or none of them is usable";
         return "resting";
     }
-    if (!config) {
+    if (!config && q->managed) {
         *reason = "no longer in the file; it goes once it is empty";
         return "left";
     }
@@ -53,9 +53,9 @@ static const char *state_of(const struct queue_seen *q, const struct config_queu
 static void put_limits(struct json *json, const struct queue_seen *q)
 {
     static const char *const overflows[] = {
-        [LIMIT_REJECT_NEW] = "reject-new",
-        [LIMIT_DROP_OLDEST] = "drop-oldest",
-        [LIMIT_DEAD_LETTER] = "dead-letter",
+        [LIMIT_REJECT_NEW] = "reject-new",   [LIMIT_DROP_OLDEST] = "drop-oldest",
+        [LIMIT_DEAD_LETTER] = "dead-letter", [LIMIT_BURY_NEW] = "dead-letter-new",
+        [LIMIT_DROP_HEAD] = "dead-letter",
     };
 
     json_key(json, "limits");

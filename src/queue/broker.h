@@ -301,6 +301,8 @@ struct broker_queue_numbers {
     bool owned; /* a session's */
     /* Since broker_open. */
     uint64_t published, delivered, redelivered, retried, refused;
+    uint64_t delivered_auto;    /* of delivered: to consumers with auto_ack */
+    uint64_t taken, taken_auto; /* of delivered: to consumers on demand; of them: with auto_ack */
     uint64_t ended[N_MESSAGE_ENDS];
 };
 

@@ -465,6 +465,9 @@ void held_deliver(struct held *held, struct broker_consumer *consumer)
     if (consumer->options.rate > 0)
         consumer->tokens -= 1;
     queue->tallies.delivered++;
+    queue->tallies.delivered_auto += consumer->options.auto_ack && !consumer->options.on_demand;
+    queue->tallies.taken += consumer->options.on_demand;
+    queue->tallies.taken_auto += consumer->options.on_demand && consumer->options.auto_ack;
     queue->tallies.redelivered += held->entry.redelivered;
     delivery = (struct broker_delivery){
         .ref = ref_of(held),

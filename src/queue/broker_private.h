@@ -65,6 +65,7 @@ struct ordered_key {
 
 struct queue_tallies {
     uint64_t published, delivered, redelivered, retried, refused;
+    uint64_t delivered_auto, taken, taken_auto;
     uint64_t ended[N_MESSAGE_ENDS];
 };
 

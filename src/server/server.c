@@ -421,6 +421,7 @@ static int allot(struct process *process, const struct config *config)
     if (!system->seats || !process->admin_seats || !process->threads || !process->mailboxes)
         return -ENOMEM;
     system->port = &process->threads[0].port;
+    system->mailboxes = process->mailboxes;
     for (unsigned i = 0; i < config->threads; i++) {
         struct thread *thread = &process->threads[i];
 

@@ -68,6 +68,7 @@ static void begin(struct amqp_connection *c)
     c->opened_us = clock_wall_us();
     c->frame_max = AMQP_FRAME_MIN;
     list_init(&c->batches);
+    list_init(&c->registered);
     list_init(&c->deliveries);
     wait_queue_init(&c->drained);
     wait_queue_init(&c->batch_back);
@@ -188,6 +189,7 @@ static void end(struct amqp_connection *c)
     let_batches_go(c);
     amqp_block_release(c->block);
     free(c->virtual_host);
+    free(c->mark);
     free((char *)(uintptr_t)c->client_properties.ptr);
 }
 
@@ -210,9 +212,11 @@ static void run_client(struct client *base)
     if (listener_open_client(base, &c->stream, config->accept_proxy, config->n_accept_proxy,
                              loop_deadline(config->handshake_timeout_us)) == 0) {
         if (amqp_shake_hands(c) == 0) {
+            amqp_register(c);
             let_scene_go(c);
             serve(c);
         }
+        amqp_unregister(c);
         end(c);
         if (c->failed)
             log_line(LOG_INFO, "amqp: connection %llu ended: %s", (unsigned long long)c->number, c->failed);

@@ -84,6 +84,7 @@ static void open_channel(struct amqp_connection *c, uint16_t number)
     channel->connection = c;
     channel->generation = __atomic_add_fetch(&generations, 1, __ATOMIC_RELAXED);
     channel->next_tag = 1;
+    channel->opened_us = loop_now_us();
     list_init(&channel->consumers);
     amqp_send(c, number, &(struct amqp_method){.id = AMQP_CHANNEL_OPEN_OK});
 }
@@ -105,6 +106,7 @@ void amqp_channel_free(struct amqp_channel *channel)
     give_up(channel);
     remove_from(c, channel);
     free(channel->unacked);
+    free(channel->mark);
     free(channel);
 }
 

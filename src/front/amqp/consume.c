@@ -156,6 +156,9 @@ int amqp_write_delivery(struct amqp_connection *c)
     list_remove(&delivery->list);
     free(delivery);
     consumer->credit += bytes;
+    channel->counts[AMQP_COUNT_DELIVER] += !consumer->no_ack;
+    channel->counts[AMQP_COUNT_DELIVER_NO_ACK] += consumer->no_ack;
+    channel->counts[AMQP_COUNT_REDELIVER] += d->redelivered;
     if (consumer->credit >= CREDIT_LEAST) {
         struct amqp_batch *batch = amqp_batch_of(c);
 
@@ -190,9 +193,9 @@ static struct amqp_consumer *find_tag(const struct amqp_channel *channel, struct
 }
 
 static struct amqp_consumer *consumer_create(struct amqp_channel *channel, struct slice queue,
-                                             struct slice tag)
+                                             struct slice tag, struct slice arguments)
 {
-    struct amqp_consumer *consumer = calloc(1, sizeof *consumer + queue.len + tag.len);
+    struct amqp_consumer *consumer = calloc(1, sizeof *consumer + queue.len + tag.len + arguments.len);
 
     if (!consumer)
         return NULL;
@@ -202,8 +205,11 @@ static struct amqp_consumer *consumer_create(struct amqp_channel *channel, struc
     memcpy(consumer->block, queue.ptr, queue.len);
     if (tag.len)
         memcpy(consumer->block + queue.len, tag.ptr, tag.len);
+    if (arguments.len)
+        memcpy(consumer->block + queue.len + tag.len, arguments.ptr, arguments.len);
     consumer->queue = slice_of(consumer->block, queue.len);
     consumer->tag = slice_of(consumer->block + queue.len, tag.len);
+    consumer->arguments = slice_of(consumer->block + queue.len + tag.len, arguments.len);
     return consumer;
 }
 
@@ -351,13 +357,16 @@ static bool join(struct amqp_consumer *consumer, const struct amqp_method *metho
 static void consume_from(struct amqp_channel *channel, const struct amqp_method *method, struct slice queue,
                          struct slice tag, bool counts)
 {
-    struct amqp_consumer *consumer = amqp_window_make(channel) ? consumer_create(channel, queue, tag) : NULL;
+    struct amqp_consumer *consumer =
+        amqp_window_make(channel) ? consumer_create(channel, queue, tag, method->table) : NULL;
 
     if (!consumer) {
         amqp_drop_connection(channel->connection, "no memory");
         return;
     }
     consumer->no_ack = method->no_ack;
+    consumer->exclusive = method->exclusive;
+    consumer->prefetch = channel->prefetch;
     consumer->counts = counts;
     if (!join(consumer, method, queue))
         return;
@@ -450,7 +459,7 @@ static struct amqp_consumer *find_getter(struct amqp_channel *channel, struct sl
 static struct amqp_consumer *make_getter(struct amqp_channel *channel, const struct amqp_method *method,
                                          struct slice queue)
 {
-    struct amqp_consumer *consumer = consumer_create(channel, queue, SLICE(""));
+    struct amqp_consumer *consumer = consumer_create(channel, queue, SLICE(""), SLICE(""));
 
     if (!consumer)
         return NULL;
@@ -475,6 +484,9 @@ static void send_got(struct amqp_consumer *consumer, uint64_t left)
     };
 
     channel->got = NULL;
+    channel->counts[AMQP_COUNT_GET] += !consumer->no_ack;
+    channel->counts[AMQP_COUNT_GET_NO_ACK] += consumer->no_ack;
+    channel->counts[AMQP_COUNT_REDELIVER] += d->redelivered;
     if (consumer->no_ack || amqp_unacked_push(channel, &unacked))
         amqp_send_message(c, channel->number, &method, d, consumer->counts);
     else
@@ -504,10 +516,12 @@ static void get(struct amqp_channel *channel, const struct amqp_method *method)
     taken = queue_take(consumer->consumer, &left);
     if (taken == -ECANCELED || channel->state != CHANNEL_OPEN)
         return;
-    if (taken == 1 && channel->got)
+    if (taken == 1 && channel->got) {
         send_got(consumer, left);
-    else
-        amqp_send(c, channel->number, &(struct amqp_method){.id = AMQP_BASIC_GET_EMPTY});
+        return;
+    }
+    channel->counts[AMQP_COUNT_GET_EMPTY]++;
+    amqp_send(c, channel->number, &(struct amqp_method){.id = AMQP_BASIC_GET_EMPTY});
 }
 
 /* ---- methods ----------------------------------------------------------------------------------------------------- */

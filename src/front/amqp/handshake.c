@@ -187,6 +187,7 @@ static int log_in(struct amqp_connection *c, const struct amqp_method *method, u
     struct ip from = ip_from_endpoint(&c->client.peer);
     bool read = false;
 
+    c->mechanism = slice_equal(method->mechanism, SLICE("PLAIN")) ? "PLAIN" : "AMQPLAIN";
     if (slice_equal(method->mechanism, SLICE("PLAIN")))
         read = take_plain(method->response, &name, &password);
     else if (slice_equal(method->mechanism, SLICE("AMQPLAIN")))

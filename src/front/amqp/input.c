@@ -67,6 +67,7 @@ static int read_some(struct amqp_connection *c, uint64_t deadline_us)
 
     if (n <= 0)
         return n == 0 ? -ECONNRESET : (int)n;
+    c->received += (uint64_t)n;
     counter_add(&c->client.at->counters.received_bytes, (uint64_t)n);
     c->block->len += (size_t)n;
     adapt(c, room, (size_t)n);

@@ -85,35 +85,32 @@ static struct slice take_copy(char **at, struct slice s)
     return slice_of(copy, s.len);
 }
 
-static struct slice take_qualified(char **at, const struct amqp_connection *c, struct slice name)
+static struct slice take_qualified(char **at, struct slice prefix, struct slice name)
 {
     char *start = *at;
 
     if (name.len)
-        take_copy(at, c->prefix);
+        take_copy(at, prefix);
     take_copy(at, name);
     return slice_of(start, (size_t)(*at - start));
 }
 
-struct amqp_operation *amqp_operation_create(struct amqp_channel *channel, const struct amqp_method *method,
-                                             struct slice name, struct slice other)
+struct amqp_operation *amqp_operation_make(const struct amqp_place *place, const struct amqp_method *method,
+                                           struct slice name, struct slice other)
 {
-    struct amqp_connection *c = channel->connection;
     struct amqp_operation *o = calloc(1, sizeof *o);
-    struct slice vhost = slice_from_text(c->virtual_host);
     size_t n = method->exchange.len + method->queue.len + method->destination.len + method->routing_key.len +
-               method->type.len + method->table.len + name.len + other.len + vhost.len + 3 * c->prefix.len +
-               1;
+               method->type.len + method->table.len + name.len + other.len + place->virtual_host.len +
+               3 * place->prefix.len + 1;
     char *at = o ? malloc(n) : NULL;
 
     if (!at) {
         free(o);
-        amqp_drop_connection(c, "no memory");
         return NULL;
     }
     o->block = at;
     o->job = (struct queue_job){.run = run_operation, .free = free_operation};
-    o->session = c->session;
+    o->session = place->session;
     o->code = AMQP_INTERNAL_ERROR;
     snprintf(o->text, sizeof o->text, "the queue's log cannot be opened");
     o->method = *method;
@@ -123,10 +120,22 @@ struct amqp_operation *amqp_operation_create(struct amqp_channel *channel, const
     o->method.routing_key = take_copy(&at, method->routing_key);
     o->method.type = take_copy(&at, method->type);
     o->method.table = take_copy(&at, method->table);
-    o->virtual_host = take_copy(&at, vhost);
-    o->prefix = take_copy(&at, c->prefix);
-    o->name = take_qualified(&at, c, name);
-    o->other = take_qualified(&at, c, other);
+    o->virtual_host = take_copy(&at, place->virtual_host);
+    o->prefix = take_copy(&at, place->prefix);
+    o->name = take_qualified(&at, place->prefix, name);
+    o->other = take_qualified(&at, place->prefix, other);
+    return o;
+}
+
+struct amqp_operation *amqp_operation_create(struct amqp_channel *channel, const struct amqp_method *method,
+                                             struct slice name, struct slice other)
+{
+    struct amqp_connection *c = channel->connection;
+    struct amqp_place place = {c->session, slice_from_text(c->virtual_host), c->prefix};
+    struct amqp_operation *o = amqp_operation_make(&place, method, name, other);
+
+    if (!o)
+        amqp_drop_connection(c, "no memory");
     return o;
 }
 
@@ -226,8 +235,7 @@ struct session_job {
     char prefix[CONFIG_AMQP_NAME_MAX + 1];
 };
 
-/* The exchanges that every virtual host has. */
-static int declare_built_in(struct broker *broker, struct slice prefix)
+int amqp_declare_built_in(struct broker *broker, struct slice prefix)
 {
     int error = 0;
 
@@ -254,7 +262,7 @@ static void run_session(struct queue_job *job, struct broker *broker, uint64_t n
         return;
     }
     s->session = broker_session_open(broker);
-    s->error = s->session ? declare_built_in(broker, slice_of(s->prefix, s->prefix_len)) : -ENOMEM;
+    s->error = s->session ? amqp_declare_built_in(broker, slice_of(s->prefix, s->prefix_len)) : -ENOMEM;
 }
 
 static void free_session(struct queue_job *job)

@@ -162,6 +162,7 @@ static int write_bytes(struct amqp_connection *c, const void *bytes, size_t n)
 
         if (written < 0)
             return (int)written;
+        c->sent += (uint64_t)written;
         counter_add(&c->client.at->counters.sent_bytes, (uint64_t)written);
         part.iov_base = (char *)part.iov_base + written;
         part.iov_len -= (size_t)written;

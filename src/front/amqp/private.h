@@ -14,6 +14,8 @@
  *   queues.c       queues
  *   arguments.c    what a queue or an exchange is declared with
  *   properties.c   a message's head from and to AMQP's properties
+ *   registry.c     who is connected, for whoever wants to know (registry.h)
+ *   operate.c      the same operations for somebody who is not connected (operate.h)
  *
  * A connection has two fibers: the reader, which does what the client asks in its order, and the writer, which alone writes to
  * the socket. Whatever is to be written goes into one output, so that frames keep the order in which they were decided.
@@ -27,6 +29,7 @@
 
 #include "front/amqp/access.h"
 #include "front/amqp/amqp.h"
+#include "front/amqp/registry.h"
 #include "queue/batch.h"
 #include "wire/amqp.h"
 #include "wire/amqp_table.h"
@@ -72,9 +75,14 @@ struct amqp_connection {
     char *virtual_host;   /* owned; NULL until it is open */
     struct broker_session *session;
     enum amqp_state state;
-    uint64_t number;    /* of the connection, in this process */
-    const char *failed; /* why it ends, for the log; NULL: the client closed it */
-    uint64_t opened_us; /* wall */
+    uint64_t number;         /* of the connection, in this process */
+    const char *failed;      /* why it ends, for the log; NULL: the client closed it */
+    uint64_t opened_us;      /* wall */
+    struct list registered;  /* of the thread's, from when it is open; see registry.c */
+    const char *mechanism;   /* by which the client logged in; a constant */
+    uint64_t received, sent; /* bytes */
+    uint64_t registered_us;  /* monotonic */
+    struct amqp_mark *mark;  /* of both; owned; NULL: nobody looked yet */
 
     /* as tuned, and what the client can do */
     uint32_t frame_max;
@@ -166,6 +174,10 @@ struct amqp_channel {
     struct amqp_batch *transaction; /* what waits for commit; NULL: nothing */
     struct queue_delivery *got;     /* by basic.get; owned, until it is written */
     struct amqp_consumer *reply_to; /* consumes amq.rabbitmq.reply-to; NULL: none */
+    uint64_t n_answered;            /* publishes that were confirmed or refused */
+    uint64_t opened_us;             /* monotonic */
+    uint64_t counts[N_AMQP_COUNTS];
+    struct amqp_mark *mark; /* of counts; owned; NULL: nobody looked yet */
 };
 
 struct amqp_consumer {
@@ -177,10 +189,13 @@ struct amqp_consumer {
     bool no_ack, cancelled;
     bool gets;   /* for basic.get */
     bool counts; /* deliveries carry x-delivery-count */
+    bool exclusive;
+    unsigned prefetch;
     size_t n_unacked;
-    uint64_t credit;    /* bytes that left, and that the queue thread was not told of */
-    struct slice queue; /* name as the client has it; in block */
-    struct slice tag;   /* in block */
+    uint64_t credit;        /* bytes that left, and that the queue thread was not told of */
+    struct slice queue;     /* name as the client has it; in block */
+    struct slice tag;       /* in block */
+    struct slice arguments; /* as the client sent them: a table; in block */
     char block[];
 };
 
@@ -245,6 +260,12 @@ void amqp_wait_closed(struct amqp_connection *c);
 const struct config_amqp *amqp_config(const struct amqp_connection *c);
 struct access *amqp_access(const struct amqp_connection *c);
 struct access_user *amqp_user(struct amqp_connection *c);
+
+/* ---- registry.c -------------------------------------------------------------------------------------------------- */
+
+/* From when it is open, until it ends. */
+void amqp_register(struct amqp_connection *c);
+void amqp_unregister(struct amqp_connection *c);
 
 /* ---- handshake.c ------------------------------------------------------------------------------------------------- */
 
@@ -344,10 +365,19 @@ bool amqp_has_virtual_host(const struct amqp_connection *c, struct slice name);
 int amqp_session_open(struct amqp_connection *c);
 void amqp_session_close(struct amqp_connection *c);
 
+struct amqp_operation;
+typedef void amqp_work(struct amqp_operation *o, struct broker *broker, uint64_t now_us);
+
+/* Whose names an operation is about. */
+struct amqp_place {
+    struct broker_session *session; /* NULL: nobody's who has exclusive queues */
+    struct slice virtual_host, prefix;
+};
+
 /* A piece of work at the broker that a channel waits for. */
 struct amqp_operation {
     struct queue_job job;
-    void (*run)(struct amqp_operation *o, struct broker *broker, uint64_t now_us);
+    amqp_work *run;
     struct broker_session *session;
     struct amqp_method method; /* its slices borrow block */
     struct slice name, other;  /* qualified names; in block */
@@ -360,10 +390,16 @@ struct amqp_operation {
     enum amqp_reply code; /* AMQP_SUCCESS */
     char text[AMQP_TEXT_MAX];
     uint64_t n_messages, n_consumers;
-    bool flag; /* of queues: deliveries carry x-delivery-count */
+    bool flag;      /* of queues: deliveries carry x-delivery-count */
+    bool was_there; /* what is declared */
 };
 
+/* The exchanges that every virtual host has. 0 or a negative errno. */
+int amqp_declare_built_in(struct broker *broker, struct slice prefix);
+
 /* Copies the method and its names. NULL: no memory. */
+struct amqp_operation *amqp_operation_make(const struct amqp_place *place, const struct amqp_method *method,
+                                           struct slice name, struct slice other);
 struct amqp_operation *amqp_operation_create(struct amqp_channel *channel, const struct amqp_method *method,
                                              struct slice name, struct slice other);
 /* Runs it and waits; then it is the caller's, who frees it (amqp_operation_free). On false the channel was failed, or the fiber
@@ -412,6 +448,10 @@ void amqp_unacked_resolve(struct amqp_channel *channel, bool commit);
 /* ---- topology.c -------------------------------------------------------------------------------------------------- */
 
 void amqp_exchange_take(struct amqp_channel *channel, const struct amqp_method *method);
+/* What runs at the broker for a method that declares or deletes an exchange, or binds or unbinds; the latter of queues, too. */
+amqp_work *amqp_exchange_work(enum amqp_method_id id);
+/* False: there is none of that name. */
+bool amqp_exchange_type(struct slice name, enum exchange_type *type);
 /* queue.bind and queue.unbind. */
 void amqp_queue_bind(struct amqp_channel *channel, const struct amqp_method *method);
 /* Whether clients may publish to an exchange of that name. False: the channel was failed, or ends. */
@@ -420,6 +460,8 @@ bool amqp_exchange_takes(struct amqp_channel *channel, struct slice name);
 /* ---- queues.c ---------------------------------------------------------------------------------------------------- */
 
 void amqp_queue_take(struct amqp_channel *channel, const struct amqp_method *method);
+/* The same for a queue, that is declared, deleted or purged. */
+amqp_work *amqp_queue_work(enum amqp_method_id id);
 /* amq.rabbitmq.reply-to stands for a queue of this channel's own, which others reach by the name that its requests carry. */
 void amqp_consume_replies(struct amqp_channel *channel, const struct amqp_method *method, struct slice tag);
 
@@ -457,6 +499,11 @@ bool amqp_may_rewrite(struct amqp_channel *channel, const struct amqp_content *c
 bool amqp_rewrite(struct amqp_channel *channel, const struct amqp_content *content,
                   struct queue_publication *publication, char **owned);
 
+struct slice amqp_without_prefix(struct slice prefix, struct slice name);
+/* A message's properties, as a client is to see them; they borrow the delivery, and *owned, which is the caller's in any case. False:
+ * no memory, or they cannot be read. */
+bool amqp_read_content(const struct queue_delivery *d, struct slice prefix, bool counts,
+                       struct amqp_content *content, char **owned);
 /* The content header frame of a message that was delivered, as a client is to see it. False: no memory. */
 bool amqp_put_head(struct amqp_output *output, const struct amqp_connection *c, uint16_t channel,
                    const struct queue_delivery *d, bool counts);

@@ -13,11 +13,16 @@
 
 /* ---- names ------------------------------------------------------------------------------------------------------- */
 
+struct slice amqp_without_prefix(struct slice prefix, struct slice name)
+{
+    if (prefix.len && slice_starts_with(name, prefix))
+        slice_drop(&name, prefix.len);
+    return name;
+}
+
 struct slice amqp_unqualify(const struct amqp_connection *c, struct slice name)
 {
-    if (c->prefix.len && slice_starts_with(name, c->prefix))
-        slice_drop(&name, c->prefix.len);
-    return name;
+    return amqp_without_prefix(c->prefix, name);
 }
 
 /* To the default exchange the key is a queue's name. */
@@ -89,8 +94,7 @@ static int64_t told_before(struct slice entries, const struct told *told)
 }
 
 /* The routing keys of a death, as the items of an array. */
-static struct slice put_keys_of(struct amqp_out *out, const struct amqp_connection *c,
-                                const struct death *death)
+static struct slice put_keys_of(struct amqp_out *out, struct slice prefix, const struct death *death)
 {
     struct slice rest = death->copies, key;
     char *start = out->at;
@@ -100,7 +104,7 @@ static struct slice put_keys_of(struct amqp_out *out, const struct amqp_connecti
                                              .letter = 'S',
                                              .bytes = death->exchange.len
                                                           ? death->routing_key
-                                                          : amqp_unqualify(c, death->routing_key)});
+                                                          : amqp_without_prefix(prefix, death->routing_key)});
     while (take_u8(&rest, &len) && take_slice(&rest, len, &key))
         amqp_array_put(out, &(struct amqp_value){.type = AMQP_TEXT, .letter = 'S', .bytes = key});
     return slice_of(start, (size_t)(out->at - start));
@@ -110,22 +114,22 @@ static struct slice put_keys_of(struct amqp_out *out, const struct amqp_connecti
 #define KEYS_ROOM(death) (5 * (death)->copies.len + (death)->routing_key.len + 16)
 
 /* False: no memory. */
-static bool put_death(struct amqp_out *out, const struct amqp_connection *c, const struct death *death,
+static bool put_death(struct amqp_out *out, struct slice prefix, const struct death *death,
                       struct slice expiration, struct slice before)
 {
     char *block = malloc(KEYS_ROOM(death));
     struct amqp_out keys = amqp_out_of(block, block ? KEYS_ROOM(death) : 0);
     struct told told = {
         .reason = slice_from_text(message_end_names[death->reason]),
-        .queue = amqp_unqualify(c, death->queue),
-        .exchange = amqp_unqualify(c, death->exchange),
+        .queue = amqp_without_prefix(prefix, death->queue),
+        .exchange = amqp_without_prefix(prefix, death->exchange),
         .expiration = expiration,
         .seconds = death->time_us / US_PER_S,
     };
 
     if (!block)
         return false;
-    told.keys = put_keys_of(&keys, c, death);
+    told.keys = put_keys_of(&keys, prefix, death);
     told.count = death->count + told_before(before, &told);
     put_told(out, &told);
     free(block);
@@ -133,7 +137,7 @@ static bool put_death(struct amqp_out *out, const struct amqp_connection *c, con
 }
 
 /* Whether it is one of those that happened here. */
-static bool is_told(const struct amqp_connection *c, struct slice head, struct slice entry)
+static bool is_told(struct slice prefix, struct slice head, struct slice entry)
 {
     struct envelope_item item;
     struct death death;
@@ -141,7 +145,7 @@ static bool is_told(const struct amqp_connection *c, struct slice head, struct s
     while (envelope_take(&head, &item))
         if (item.tag == ENVELOPE_DEATH && death_parse(item.value, &death)) {
             struct told told = {.reason = slice_from_text(message_end_names[death.reason]),
-                                .queue = amqp_unqualify(c, death.queue)};
+                                .queue = amqp_without_prefix(prefix, death.queue)};
 
             if (is_same(entry, &told))
                 return true;
@@ -151,8 +155,8 @@ static bool is_told(const struct amqp_connection *c, struct slice head, struct s
 
 /* x-death: how it died here, the latest first, then what its publisher said of the time before. expiration: what the message had
  * when it died for the first time. */
-static bool put_deaths(struct amqp_out *out, const struct amqp_connection *c, struct slice head,
-                       struct slice expiration, struct slice before)
+static bool put_deaths(struct amqp_out *out, struct slice prefix, struct slice head, struct slice expiration,
+                       struct slice before)
 {
     struct slice first = envelope_find(head, ENVELOPE_FIRST_DEATH), rest = head, entries = before;
     char *array = amqp_table_begin(out, SLICE("x-death"), AMQP_ARRAY);
@@ -167,24 +171,24 @@ static bool put_deaths(struct amqp_out *out, const struct amqp_connection *c, st
         if (item.tag == ENVELOPE_DEATH && death_parse(item.value, &death)) {
             bool is_first = death.reason == oldest.reason && slice_equal(death.queue, oldest.queue);
 
-            put = put_death(out, c, &death, is_first ? expiration : (struct slice){0}, before);
+            put = put_death(out, prefix, &death, is_first ? expiration : (struct slice){0}, before);
         }
     while (amqp_array_take(&entries, &entry))
-        if (entry.type != AMQP_TABLE || !is_told(c, head, entry.bytes))
+        if (entry.type != AMQP_TABLE || !is_told(prefix, head, entry.bytes))
             amqp_array_put(out, &entry);
     amqp_nested_end(out, array);
     return put;
 }
 
-static void put_first_death(struct amqp_out *out, const struct amqp_connection *c, struct slice head)
+static void put_first_death(struct amqp_out *out, struct slice prefix, struct slice head)
 {
     struct slice first = envelope_find(head, ENVELOPE_FIRST_DEATH);
     struct death oldest;
 
     if (!first.ptr || !death_parse(first, &oldest))
         return;
-    put_text(out, SLICE("x-first-death-exchange"), amqp_unqualify(c, oldest.exchange));
-    put_text(out, SLICE("x-first-death-queue"), amqp_unqualify(c, oldest.queue));
+    put_text(out, SLICE("x-first-death-exchange"), amqp_without_prefix(prefix, oldest.exchange));
+    put_text(out, SLICE("x-first-death-queue"), amqp_without_prefix(prefix, oldest.queue));
     put_text(out, SLICE("x-first-death-reason"), slice_from_text(message_end_names[oldest.reason]));
 }
 
@@ -251,7 +255,7 @@ static bool is_replaced(struct slice name, bool died, bool copied)
 }
 
 /* False: no memory. */
-static bool put_headers(struct amqp_out *out, struct amqp_content *content, const struct amqp_connection *c,
+static bool put_headers(struct amqp_out *out, struct amqp_content *content, struct slice prefix,
                         const struct queue_delivery *d, bool counts)
 {
     struct slice head = d->message.head, rest = content->headers, expiration = {0}, before = SLICE("");
@@ -273,17 +277,17 @@ static bool put_headers(struct amqp_out *out, struct amqp_content *content, cons
         amqp_content_drop(content, AMQP_EXPIRATION);
     }
     if (died)
-        put = put_deaths(out, c, head, expiration, before);
+        put = put_deaths(out, prefix, head, expiration, before);
     if (died && !knows_first && !before.len)
-        put_first_death(out, c, head);
+        put_first_death(out, prefix, head);
     if (counts)
         put_long(out, SLICE("x-delivery-count"), d->attempt - 1);
     return put;
 }
 
 /* The message's properties with what we have to say, in table, which has room. */
-static bool make_content(struct amqp_content *content, char *table, size_t room,
-                         const struct amqp_connection *c, const struct queue_delivery *d, bool counts)
+static bool make_content(struct amqp_content *content, char *table, size_t room, struct slice prefix,
+                         const struct queue_delivery *d, bool counts)
 {
     struct slice payload = envelope_find(d->message.head, ENVELOPE_AMQP);
     struct amqp_out out = amqp_out_of(table, room);
@@ -298,7 +302,7 @@ static bool make_content(struct amqp_content *content, char *table, size_t room,
         content->timestamp = d->message.published_us / US_PER_S;
     }
     content->body_bytes = d->message.body.len;
-    if (!put_headers(&out, content, c, d, counts) || amqp_out_close(&out, table) != AMQP_WRITTEN)
+    if (!put_headers(&out, content, prefix, d, counts) || amqp_out_close(&out, table) != AMQP_WRITTEN)
         return false;
     if (out.at != table)
         amqp_content_set_headers(content, slice_of(table, (size_t)(out.at - table)));
@@ -324,25 +328,37 @@ static bool put_content(struct amqp_output *output, uint16_t channel, const stru
 #define DEATH_GROWTH 256
 #define CONTENT_FIXED 4096
 
+static size_t content_room(struct slice head)
+{
+    size_t room = CONTENT_FIXED + 2 * head.len;
+    struct envelope_item item;
+
+    while (envelope_take(&head, &item))
+        room += DEATH_GROWTH;
+    return room;
+}
+
+bool amqp_read_content(const struct queue_delivery *d, struct slice prefix, bool counts,
+                       struct amqp_content *content, char **owned)
+{
+    size_t room = content_room(d->message.head);
+
+    *owned = malloc(room);
+    return *owned && make_content(content, *owned, room, prefix, d, counts);
+}
+
 bool amqp_put_head(struct amqp_output *output, const struct amqp_connection *c, uint16_t channel,
                    const struct queue_delivery *d, bool counts)
 {
     struct slice payload = envelope_find(d->message.head, ENVELOPE_AMQP), head = d->message.head;
     struct amqp_content content;
-    struct envelope_item item;
-    size_t room = CONTENT_FIXED + 2 * head.len;
     char *table;
     bool put;
 
     if (payload.ptr && !counts && !envelope_find(head, ENVELOPE_DEATH).ptr)
         return put_payload(output, channel, payload);
-    while (envelope_take(&head, &item))
-        room += DEATH_GROWTH;
-    table = malloc(room);
-    if (!table)
-        return false;
-    put = make_content(&content, table, room, c, d, counts) &&
-          put_content(output, channel, &content, room + CONTENT_FIXED);
+    put = amqp_read_content(d, c->prefix, counts, &content, &table) &&
+          put_content(output, channel, &content, content_room(head) + CONTENT_FIXED);
     free(table);
     return put;
 }

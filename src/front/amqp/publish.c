@@ -278,6 +278,7 @@ static void complete(struct amqp_channel *channel, struct slice body)
         if (channel->confirms)
             batch->published[batch->batch.n_publications - 1].confirm = channel->next_confirm++;
         channel->n_doubtful += published.doubtful;
+        channel->counts[AMQP_COUNT_PUBLISH]++;
         batch->batch.bytes += body.len + p->head.len;
         batch->batch.counted += p->room;
         c->n_bodies -= p->room != 0;
@@ -358,6 +359,17 @@ static void be_sure(struct amqp_channel *channel, const struct queue_publication
         know(channel, amqp_unqualify(channel->connection, p->exchange));
 }
 
+static void count_answer(struct amqp_channel *channel, const struct amqp_published *published,
+                         const struct queue_publication *p)
+{
+    bool unroutable = p->result == PUBLISH_UNROUTABLE;
+
+    channel->counts[AMQP_COUNT_RETURN_UNROUTABLE] += unroutable && published->mandatory;
+    channel->counts[AMQP_COUNT_DROP_UNROUTABLE] += unroutable && !published->mandatory;
+    channel->n_answered += published->confirm != 0;
+    channel->counts[AMQP_COUNT_CONFIRM] += published->confirm && is_taken(p->result);
+}
+
 static void answer_one(struct confirming *s, const struct amqp_published *published,
                        const struct queue_publication *p)
 {
@@ -384,6 +396,7 @@ static void answer_one(struct confirming *s, const struct amqp_published *publis
     }
     if (p->result == PUBLISH_UNROUTABLE && published->mandatory)
         send_return(s->c, published, p);
+    count_answer(channel, published, p);
     if (!published->confirm)
         return;
     if (is_taken(p->result))

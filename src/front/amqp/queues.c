@@ -16,7 +16,8 @@ static void declare_queue(struct amqp_operation *o, struct broker *broker, uint6
 
     if (amqp_is_locked(o, broker, o->name, o->method.queue))
         return;
-    if (broker_find_queue(broker, o->name, &view)) {
+    o->was_there = broker_find_queue(broker, o->name, &view);
+    if (o->was_there) {
         if (!o->method.passive)
             amqp_compare_queue(o, view.options);
         count(o, &view);
@@ -182,6 +183,11 @@ static void purge_queue(struct amqp_operation *o, struct broker *broker, uint64_
         amqp_no_queue(o);
     else
         amqp_refuse_error(o, error);
+}
+
+amqp_work *amqp_queue_work(enum amqp_method_id id)
+{
+    return id == AMQP_QUEUE_DECLARE ? declare_queue : id == AMQP_QUEUE_DELETE ? delete_queue : purge_queue;
 }
 
 static void queue_operation(struct amqp_channel *channel, const struct amqp_method *method)

@@ -91,6 +91,7 @@ static bool settle_one(struct amqp_channel *channel, struct amqp_unacked *unacke
         amqp_drop_connection(channel->connection, "no memory");
         return false;
     }
+    channel->counts[AMQP_COUNT_ACK] += verdict == VERDICT_ACK;
     if (channel->transacts)
         unacked->pending = true;
     else

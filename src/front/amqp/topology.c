@@ -6,7 +6,7 @@
 
 /* ---- exchanges --------------------------------------------------------------------------------------------------- */
 
-static bool type_of(struct slice name, enum exchange_type *type)
+bool amqp_exchange_type(struct slice name, enum exchange_type *type)
 {
     static const char *const names[] = {
         [EXCHANGE_DIRECT] = "direct",
@@ -28,7 +28,8 @@ static void declare_exchange(struct amqp_operation *o, struct broker *broker, ui
     struct broker_exchange_view view;
 
     (void)now_us;
-    if (broker_find_exchange(broker, o->name, &view)) {
+    o->was_there = broker_find_exchange(broker, o->name, &view);
+    if (o->was_there) {
         if (!o->method.passive)
             amqp_compare_exchange(o, view.options);
         return;
@@ -67,7 +68,7 @@ static void exchange_declare(struct amqp_channel *channel, const struct amqp_met
     enum exchange_type type = EXCHANGE_DIRECT;
     struct slice alternate = SLICE("");
 
-    if (!method->passive && !type_of(method->type, &type)) {
+    if (!method->passive && !amqp_exchange_type(method->type, &type)) {
         amqp_fail_connection(channel->connection, AMQP_COMMAND_INVALID, method->id, "%s exchange type '%.*s'",
                              method->type.len ? "unknown" : "invalid", SLICE_ARG(method->type));
         return;
@@ -226,6 +227,13 @@ static void exchange_bind(struct amqp_channel *channel, const struct amqp_method
         amqp_operation_do(channel, method, method->exchange, method->destination,
                           method->id == AMQP_EXCHANGE_BIND ? AMQP_EXCHANGE_BIND_OK : AMQP_EXCHANGE_UNBIND_OK,
                           true, change_binding);
+}
+
+amqp_work *amqp_exchange_work(enum amqp_method_id id)
+{
+    return id == AMQP_EXCHANGE_DECLARE  ? declare_exchange
+           : id == AMQP_EXCHANGE_DELETE ? delete_exchange
+                                        : change_binding;
 }
 
 void amqp_exchange_take(struct amqp_channel *channel, const struct amqp_method *method)

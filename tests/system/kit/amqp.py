@@ -26,8 +26,9 @@ SECONDS = 60        # what a test may take
 CONFIGURATION = (
     top('state = "{dir}/state"', threads=2) + admin() +
     'amqp "127.0.0.1:{port}" {\n'
-    '    user "guest" { password = "guest" }\n'
+    '    user "guest" { password = "guest"  administrator = true }\n'
     '    user "limited" { password = "limited"  configure = "^mine"  write = "^mine"  read = "^mine" }\n'
+    '    user "other" { password = "other"  virtual-hosts = {"closed"} }\n'
     '}\n')
 
 
@@ -44,7 +45,6 @@ def ours(reason):
 class MaitredBroker:
     """The binary under test, with a listener for AMQP."""
     name = "maitred"
-    management_port = None  # it has none of RabbitMQ's management interface
 
     def __init__(self, directory):
         self.proxy = Maitred(CONFIGURATION, Path(directory))
@@ -52,6 +52,10 @@ class MaitredBroker:
     @property
     def port(self):
         return self.proxy.port
+
+    @property
+    def management_port(self):
+        return self.proxy.port9
 
     def restart(self):
         self.proxy.terminate()

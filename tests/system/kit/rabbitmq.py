@@ -41,15 +41,16 @@ def hashed(password):
     return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
 
 
-def user(name, configure=".*", write=".*", read=".*", tags=()):
+def user(name, configure=".*", write=".*", read=".*", tags=(), vhost="/"):
     login = {"name": name, "password_hash": hashed(name), "tags": list(tags),
              "hashing_algorithm": "rabbit_password_hashing_sha256"}
-    may = {"user": name, "vhost": "/", "configure": configure, "write": write, "read": read}
+    may = {"user": name, "vhost": vhost, "configure": configure, "write": write, "read": read}
     return login, may
 
 
 def definitions():
-    people = [user("guest", tags=["administrator"]), user("limited", "^mine", "^mine", "^mine")]
+    people = [user("guest", tags=["administrator"]), user("limited", "^mine", "^mine", "^mine", ["management"]),
+              user("other", tags=["management"], vhost="closed")]
     return {"rabbit_version": "3.10.8", "vhosts": [{"name": "/"}, {"name": "closed"}],
             "users": [login for login, _ in people], "permissions": [may for _, may in people]}
 
