@@ -144,7 +144,7 @@ bool amqp_operation_run(struct amqp_channel *channel, struct amqp_operation *o, 
     struct amqp_connection *c = channel->connection;
 
     amqp_flush(c); /* what was asked for before is done before */
-    if (queue_job_run(c->port, &o->job, durable, NEVER) != 0)
+    if (queue_job_run(c->port, &o->job, durable && !o->method.no_wait, NEVER) != 0)
         return false;
     if (o->code == AMQP_SUCCESS && channel->state == CHANNEL_OPEN)
         return true;

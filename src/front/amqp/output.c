@@ -259,7 +259,11 @@ void amqp_writer_main(void *arg)
         error = write_what_there_is(c);
         if (error || (c->writer_ends && !output_len(&c->output)))
             break;
-        error = output_len(&c->output) || !list_empty(&c->deliveries) ? 0 : fiber_park(beat_us);
+        if (output_len(&c->output) || !list_empty(&c->deliveries))
+            continue;
+        output_free(&c->output); /* a client that is silent costs no buffer */
+        output_free(&c->writing);
+        error = fiber_park(beat_us);
         if (error == -ETIMEDOUT)
             error = put_heartbeat(c);
     }
