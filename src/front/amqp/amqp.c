@@ -60,6 +60,18 @@ void amqp_fail_connection(struct amqp_connection *c, enum amqp_reply code, uint3
 
 /* ---- a connection ------------------------------------------------------------------------------------------------ */
 
+/* Others want the room that it has for bodies which do not come. */
+static void give_up_parts(struct queue_hold *hold)
+{
+    struct amqp_connection *c = container_of(hold, struct amqp_connection, hold);
+
+    amqp_fail_connection(c, AMQP_RESOURCE_ERROR, AMQP_BASIC_PUBLISH,
+                         "a message comes too slowly, and others wait for the room that it has");
+    for (unsigned i = 0; i < c->n_channel_places; i++)
+        if (c->channels[i])
+            amqp_publish_abandon(c->channels[i]);
+}
+
 static void begin(struct amqp_connection *c)
 {
     static _Atomic uint64_t numbers;
@@ -69,6 +81,8 @@ static void begin(struct amqp_connection *c)
     c->frame_max = AMQP_FRAME_MIN;
     list_init(&c->batches);
     list_init(&c->deliveries);
+    list_init(&c->behind);
+    queue_hold_init(&c->hold, give_up_parts);
     wait_queue_init(&c->drained);
     wait_queue_init(&c->batch_back);
 }
@@ -140,6 +154,8 @@ static void let_batches_go(struct amqp_connection *c)
 
     while ((at = list_pop_front(&c->batches)))
         container_of(at, struct amqp_batch, list)->connection = NULL;
+    while ((at = list_pop_front(&c->behind)))
+        amqp_batch_free(container_of(at, struct amqp_batch, list));
     if (c->stuck)
         amqp_batch_free(c->stuck);
     c->stuck = NULL;
@@ -169,6 +185,7 @@ static void end(struct amqp_connection *c)
     amqp_flush(c);
     free(c->channels);
     c->channels = NULL;
+    c->n_channel_places = 0; /* publishes may still come back */
     if (c->session)
         amqp_session_close(c);
     end_writer(c);
