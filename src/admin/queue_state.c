@@ -56,6 +56,8 @@ static void put_limits(struct json *json, const struct queue_seen *q)
         [LIMIT_REJECT_NEW] = "reject-new",
         [LIMIT_DROP_OLDEST] = "drop-oldest",
         [LIMIT_DEAD_LETTER] = "dead-letter",
+        [LIMIT_BURY_NEW] = "reject-new-dead-letter",
+        [LIMIT_DROP_HEAD] = "dead-letter",
     };
 
     json_key(json, "limits");
