@@ -9,7 +9,7 @@
 
 #include "balance/fetch.h"
 #include "base/clock.h"
-#include "base/json.h"
+#include "front/push_fields.h"
 #include "wire/http1.h"
 
 /* How long the push rests when no server is usable, and when all are full. */
@@ -21,8 +21,6 @@
 #define SUBSCRIBE_US (100 * US_PER_MS)
 /* For good. */
 #define STOPPED_US (UINT64_C(365) * 24 * 3600 * US_PER_S)
-#define FIELDS_ADDED 8
-#define DEATH_BYTES_MAX 4096
 
 /* One message on its way. */
 struct delivering {
@@ -36,119 +34,6 @@ struct delivering {
 };
 
 /* ---- the request ------------------------------------------------------------------------------------------------- */
-
-static void add_field(struct http_fields *fields, const char *name, struct slice value)
-{
-    struct slice name_slice = slice_from_text(name);
-
-    fields->at[fields->count++] =
-        (struct http_field){.name = name_slice, .value = value, .id = http1_field_id(name_slice)};
-}
-
-static struct slice print(struct arena *arena, const char *format, unsigned long long value)
-{
-    char text[32];
-    int n = snprintf(text, sizeof text, format, value);
-
-    return arena_copy(arena, slice_of(text, (size_t)n));
-}
-
-static struct slice time_text(struct arena *arena, uint64_t wall_us)
-{
-    char text[48];
-    struct json json;
-    struct slice quoted;
-
-    json_init(&json, text, sizeof text, NULL, NULL);
-    json_put_time(&json, wall_us);
-    json_finish(&json);
-    quoted = json_text(&json);
-    return arena_copy(arena, slice_of(quoted.ptr + 1, quoted.len - 2));
-}
-
-/* Every way in which the message died before, the latest first, as RabbitMQ's x-death has it. Empty: it never did. */
-static struct slice deaths(struct arena *arena, struct slice head)
-{
-    char *text = NULL;
-    struct envelope_item item;
-    struct death death;
-    struct json json;
-
-    while (envelope_take(&head, &item)) {
-        if (item.tag != ENVELOPE_DEATH || !death_parse(item.value, &death))
-            continue;
-        if (!text) {
-            text = arena_alloc(arena, DEATH_BYTES_MAX);
-            if (!text)
-                return SLICE("");
-            json_init(&json, text, DEATH_BYTES_MAX, NULL, NULL);
-            json_put_array(&json);
-        }
-        json_put_object(&json);
-        json_key(&json, "reason");
-        json_put_string(&json, slice_from_text(message_end_names[death.reason]));
-        json_key(&json, "queue");
-        json_put_string(&json, death.queue);
-        json_key(&json, "count");
-        json_put_u64(&json, death.count);
-        json_key(&json, "time");
-        json_put_time(&json, death.time_us);
-        json_key(&json, "exchange");
-        json_put_string(&json, death.exchange);
-        json_key(&json, "routing-keys");
-        json_put_array(&json);
-        json_put_string(&json, death.routing_key);
-        json_put_end(&json);
-        json_put_end(&json);
-    }
-    if (!text)
-        return SLICE("");
-    json_put_end(&json);
-    return json_finish(&json) ? json_text(&json) : SLICE("");
-}
-
-static void add_own_fields(struct delivering *d, struct http_fields *fields)
-{
-    const struct message *m = &d->delivery->message;
-    struct slice client = envelope_find(m->head, ENVELOPE_CLIENT), death = deaths(&d->arena, m->head);
-    const struct token_key *key = queue_port_key(d->push->port);
-    char *id = arena_alloc(&d->arena, TOKEN_TEXT), text[INET6_ADDRSTRLEN];
-    struct ip ip;
-
-    if (id && key && token_put(key, m->origin_address, m->origin, id))
-        add_field(fields, "Maitred-Message-Id", slice_of(id, TOKEN_TEXT));
-    add_field(fields, "Maitred-Queue", slice_from_text(d->queue->name));
-    add_field(fields, "Maitred-Attempt", print(&d->arena, "%llu", d->delivery->attempt));
-    add_field(fields, "Maitred-Redelivered", d->delivery->redelivered ? SLICE("true") : SLICE("false"));
-    add_field(fields, "Maitred-Enqueued", time_text(&d->arena, m->published_us));
-    if (death.len)
-        add_field(fields, "X-Death", death);
-    if (client.len != sizeof ip)
-        return;
-    memcpy(&ip, client.ptr, sizeof ip);
-    add_field(fields, "X-Forwarded-For", arena_copy(&d->arena, slice_of(text, ip_text(&ip, text))));
-}
-
-/* What the client sent, and what maitred adds. False: no memory. */
-static bool collect_fields(struct delivering *d, struct http_fields *fields)
-{
-    struct slice head = d->delivery->message.head;
-    struct envelope_item item;
-    unsigned n = FIELDS_ADDED;
-
-    while (envelope_take(&head, &item))
-        n += item.tag == ENVELOPE_FIELD;
-    *fields = (struct http_fields){.at = arena_alloc(&d->arena, n * sizeof *fields->at), .max = n};
-    if (!fields->at)
-        return false;
-    head = d->delivery->message.head;
-    while (envelope_take(&head, &item))
-        if (item.tag == ENVELOPE_FIELD)
-            fields->at[fields->count++] =
-                (struct http_field){.name = item.name, .value = item.value, .id = http1_field_id(item.name)};
-    add_own_fields(d, fields);
-    return true;
-}
 
 static struct slice find_or(struct slice head, enum envelope_tag tag, struct slice other)
 {
@@ -286,7 +171,7 @@ static enum queue_verdict ask_pool(struct delivering *d)
         .arena = &d->arena,
     };
 
-    if (!collect_fields(d, &fields))
+    if (!push_fields(&d->arena, d->push->port, d->queue->name, d->delivery, &fields))
         return put_off(d->delivery, DOWN_US, 0);
     if (client.len == sizeof fetch.client)
         memcpy(&fetch.client, client.ptr, sizeof fetch.client);

@@ -5,20 +5,17 @@
 
 #include "queue/thread_private.h"
 
-/* ---- room -------------------------------------------------------------------------------------------------------- */
+/* What stands in a record beside the body: its fixed part, as many queues as there may be, a head of a frame's size. */
+#define RECORD_BESIDE_BODY (192u * 1024)
 
-int queue_batch_room(struct queue_port *port, uint64_t bytes, uint64_t deadline_us)
+uint64_t queue_body_max(const struct queue_port *port)
 {
-    int error = 0;
+    uint64_t record = counter_get(&queue_thread_numbers(port->thread)->record_max);
 
-    if (bytes > port->bytes_most)
-        return -EMSGSIZE;
-    while (!error && port->bytes && port->bytes + bytes > port->bytes_most)
-        error = wait_queue_wait(&port->room, deadline_us);
-    if (!error)
-        port->bytes += bytes;
-    return error;
+    return record > RECORD_BESIDE_BODY ? record - RECORD_BESIDE_BODY : 0;
 }
+
+/* ---- room -------------------------------------------------------------------------------------------------------- */
 
 void queue_batch_return_room(struct queue_port *port, uint64_t bytes)
 {
@@ -72,9 +69,7 @@ int queue_hold_room(struct queue_port *port, struct queue_hold *hold, uint64_t b
 {
     int error = 0;
 
-    if (bytes > port->bytes_most)
-        return -EMSGSIZE;
-    if (hold->bytes + bytes > OVER_MOST * port->bytes_most)
+    if (hold->bytes && hold->bytes + bytes > OVER_MOST * port->bytes_most)
         return -ENOBUFS;
     hold->waits = true;
     while (!error && port->bytes && port->bytes + bytes > port->bytes_most && !may_go_over(port, hold)) {

@@ -38,7 +38,7 @@ struct queue_batch {
     struct queue_credit *credits;
     unsigned n_publications, n_settlements, n_credits;
     uint64_t bytes;   /* that count at the port while it is under way */
-    uint64_t counted; /* of them: queue_batch_room counted them already */
+    uint64_t counted; /* of them: queue_hold_room counted them already */
     bool again;       /* it was back before, and only what found no room on disk is done */
     /* On the port's thread, outside of fibers; must not wait. The batch is the callee's again. */
     void (*done)(struct queue_batch *batch);
@@ -49,8 +49,8 @@ struct queue_batch {
     uint64_t position; /* of the last message in it */
 };
 
-/* Waits until so many bytes more may be under way, and counts them: 0, -EMSGSIZE (they never fit), -ETIMEDOUT, -ECANCELED. */
-int queue_batch_room(struct queue_port *port, uint64_t bytes, uint64_t deadline_us);
+/* The largest body that a message may have, whatever else it has. */
+uint64_t queue_body_max(const struct queue_port *port);
 /* Gives back what was counted for a batch that is not sent. */
 void queue_batch_return_room(struct queue_port *port, uint64_t bytes);
 /* ---- what comes in pieces ---------------------------------------------------------------------------------------- */
@@ -73,8 +73,7 @@ struct queue_hold {
 #define HOLD_LEAST (64u * 1024)
 
 void queue_hold_init(struct queue_hold *hold, void (*give_up)(struct queue_hold *hold));
-/* Waits until so many bytes more may be under way, and counts them. 0, -EMSGSIZE (they never fit), -ENOBUFS (too much is held
- * already), -ECANCELED. */
+/* Waits until so many bytes more may be under way, or nothing else is, and counts them. 0, -ENOBUFS (it holds too much already), -ECANCELED. */
 int queue_hold_room(struct queue_port *port, struct queue_hold *hold, uint64_t bytes);
 /* It holds so much less, which still counts at the port: as a batch's, or to be returned. */
 void queue_hold_pass(struct queue_port *port, struct queue_hold *hold, uint64_t bytes);

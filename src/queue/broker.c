@@ -266,13 +266,18 @@ static uint32_t order_key(const struct queue *queue, const struct message *messa
     return key ? key : 1;
 }
 
+uint64_t broker_bytes_of(const struct message *message)
+{
+    return message->body.len + (envelope_find(message->head, ENVELOPE_AMQP).ptr ? 0 : message->head.len);
+}
+
 struct ready_entry broker_entry(const struct queue *queue, const struct message *message, uint64_t position)
 {
     return (struct ready_entry){
         .number = message->number,
         .position = position,
         .queued_ms = message->queued_us / US_PER_MS & ((UINT64_C(1) << 48) - 1),
-        .bytes = (uint32_t)(message->head.len + message->body.len),
+        .bytes = (uint32_t)broker_bytes_of(message),
         .key = order_key(queue, message),
         .has_ttl = message->ttl_us != 0,
         .priority = message->priority,
@@ -411,7 +416,7 @@ static void refuse(struct queue *queue, const struct message *message, struct br
 static unsigned leave_out_full(struct queue **targets, unsigned n, const struct message *message,
                                struct broker_published *published)
 {
-    uint64_t bytes = message->head.len + message->body.len;
+    uint64_t bytes = broker_bytes_of(message);
 
     for (unsigned i = 0; i < n; i++)
         if (!queue_make_room(targets[i], bytes)) {
@@ -487,7 +492,7 @@ enum publish_result broker_publish(struct broker *broker, const struct broker_pu
         message.idempotency = slice_of(key, sizeof key);
         message.idempotency_until_us = now_us + p->idempotency_window_us;
     }
-    full = p->partial ? NULL : make_room(targets, (unsigned)n, p->head.len + p->body.len);
+    full = p->partial ? NULL : make_room(targets, (unsigned)n, broker_bytes_of(&message));
     if (full)
         refuse(full, &message, published);
     if (p->partial)

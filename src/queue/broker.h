@@ -40,7 +40,7 @@ struct broker_delivery {
     struct message_ref ref;
     uint64_t
         position;     /* of its record in the log, good until the message leaves the queue or the next turn */
-    uint32_t bytes;   /* of head and body */
+    uint32_t transit; /* bytes that count at the consumer's transit_most */
     unsigned attempt; /* from 1: those that counted before, and this one */
     bool redelivered; /* it may have been delivered before */
     uint64_t deadline_us;
@@ -293,7 +293,7 @@ struct broker_queue_numbers {
     uint64_t delayed; /* wait for their time */
     uint64_t blocked; /* wait for an older one of their key */
     uint64_t in_flight;
-    uint64_t bytes;     /* of heads and bodies of all of them */
+    uint64_t bytes;     /* of all of them: bodies, and heads that came by HTTP */
     uint64_t oldest_us; /* wall time at which the oldest that is ready came into the queue; 0: none is */
     unsigned consumers;
     unsigned resting; /* of them: nothing is delivered to them until their time (broker_consumer_hold) */

@@ -197,6 +197,8 @@ static struct slice copied_key(char block[BROKER_KEY_MAX], struct slice host, st
 static struct slice kept_key(char block[BROKER_KEY_MAX], struct slice key, struct slice host,
                              bool from_default, bool to_default)
 {
+    if (!from_default && to_default && slice_find(key, '\0') < key.len)
+        return SLICE(""); /* it would be a name in another virtual host */
     if (from_default && !to_default && slice_starts_with(key, host))
         slice_drop(&key, host.len);
     return copied_key(block, !from_default && to_default ? host : SLICE(""), key);
@@ -249,7 +251,7 @@ void queue_bury_new(struct queue *queue, const struct message *refused)
     struct queue *targets[DEAD_TARGETS_MOST];
     struct message message = *refused;
     struct passage passage;
-    uint64_t position, bytes = message.head.len + message.body.len;
+    uint64_t position, bytes = broker_bytes_of(&message);
 
     if (!queue->options.has_dead_letter || !dead_passage(queue, &message, END_MAXLEN, targets, &passage))
         return;

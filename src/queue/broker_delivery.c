@@ -9,8 +9,8 @@
 
 /* A consumer with a rate that waited for its turn may make good for so long of having been late. */
 #define LATE_MOST_US (100 * US_PER_MS)
-/* Counted beside the bytes of each message on its way to a consumer. */
-#define TRANSIT_OVERHEAD 64
+/* Counted beside the bytes of each message on its way to a consumer: what it takes without them, roughly. */
+#define TRANSIT_OVERHEAD 256
 /* Of a back-off, what chance may take off. */
 #define JITTER_SHARE 4
 
@@ -466,7 +466,7 @@ void held_deliver(struct held *held, struct broker_consumer *consumer)
     delivery = (struct broker_delivery){
         .ref = ref_of(held),
         .position = held->entry.position,
-        .bytes = held->entry.bytes,
+        .transit = held->entry.bytes + TRANSIT_OVERHEAD,
         .attempt = held->attempts + 1,
         .redelivered = held->entry.redelivered,
         .deadline_us = held->when_us,

@@ -217,6 +217,8 @@ enum publish_result broker_append(struct broker *broker, struct message *message
                                   struct queue *const *targets, unsigned n, uint64_t *position);
 /* A message as replay or broker_append has it, into one queue. Memory was reserved (broker_reserve). */
 void broker_enqueue(struct queue *queue, const struct message *message, uint64_t position);
+/* What counts of a message at a queue's max_bytes: all that came by HTTP; by AMQP its body, as AMQP has it. */
+uint64_t broker_bytes_of(const struct message *message);
 int broker_reserve(struct queue *queue, const struct message *message, bool delayed);
 struct ready_entry broker_entry(const struct queue *queue, const struct message *message, uint64_t position);
 enum publish_result broker_error_result(int error);

@@ -96,6 +96,7 @@ struct queue_delivery {
     struct message_ref ref;
     struct message message; /* borrows block */
     struct slice exchange;  /* name; borrows block */
+    uint32_t bytes;         /* that a credit gives back */
     unsigned attempt;
     bool redelivered;
     enum queue_verdict verdict;

@@ -24,7 +24,7 @@ struct ready_entry {
     uint64_t has_ttl : 1; /* its record says for how long it may wait */
     uint64_t unused : 6;
     uint64_t priority : 8;
-    uint32_t bytes; /* of head and body */
+    uint32_t bytes; /* that count: broker_bytes_of */
     uint32_t key;   /* hash of what order-by names; 0: none */
 };
 

@@ -359,6 +359,7 @@ static void deliver(void *arg, struct broker_consumer *at_broker, const struct b
         .mail = {.deliver = on_delivery, .drop = drop_delivery},
         .consumer = consumer,
         .ref = d->ref,
+        .bytes = d->transit,
         .attempt = d->attempt,
         .redelivered = d->redelivered,
         .awaited = find_waiter(thread, d->ref.number),
@@ -732,6 +733,7 @@ static int open_all(struct queue_thread *thread)
                  "queue: the index of waiting messages in %s did not verify; it was made anew from the log",
                  thread->folder);
     count_log(thread);
+    counter_add(&thread->numbers.record_max, log_payload_max(thread->log));
     return 0;
 }
 

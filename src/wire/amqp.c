@@ -7,6 +7,17 @@
 
 const char amqp_header[AMQP_HEADER_BYTES] = {'A', 'M', 'Q', 'P', 0, 0, 9, 1};
 
+/* 0-9-1, 0-9 and 0-8, behind the name. */
+static const char versions[][AMQP_HEADER_BYTES - NAME_BYTES] = {{0, 0, 9, 1}, {1, 1, 0, 9}, {1, 1, 8, 0}};
+
+static bool is_version(const char *bytes)
+{
+    for (size_t i = 0; i < sizeof versions / sizeof versions[0]; i++)
+        if (memcmp(bytes, versions[i], sizeof versions[i]) == 0)
+            return true;
+    return false;
+}
+
 enum amqp_header_result amqp_take_header(struct slice *in)
 {
     size_t n = in->len < NAME_BYTES ? in->len : NAME_BYTES;
@@ -15,7 +26,7 @@ enum amqp_header_result amqp_take_header(struct slice *in)
         return AMQP_HEADER_BAD;
     if (in->len < AMQP_HEADER_BYTES)
         return AMQP_HEADER_MORE;
-    if (memcmp(in->ptr, amqp_header, AMQP_HEADER_BYTES) != 0)
+    if (!is_version(in->ptr + NAME_BYTES))
         return AMQP_HEADER_VERSION;
     slice_drop(in, AMQP_HEADER_BYTES);
     return AMQP_HEADER_OK;
@@ -43,8 +54,8 @@ static const char *fault_of(const struct amqp_frame *frame, uint32_t size,
     uint32_t most = frame->type == AMQP_BODY ? limits->body : limits->method;
 
     assert(most >= AMQP_FRAME_MIN);
-    if (frame->type == AMQP_HEARTBEAT && (size || frame->channel))
-        return "a heartbeat is not empty, or not on channel 0";
+    if (frame->type == AMQP_HEARTBEAT && size)
+        return "a heartbeat is not empty";
     return size > most ? "the frame is larger than is allowed" : NULL;
 }
 

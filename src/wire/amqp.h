@@ -19,13 +19,14 @@ enum amqp_result { AMQP_OK, AMQP_MORE, AMQP_BAD };
 /* ---- the protocol header ------------------------------------------------------------------------------------- */
 
 #define AMQP_HEADER_BYTES 8
-/* "AMQP" 0 0 9 1: what a client begins with, and what a server answers, before it closes, to anything else. */
+/* "AMQP" 0 0 9 1: what a client begins with, and what a server answers, before it closes, to anything else. Taken are
+ * 0-9 and 0-8 too, as with RabbitMQ: their clients get along with 0-9-1. */
 extern const char amqp_header[AMQP_HEADER_BYTES];
 
 enum amqp_header_result {
     AMQP_HEADER_OK,
     AMQP_HEADER_MORE,
-    AMQP_HEADER_VERSION, /* AMQP, but not 0-9-1: the four bytes after the name say which */
+    AMQP_HEADER_VERSION, /* AMQP, but none of these: the four bytes after the name say which */
     AMQP_HEADER_BAD,     /* not AMQP; told at the first byte that shows it */
 };
 
@@ -58,8 +59,8 @@ struct amqp_frame {
 
 /* Takes one whole frame off the front of *in; on MORE or BAD *in and *frame are untouched, and on BAD *why is a constant
  * string (the answer is AMQP_FRAME_ERROR). A size over the limit is refused before its bytes are waited for. As with
- * RabbitMQ it may be AMQP_FRAME_OVERHEAD over, since there are clients that forget to count that. A heartbeat is empty,
- * and on channel 0. */
+ * RabbitMQ it may be AMQP_FRAME_OVERHEAD over, since there are clients that forget to count that. A heartbeat is empty;
+ * on a channel but 0 it is as wrong, but for the caller to tell, with AMQP_UNEXPECTED_FRAME. */
 enum amqp_result amqp_take_frame(struct slice *in, const struct amqp_frame_limits *limits,
                                  struct amqp_frame *frame, const char **why);
 
@@ -251,6 +252,9 @@ static inline void amqp_content_set_headers(struct amqp_content *content, struct
     content->flags |= 1u << AMQP_HEADERS;
     content->headers = table;
 }
+
+/* Class, weight and size: a payload with less is no content header. */
+#define AMQP_CONTENT_LEAST 12
 
 /* Of a content header frame's payload: what amqp_take_method is to methods. Flags for a second list of properties, which
  * no class has, are refused. */

@@ -33,6 +33,8 @@ int http1_parse_response(struct slice head, enum http_method asked, struct http_
 
 /* What a parsed field of that name has as its id. The name is not empty. */
 enum http_field_id http1_field_id(struct slice name);
+/* Whether such a field line would be read back as it is: the name is a token, the value has no control byte. */
+bool http1_field_is_proper(struct slice name, struct slice value);
 
 /* An incremental decoder of a chunked body. Zero it to start. */
 struct http1_chunked {

@@ -50,6 +50,11 @@ const unsigned char http1_class_of[256] = {
     ['}'] = TARGET,
 };
 
+bool http1_field_is_proper(struct slice name, struct slice value)
+{
+    return http1_all_of(name, TOKEN) && http1_value_is_clean(value);
+}
+
 /* Eight bytes at a time: some byte is below 0x20 or is 0x7f. */
 bool http1_value_is_clean(struct slice s)
 {

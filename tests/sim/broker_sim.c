@@ -242,7 +242,7 @@ static void deliver(void *arg, struct broker_consumer *handle, const struct brok
     sim_check(d->attempt == e->attempts + 1, "attempt %u of message %llu, after %u", d->attempt,
               (unsigned long long)e->number, e->attempts);
     sim_check(d->redelivered || !e->delivered, "not marked as redelivered");
-    sim_check(d->bytes >= e->bytes, "bytes");
+    sim_check(d->transit >= e->bytes, "bytes");
     check_order(e);
     check_consumer(c);
     error = log_read(w.log, d->position, 0, &buffer, &record);

@@ -13,6 +13,10 @@ from kit import amqp as amqp_kit  # noqa: E402
 from kit import process  # noqa: E402
 from kit.origin import Closed, EchoOrigin, Origin  # noqa: E402
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "amqp_peer(name, reason): a test of one of the brokers alone")
+
+
 def pytest_sessionstart(session):
     if not session.config.option.collectonly and not process.BINARY.is_file():
         pytest.exit(f"{process.BINARY} is not there: build it, or set MAITRED_BINARY", returncode=2)
@@ -81,8 +85,10 @@ def broker(request, tmp_path_factory):
 
 
 @pytest.fixture
-def amqp(broker):
+def amqp(request, broker):
     """What one test does with the broker; it may not take long, and it leaves nothing behind."""
+    if (only := request.node.get_closest_marker("amqp_peer")) and only.args[0] != broker.name:
+        pytest.skip(only.args[1])
     client = amqp_kit.Amqp(broker)
     with amqp_kit.bounded():
         yield client

@@ -93,6 +93,39 @@ def test_a_version_must_be_known(amqp, channel):
     refused(amqp, channel, {"x-queue-version": 3}, "x-queue-version", ": \"unsupported queue version '3'\"")
 
 
+@pytest.mark.parametrize("argument, value, why", [
+    ("x-dead-letter-strategy", "nonsense", "invalid_dlx_strategy"), ("x-queue-leader-locator", "nonsense", "invalid_queue_locator_arg"),
+    ("x-quorum-initial-group-size", 0, "{value_zero,0}"), ("x-max-in-memory-length", -1, "{value_negative,-1}"),
+    ("x-max-in-memory-bytes", "5", '"expected integer, got longstr"')])
+def test_so_must_be_a_quorum_queues(amqp, channel, argument, value, why):
+    refused(amqp, channel, {**QUORUM, argument: value}, argument, f": {why}", durable=True)
+
+
+@pytest.mark.parametrize("argument, value", [
+    ("x-dead-letter-strategy", "at-least-once"), ("x-dead-letter-strategy", "at-most-once"), ("x-delivery-limit", 5),
+    ("x-delivery-limit", 0), ("x-delivery-limit", -1), ("x-queue-leader-locator", "client-local"),
+    ("x-queue-leader-locator", "balanced"), ("x-quorum-initial-group-size", 3), ("x-max-in-memory-length", 0),
+    ("x-overflow", "reject-publish-dlx"), ("x-single-active-consumer", True)])
+def test_what_a_quorum_queue_may_have_is_accepted(amqp, channel, argument, value):
+    name = amqp.queue(channel, {**QUORUM, argument: value}, durable=True)
+    channel.queue_declare(name, durable=True, arguments={**QUORUM, argument: value})
+
+
+def test_the_first_fault_is_told(amqp, channel):
+    refused(amqp, channel, {"x-expires": "a", "x-queue-type": "nonsense"}, "x-queue-type", ": \"unsupported queue type 'nonsense'\"")
+    refused(amqp, amqp.channel(), {"x-max-priority": 500, "x-expires": -1}, "x-expires", ": {value_negative,-1}")
+    refused(amqp, amqp.channel(), {"x-max-age": "1D", "x-expires": -1}, "x-expires", ": {value_negative,-1}")
+    with channel_closed(other := amqp.channel(), 403, "ACCESS_REFUSED - queue name 'amq.mine' contains reserved prefix 'amq.*'"):
+        other.queue_declare("amq.mine", arguments={"x-expires": -1})
+
+
+def test_void_is_no_value_that_differs(amqp, channel):
+    name = amqp.queue(channel, {"x-expires": 100000})
+    with channel_closed(channel, 406, f"PRECONDITION_FAILED - inequivalent arg 'x-expires' for queue '{name}' in vhost '/': "
+                                      "received none but current is '100000'"):
+        channel.queue_declare(name, arguments={"x-expires": None})
+
+
 def test_a_dead_letter_key_needs_an_exchange(amqp, channel):
     refused(amqp, channel, {"x-dead-letter-routing-key": "a"}, "x-dead-letter-routing-key", ": routing_key_but_no_dlx_defined")
     amqp.queue(amqp.channel(), {"x-dead-letter-routing-key": "a", "x-dead-letter-exchange": ""})
@@ -120,6 +153,8 @@ def test_a_quorum_queue_is_durable_and_everybodys(amqp, channel, options, what):
 def test_classic_is_what_a_queue_without_a_type_is(amqp, channel):
     name = amqp.queue(channel)
     channel.queue_declare(name, arguments={"x-queue-type": "classic"})
+    name = amqp.queue(channel, {"x-queue-type": "classic"})
+    channel.queue_declare(name)
 
 
 @pytest.mark.parametrize("before, after, received, current", [

@@ -70,6 +70,21 @@ def test_any_number_may_be_a_channels(amqp, number):
     amqp.raw().open().open_channel(number)
 
 
+@pytest.mark.parametrize("order", [(5, 3, 9, 1, 4), (9, 5, 4, 3, 1), (65535, 1, 2, 700, 3)], ids=str)
+def test_channels_may_be_opened_and_closed_in_any_order(amqp, order):
+    raw = amqp.raw().open()
+    for number in order:
+        raw.open_channel(number)
+    for number in order[1:]:
+        raw.method(number, spec.Channel.Close(200, "", 0, 0))
+        raw.expect(spec.Channel.CloseOk, number)
+        raw.method(order[0], spec.Channel.Flow(active=True))
+        raw.expect(spec.Channel.FlowOk, order[0])
+        raw.open_channel(number)
+        raw.method(number, spec.Channel.Flow(active=True))
+        raw.expect(spec.Channel.FlowOk, number)
+
+
 def test_a_channel_that_is_open_cannot_be_opened(raw):
     raw.method(1, spec.Channel.Open())
     raw.expect_connection_closed(504, "CHANNEL_ERROR - second 'channel.open' seen", 20, 10)
@@ -90,9 +105,20 @@ def test_a_channels_method_on_channel_0_is_504(raw, method, ids):
 
 
 @pytest.mark.parametrize("method, ids", [
+    (spec.Connection.TuneOk(1, 4096, 0), (10, 31)), (spec.Connection.Blocked("x"), (10, 60)),
+    (spec.Connection.CloseOk(), (10, 51)), (spec.Channel.CloseOk(), (20, 41)), (spec.Basic.Publish(), (60, 40))],
+    ids=["tune-ok", "blocked", "close-ok", "channel-close-ok", "publish"])
+def test_so_is_what_comes_on_channel_0_too_late(raw, method, ids):
+    raw.method(0, method)
+    raw.expect_connection_closed(504, "CHANNEL_ERROR - unexpected method in connection state running", *ids)
+
+
+@pytest.mark.parametrize("method, ids", [
     (spec.Connection.Open(virtual_host="/"), (10, 40)), (spec.Queue.DeclareOk("a", 0, 0), (50, 11)),
-    (spec.Basic.CancelOk("a"), (60, 31)), (spec.Channel.OpenOk(), (20, 11))],
-    ids=["connection", "declare-ok", "cancel-ok", "open-ok"])
+    (spec.Basic.CancelOk("a"), (60, 31)), (spec.Channel.OpenOk(), (20, 11)), (spec.Channel.CloseOk(), (20, 41)),
+    (spec.Channel.FlowOk(active=True), (20, 21)), (spec.Connection.Close(200, "", 0, 0), (10, 50)),
+    (spec.Tx.SelectOk(), (90, 11)), (spec.Confirm.SelectOk(), (85, 11)), (spec.Basic.RecoverOk(), (60, 111))],
+    ids=["connection", "declare-ok", "cancel-ok", "open-ok", "close-ok", "flow-ok", "close", "tx", "confirm", "recover-ok"])
 def test_a_method_that_is_not_the_clients_is_503(raw, method, ids):
     raw.method(1, method)
     raw.expect_connection_closed(503, "COMMAND_INVALID - unimplemented method", *ids)
@@ -130,6 +156,12 @@ def test_an_unknown_method_ends_the_connection(raw, class_id, method_id):
 
 def test_a_content_header_without_a_method_is_505(raw):
     raw.send(content_frame(1, 5))
+    raw.expect_connection_closed(505, "UNEXPECTED_FRAME - expected method frame, got non method frame instead")
+
+
+@pytest.mark.parametrize("sent", [content_frame(5, 0), body_frame(5, b"x")], ids=["header", "body"])
+def test_content_on_a_channel_that_is_not_open_is_505(raw, sent):
+    raw.send(sent)
     raw.expect_connection_closed(505, "UNEXPECTED_FRAME - expected method frame, got non method frame instead")
 
 
@@ -208,8 +240,10 @@ def test_a_frame_that_cannot_be_is_501(raw, sent, why):
         assert close.reply_text == f"FRAME_ERROR - {why}"
 
 
-def test_a_method_that_ends_early_is_501(raw):
-    raw.send(numbered(1, 50, 10, b"\0\0"))
+@pytest.mark.parametrize("arguments", [b"\0\0", b"\0\0\1a\0\0\0\0\0x", b"\0\0\1a\0\0\0\0\x09\1x"],
+                         ids=["early", "late", "table"])
+def test_a_method_that_does_not_end_where_it_should_is_501(raw, arguments):
+    raw.send(numbered(1, 50, 10, arguments))
     close = raw.expect(spec.Connection.Close, 0)
     assert close.reply_code == 501 and close.reply_text.startswith("FRAME_ERROR - ")
     assert (close.class_id, close.method_id) == (50, 10)
@@ -264,3 +298,29 @@ def test_two_errors_on_one_channel_are_one(amqp):
     assert closed.value.reply_text == "NOT_FOUND - no exchange 'nowhere' in vhost '/'"
     amqp_channel = channel.connection.channel()
     settle(amqp_channel)
+
+
+def test_a_channel_that_failed_may_be_closed_before_that_is_heard(raw):
+    raw.send(publishing(1, "a", b"lost", "nowhere"), method_frame(1, spec.Channel.Close(200, "", 0, 0)))
+    assert raw.expect(spec.Channel.Close, 1).reply_code == 404
+    raw.expect(spec.Channel.CloseOk, 1)
+    raw.method(1, spec.Channel.CloseOk())
+    raw.open_channel(1)
+
+
+@pytest.mark.parametrize("method", [spec.Basic.Qos(), spec.Queue.Declare(queue="", exclusive=True), spec.Confirm.Select(),
+                                    spec.Basic.Get(queue="nowhere"), spec.Channel.Flow(active=True)],
+                         ids=["qos", "declare", "confirm", "get", "flow"])
+def test_no_answer_overtakes_the_end_of_the_channel(raw, method):
+    raw.send(publishing(1, "a", b"lost", "nowhere"), method_frame(1, method))
+    raw.expect_channel_closed(1, 404, "NOT_FOUND - no exchange 'nowhere' in vhost '/'", 60, 40)
+
+
+def test_an_exchange_that_was_there_may_be_gone(raw, amqp):
+    channel = amqp.channel()
+    exchange = amqp.exchange(channel)
+    raw.send(publishing(1, "a", b"lost", exchange), method_frame(1, spec.Channel.Flow(active=True)))
+    raw.expect(spec.Channel.FlowOk, 1)
+    channel.exchange_delete(exchange)
+    raw.send(publishing(1, "a", b"lost", exchange))
+    raw.expect_channel_closed(1, 404, f"NOT_FOUND - no exchange '{exchange}' in vhost '/'", 60, 40)

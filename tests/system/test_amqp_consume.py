@@ -160,6 +160,14 @@ def test_a_priority_must_be_a_number(channel, queue, value, kind):
         channel.basic_consume(queue, print, arguments={"x-priority": value})
 
 
+@pytest.mark.parametrize("argument, value, why", [
+    ("x-cancel-on-ha-failover", 5, ": {unacceptable_type,signedint}"),
+    ("x-stream-offset", 5, " of queue type rabbit_classic_queue")])
+def test_another_argument_of_a_consumer_may_be_wrong_too(channel, queue, argument, value, why):
+    with channel_closed(channel, 406, f"PRECONDITION_FAILED - invalid arg '{argument}' for queue '{queue}' in vhost '/'{why}"):
+        channel.basic_consume(queue, print, arguments={argument: value})
+
+
 def test_an_exclusive_consumer_is_alone(amqp, channel, queue):
     Consumer(channel, queue, exclusive=True)
     other = amqp.channel()
@@ -389,6 +397,14 @@ def test_what_was_acknowledged_cannot_be_acknowledged_again(channel, queue, agai
          "multiple": lambda: channel.basic_ack(1, multiple=True)}[again]()
 
 
+def test_multiple_needs_a_tag_that_is_open_even_if_older_ones_are(channel, queue):
+    publish(channel, queue, "1", "2", "3")
+    Consumer(channel, queue).wait(3)
+    channel.basic_ack(2)
+    with channel_closed(channel, 406, UNKNOWN.format(2)):
+        channel.basic_ack(2, multiple=True)
+
+
 def test_a_delivery_tag_is_its_channels(amqp, channel, queue):
     publish(channel, queue, "1")
     get(channel, queue, ack=False)
@@ -442,6 +458,7 @@ def test_a_closed_channels_messages_take_their_old_places(amqp, channel, queue):
         get(second if index % 2 else first, queue, ack=False)
     second.close()
     first.close()
+    wait_count(channel, queue, 6)
     found = [get(channel, queue) for _ in range(6)]
     assert [body for _, _, body in found] == [b"%d" % number for number in range(6)]
     assert [method.redelivered for method, _, _ in found] == [True] * 4 + [False] * 2
@@ -475,6 +492,7 @@ def test_a_channel_that_an_error_closed_gives_back_what_it_had(amqp, channel, qu
     get(other, queue, ack=False)
     with pytest.raises(ChannelClosedByBroker):
         other.queue_declare(amqp.name(), passive=True)
+    wait_count(channel, queue, 2)
     assert bodies(channel, queue, 2) == [b"1", b"2"]
 
 

@@ -235,6 +235,16 @@ def test_headers_that_a_client_made_up_are_kept(amqp, channel):
     pair.reject()
     headers = pair.death(queue=pair.queue, count=1)
     assert [(each["queue"], each["count"]) for each in headers["x-death"]] == [(pair.queue, 1), ("made-up", 7)]
+    assert "x-first-death-queue" not in headers     # it was not the first
+
+
+@pytest.mark.parametrize("value", ["text", [], 5, None], ids=["text", "empty", "number", "void"])
+def test_a_made_up_death_that_is_none_is_replaced(amqp, channel, value):
+    pair = Pair(amqp, channel)
+    publish(channel, pair.queue, "soup", headers={"x-death": value})
+    pair.reject()
+    death, = pair.death()["x-death"]
+    assert death["queue"] == pair.queue
 
 
 def test_a_retry_after_a_pause_as_people_build_it(amqp, channel):

@@ -7,7 +7,7 @@ from pika import spec
 from pika.exceptions import (AMQPConnectionError, ConnectionClosedByBroker, ProbableAccessDeniedError,
                              ProbableAuthenticationError)
 
-from kit.amqp import wait_gone
+from kit.amqp import differs, ours, wait_gone
 from kit.amqp_raw import CLIENT, HEADER, HEARTBEAT, frame, method_frame, numbered
 
 REFUSED = ("ACCESS_REFUSED - Login was refused using authentication mechanism {}. "
@@ -146,16 +146,34 @@ def test_a_client_may_take_less(amqp):
     raw.open_channel(2)
 
 
+SAYS_WHY = "whoever begins a connection hears why it is refused, and at once"
+NOT_OFFERED = [{"frame_max": 131073}, {"frame_max": 4095}, {"frame_max": 0}, {"channel_max": 2048}, {"channel_max": 0}]
+
+
+@differs(SAYS_WHY)
 def test_more_than_was_offered_ends_the_connection_without_a_word(amqp):
     """RabbitMQ trusts nobody before connection.open-ok: it waits for 3 s and closes the socket."""
     raws = []
-    for tuned in ({"frame_max": 131073}, {"frame_max": 4095}, {"frame_max": 0}, {"channel_max": 2048}, {"channel_max": 0}):
+    for tuned in NOT_OFFERED:
         raws.append(amqp.raw())
         raws[-1].start()
         raws[-1].tune(**tuned)
         raws[-1].method(0, spec.Connection.Open(virtual_host="/"))
     for raw in raws:
         raw.expect_dropped()
+
+
+@ours(SAYS_WHY)
+@pytest.mark.parametrize("tuned, limit", zip(NOT_OFFERED, [
+    "higher than the maximum allowed value (131072)", "lower than the minimum allowed value (4096)",
+    "higher than the maximum allowed value (131072)", "higher than the maximum allowed value (2047)",
+    "higher than the maximum allowed value (2047)"]), ids=str)
+def test_more_than_was_offered_is_530(amqp, tuned, limit):
+    raw = amqp.raw()
+    raw.start()
+    raw.tune(**tuned)
+    (name, value), = tuned.items()
+    raw.expect_connection_closed(530, f"NOT_ALLOWED - negotiated {name} = {value} is {limit}", 10, 31)
 
 
 def test_more_channels_than_agreed_close_the_connection(amqp):
@@ -260,6 +278,7 @@ def test_a_second_open_of_the_connection_is_504(amqp):
     raw.expect_connection_closed(504, "CHANNEL_ERROR - unexpected method in connection state running", 10, 40)
 
 
+@differs(SAYS_WHY)
 def test_what_is_wrong_before_the_connection_is_open_ends_it_without_a_word(amqp):
     """Some of it would deserve an answer; RabbitMQ closes the socket after 3 s."""
     raws = []
@@ -282,6 +301,45 @@ def test_what_is_wrong_before_the_connection_is_open_ends_it_without_a_word(amqp
     raws[-1].method(0, spec.Connection.Close(200, "bye", 0, 0))
     for raw in raws:
         raw.expect_dropped()
+
+
+@ours(SAYS_WHY)
+@pytest.mark.parametrize("response", ["", "guest", "\0guest", "guest\0guest\0guest", "\0guest\0guest\0"], ids=repr)
+def test_a_response_that_cannot_be_read_is_403(amqp, response):
+    raw = amqp.raw()
+    start_ok(raw, response)
+    raw.expect_connection_closed(403, REFUSED.format("PLAIN"))
+
+
+@ours(SAYS_WHY)
+@pytest.mark.parametrize("mechanism", ["EXTERNAL", "NONSENSE"])
+def test_a_mechanism_that_is_not_offered_is_403(amqp, mechanism):
+    raw = amqp.raw()
+    start_ok(raw, "\0guest\0guest", mechanism)
+    raw.expect_connection_closed(403, REFUSED.format(mechanism))
+
+
+@ours(SAYS_WHY)
+@pytest.mark.parametrize("sent, code, ids", [
+    (method_frame(1, spec.Channel.Open()), 503, (0, 0)), (method_frame(0, spec.Connection.Open(virtual_host="/")), 503, (10, 40)),
+    (b"\xff" * 100, 501, (0, 0))], ids=["channel", "open", "noise"])
+def test_what_is_wrong_before_the_connection_is_open_is_told(amqp, sent, code, ids):
+    raw = amqp.raw().send(HEADER)
+    raw.expect(spec.Connection.Start, 0)
+    raw.send(sent)
+    close = raw.expect(spec.Connection.Close, 0)
+    assert (close.reply_code, close.class_id, close.method_id) == (code, *ids), close
+    raw.method(0, spec.Connection.CloseOk())
+    assert raw.peer.is_closed()
+
+
+@ours(SAYS_WHY)
+def test_a_client_may_close_before_its_connection_is_open(amqp):
+    raw = amqp.raw().send(HEADER)
+    raw.expect(spec.Connection.Start, 0)
+    raw.method(0, spec.Connection.Close(200, "bye", 0, 0))
+    raw.expect(spec.Connection.CloseOk, 0)
+    assert raw.peer.is_closed()
 
 
 def test_what_comes_after_a_close_by_the_server_is_passed_over(amqp):

@@ -188,6 +188,15 @@ def test_the_highest_priority_comes_first_and_the_oldest_of_it(amqp, channel):
     assert bodies(channel, queue) == [b"2", b"5", b"1", b"3", b"6", b"0", b"4"]
 
 
+def test_no_priority_is_the_lowest(amqp, channel):
+    queue = amqp.queue(channel, {"x-max-priority": 3})
+    publish(channel, queue, "none")
+    publish(channel, queue, "0", priority=0)
+    publish(channel, queue, "1", priority=1)
+    wait_count(channel, queue, 3)
+    assert bodies(channel, queue) == [b"1", b"none", b"0"]
+
+
 def test_a_priority_over_the_queues_counts_as_the_queues_and_stays_as_it_is(amqp, channel):
     queue = amqp.queue(channel, {"x-max-priority": 2})
     publish(channel, queue, "x", priority=200)

@@ -309,6 +309,30 @@ def test_carbon_copies_must_be_a_list(amqp, channel, name):
         publish(channel, amqp.queue(channel), "x", headers={name: "a"})
 
 
+@pytest.mark.parametrize("expiration", ["+50", "-0", "007", "315360000000"])
+def test_an_expiration_is_what_erlang_reads_as_a_number(amqp, channel, expiration):
+    publish(channel, amqp.name(), "x", expiration=expiration)
+    settle(channel)
+
+
+def test_an_expiration_may_be_ten_years(amqp, channel):
+    with channel_closed(channel, 406, "PRECONDITION_FAILED - invalid expiration '315360000001': {value_too_large,315360000001}"):
+        publish(channel, amqp.name(), "x", expiration="315360000001")
+
+
+def test_carbon_copies_that_are_no_text_are_passed_over(amqp, channel):
+    first, second = amqp.queue(channel), amqp.queue(channel)
+    publish(channel, first, "x", headers={"CC": [5, second, None, True]})
+    assert bodies(channel, first, 1) == bodies(channel, second, 1) == [b"x"]
+
+
+def test_a_carbon_copy_that_is_refused_is_in_no_queue(amqp, channel):
+    queue = amqp.queue(channel)
+    with channel_closed(channel, 406, 'PRECONDITION_FAILED - invalid message: {unacceptable_type_in_header,"CC",signedint}'):
+        publish(channel, queue, "x", headers={"BCC": 5, "CC": 5})
+    assert bodies(amqp.channel(), queue) == []
+
+
 def test_a_priority_over_the_queues_is_the_queues(amqp, channel):
     queue = amqp.queue(channel, {"x-max-priority": 3})
     publish(channel, queue, "1", priority=3)

@@ -433,3 +433,34 @@ def test_a_limited_user_cannot_let_the_server_make_up_a_name(amqp):
     assert closed.value.reply_code == 403
 
 
+
+
+@pytest.mark.parametrize("which", ["dead letters", "alternate"])
+def test_a_limited_user_may_not_send_what_is_left_over_where_it_may_not_write(amqp, channel, which):
+    exchange = amqp.exchange(channel)
+    other = amqp.channel(user="limited")
+    with channel_closed(other, 403, f"ACCESS_REFUSED - access to exchange '{exchange}' in vhost '/' refused for user 'limited'"):
+        if which == "dead letters":
+            other.queue_declare(amqp.queue_name("mine"), arguments={"x-dead-letter-exchange": exchange})
+        else:
+            other.exchange_declare(amqp.exchange_name("mine"), arguments={"alternate-exchange": exchange})
+
+
+# --- without an answer
+
+def test_what_needs_no_answer_gets_none(amqp, channel):
+    raw = amqp.raw().open().open_channel()
+    queue, exchange, other = amqp.queue_name(), amqp.exchange_name(), amqp.exchange_name()
+    for method in (
+            spec.Exchange.Declare(exchange=exchange, type="direct", nowait=True),
+            spec.Exchange.Declare(exchange=other, type="fanout", nowait=True), spec.Queue.Declare(queue=queue, nowait=True),
+            spec.Queue.Bind(queue=queue, exchange=exchange, routing_key="a", nowait=True),
+            spec.Exchange.Bind(destination=exchange, source=other, routing_key="a", nowait=True),
+            spec.Exchange.Unbind(destination=exchange, source=other, routing_key="a", nowait=True),
+            spec.Basic.Consume(queue=queue, consumer_tag="mine", nowait=True), spec.Basic.Cancel(consumer_tag="mine", nowait=True),
+            spec.Queue.Purge(queue=queue, nowait=True), spec.Queue.Delete(queue=queue, nowait=True),
+            spec.Exchange.Delete(exchange=exchange, nowait=True), spec.Exchange.Delete(exchange=other, nowait=True),
+            spec.Confirm.Select(nowait=True), spec.Channel.Flow(active=True)):
+        raw.method(1, method)
+    raw.expect(spec.Channel.FlowOk, 1)
+    assert not is_there(amqp, queue)

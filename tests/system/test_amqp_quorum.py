@@ -2,7 +2,7 @@
 import pytest
 from pika.exceptions import NackError
 
-from kit.amqp import Consumer, bodies, connection_closed, get, publish, wait_count
+from kit.amqp import Consumer, bodies, channel_closed, connection_closed, get, publish, wait_count
 
 QUORUM = {"x-queue-type": "quorum"}
 
@@ -123,3 +123,10 @@ def test_purging_and_deleting_tell_how_many(amqp, channel):
     publish(channel, queue, "4")
     wait_count(channel, queue, 1)
     assert channel.queue_delete(queue).method.message_count == 1
+
+
+def test_nothing_is_got_by_hand_where_one_consumer_is_active(amqp, channel):
+    queue = declared(amqp, channel, single_active_consumer=True)
+    with channel_closed(channel, 405, f"RESOURCE_LOCKED - cannot obtain access to locked queue '{queue}' in vhost '/'. basic.get "
+                                      "operations are not supported by quorum queues with single active consumer"):
+        channel.basic_get(queue)

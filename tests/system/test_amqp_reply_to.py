@@ -1,7 +1,7 @@
 """AMQP: direct reply-to: an answer to a question without a queue for it."""
 import pytest
 
-from kit.amqp import Consumer, channel_closed, get, publish, settle
+from kit.amqp import Consumer, channel_closed, differs, get, ours, publish, settle
 
 REPLY_TO = "amq.rabbitmq.reply-to"
 
@@ -79,6 +79,13 @@ def test_the_queue_of_answers_seems_to_be_there(channel):
     assert (declared.message_count, declared.consumer_count) == (0, 1)
 
 
+@pytest.mark.parametrize("passive", [True, False])
+@pytest.mark.parametrize("name", [f"{REPLY_TO}.", f"{REPLY_TO}.x", f"{REPLY_TO}-x"])
+def test_an_address_that_never_was_is_404(channel, name, passive):
+    with channel_closed(channel, 404, f"NOT_FOUND - no queue '{name}' in vhost '/'"):
+        channel.queue_declare(name, passive=passive)
+
+
 def test_an_address_is_there_while_its_consumer_is(amqp, channel, question):
     consumer, queue = question
     publish(channel, queue, "what?", reply_to=REPLY_TO)
@@ -101,18 +108,31 @@ def test_an_answer_that_nobody_waits_for_any_more_is_lost(amqp, channel, questio
     settle(server)
 
 
-def test_an_answer_that_is_mandatory_comes_back_even_if_it_arrived(amqp, channel, question):
-    """An answer goes past the queues: RabbitMQ finds none, and says so."""
+ARRIVED = "an answer that arrived does not come back"
+
+
+def mandatory_answer(amqp, channel, question):
+    """What came back of an answer that arrived."""
     consumer, queue = question
     publish(channel, queue, "what?", reply_to=REPLY_TO)
     server = amqp.channel()
     returned = []
     server.add_on_return_callback(lambda *come: returned.append(come[1].reply_code))
-    address = asked(server, queue)
-    server.basic_publish("", address, b"that", mandatory=True)
+    server.basic_publish("", asked(server, queue), b"that", mandatory=True)
     settle(server)
     assert consumer.wait(1) == [b"that"]
-    assert returned == [312]
+    return returned
+
+
+@differs(ARRIVED)
+def test_an_answer_that_is_mandatory_comes_back_even_if_it_arrived(amqp, channel, question):
+    """An answer goes past the queues: RabbitMQ finds none, and says so."""
+    assert mandatory_answer(amqp, channel, question) == [312]
+
+
+@ours(ARRIVED)
+def test_an_answer_that_is_mandatory_and_arrives_does_not_come_back(amqp, channel, question):
+    assert mandatory_answer(amqp, channel, question) == []
 
 
 def test_an_answer_to_an_address_that_never_was_comes_back(amqp, channel):

@@ -1,12 +1,32 @@
 """AMQP: what outlives a restart of the broker."""
+import threading
+
 import pytest
+from pika import spec
 from pika.exceptions import AMQPConnectionError
 
 from kit.amqp import bodies, channel_closed, get, is_there, publish
 
 
+def test_clients_are_told_of_an_end(amqp):
+    told = []
+    raw = amqp.raw().open().open_channel()
+
+    def listen():
+        told.append(raw.expect(spec.Connection.Close, 0, seconds=40))
+        raw.close()
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    amqp.broker.restart()
+    listener.join(10)
+    assert [(close.reply_code, close.reply_text) for close in told] == [
+        (320, "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'")]
+
+
 def test_what_is_durable_outlives_a_restart(amqp):
-    """Many promises share a restart, which takes RabbitMQ long."""
+    """Many promises share a restart, which takes RabbitMQ long. What a durable queue has taken maitred keeps, whatever its
+    delivery mode."""
+    keeps_all = amqp.broker.name == "maitred"
     channel = amqp.channel(confirm=True)
     durable, passing = amqp.queue(channel, durable=True), amqp.queue(channel)
     publish(channel, durable, "kept", delivery_mode=2, headers={"a": 1}, message_id="7")
@@ -48,7 +68,7 @@ def test_what_is_durable_outlives_a_restart(amqp):
 
     found = get(channel, durable)
     assert (found[2], found[1].headers, found[1].message_id, found[1].delivery_mode) == (b"kept", {"a": 1}, "7", 2)
-    assert bodies(channel, durable, 2) == [b"held", b"kept too"]
+    assert bodies(channel, durable, 2) == [b"lost", b"lost too"] * keeps_all + [b"held", b"kept too"]
     for queue in (passing, exclusive):
         assert not is_there(amqp, queue)
     probe = amqp.channel()

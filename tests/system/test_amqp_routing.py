@@ -1,7 +1,7 @@
 """AMQP: which queues an exchange's messages go to: tables of bindings and of what matches them."""
 import pytest
 
-from kit.amqp import bodies, publish
+from kit.amqp import bodies, channel_closed, publish
 
 
 @pytest.fixture
@@ -81,19 +81,21 @@ def test_a_queue_that_is_bound_more_than_once_gets_a_message_once(amqp, channel,
 
 
 MATCHES = {     # arguments of the binding: which of MESSAGES match
-    "nothing": ({}, "empty one two both other number text void"),
+    "nothing": ({}, "empty one two both other number text void mine"),
     "one": ({"a": 1}, "one both number"),
     "all": ({"x-match": "all", "a": 1, "b": "x"}, "both"),
     "any": ({"x-match": "any", "a": 1, "b": "x"}, "one two both number"),
     "any of none": ({"x-match": "any"}, ""),
-    "all of none": ({"x-match": "all"}, "empty one two both other number text void"),
+    "all of none": ({"x-match": "all"}, "empty one two both other number text void mine"),
     "is there": ({"a": None}, "one both other number text void"),
     "text": ({"a": "1"}, "text"),
     "x- is left out": ({"x-mine": 5, "a": 1}, "one both number"),
     "bool": ({"a": True}, ""),
+    "all with x-": ({"x-match": "all-with-x", "x-mine": 5}, "mine"),
+    "any with x-": ({"x-match": "any-with-x", "x-mine": 5, "b": "x"}, "two both mine"),
 }
 MESSAGES = {"empty": {}, "one": {"a": 1}, "two": {"b": "x"}, "both": {"a": 1, "b": "x"}, "other": {"a": 2},
-            "number": {"a": 1, "c": 3}, "text": {"a": "1"}, "void": {"a": None}}
+            "number": {"a": 1, "c": 3}, "text": {"a": "1"}, "void": {"a": None}, "mine": {"x-mine": 5}}
 
 
 def test_a_headers_exchange_compares_headers(amqp, channel):
@@ -103,6 +105,15 @@ def test_a_headers_exchange_compares_headers(amqp, channel):
         publish(channel, "", name, exchange=exchange, headers=headers)
     got = {name: {body.decode() for body in bodies(channel, queue)} for name, queue in queues.items()}
     assert got == {name: set(wanted.split()) for name, (_, wanted) in MATCHES.items()}
+
+
+@pytest.mark.parametrize("value, why", [
+    ("some", 'value <<"some">>; expected all, any, all-with-x, or any-with-x'),
+    (5, "type signedint (value 5); expected longstr")], ids=["word", "number"])
+def test_x_match_must_be_known(amqp, channel, value, why):
+    exchange, queue = amqp.exchange(channel, "headers"), amqp.queue(channel)
+    with channel_closed(channel, 406, f"PRECONDITION_FAILED - Invalid x-match field {why}"):
+        channel.queue_bind(queue, exchange, "", {"x-match": value})
 
 
 def test_a_message_without_headers_matches_a_headers_binding_of_nothing(amqp, channel):

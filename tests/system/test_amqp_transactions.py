@@ -2,7 +2,7 @@
 import pytest
 from pika import spec
 
-from kit.amqp import Consumer, bodies, channel_closed, count, get, publish, settle, wait_count
+from kit.amqp import Consumer, bodies, channel_closed, count, differs, get, publish, settle, wait_count
 
 
 @pytest.fixture
@@ -112,6 +112,24 @@ def test_what_is_mandatory_comes_back_with_the_commit(amqp, channel):
 def test_an_exchange_that_is_not_there_is_told_at_once(amqp, channel):
     with channel_closed(channel, 404, "NOT_FOUND - no exchange 'nowhere' in vhost '/'"):
         publish(channel, "a", "lost", exchange="nowhere")
+
+
+def test_an_internal_exchange_is_told_at_once(amqp, channel, other):
+    exchange = amqp.exchange(other, internal=True)
+    with channel_closed(channel, 403, f"ACCESS_REFUSED - cannot publish to internal exchange '{exchange}' in vhost '/'"):
+        publish(channel, "a", "lost", exchange=exchange)
+
+
+@differs("what is published within a transaction finds its queues when that is committed")
+def test_an_exchange_that_goes_before_the_commit_takes_its_messages_along(amqp, channel, other):
+    """RabbitMQ found the queues when the message came."""
+    exchange, queue = amqp.exchange(other, "fanout"), amqp.queue(other)
+    other.queue_bind(queue, exchange)
+    publish(channel, "", "soup", exchange=exchange)
+    settle(channel)
+    other.exchange_delete(exchange)
+    channel.tx_commit()
+    assert bodies(other, queue, 1) == [b"soup"]
 
 
 @pytest.mark.parametrize("what", ["commit", "rollback"])

@@ -67,9 +67,8 @@ static void give_up_parts(struct queue_hold *hold)
 
     amqp_fail_connection(c, AMQP_RESOURCE_ERROR, AMQP_BASIC_PUBLISH,
                          "a message comes too slowly, and others wait for the room that it has");
-    for (unsigned i = 0; i < c->n_channel_places; i++)
-        if (c->channels[i])
-            amqp_publish_abandon(c->channels[i]);
+    for (unsigned i = 0; i < c->n_channels; i++)
+        amqp_publish_abandon(c->channels[i]);
 }
 
 static void begin(struct amqp_connection *c)
@@ -137,13 +136,23 @@ static void serve(struct amqp_connection *c)
         c->failed = "missed heartbeats";
 }
 
-/* The client may still read why: what it sends is not looked at. */
+/* The client may still read why. Nothing that it sends is looked at but its last word, connection.close-ok. */
 void amqp_wait_closed(struct amqp_connection *c)
 {
+    static const char close_ok[] = {AMQP_METHOD, 0, 0, 0, 0, 0, 4, 0, 10, 0, 51, AMQP_FRAME_END};
     char bytes[1024];
+    size_t len = 0;
+    ssize_t n;
 
-    while (stream_read(&c->stream, bytes, sizeof bytes, c->close_by_us) > 0)
-        ;
+    while ((n = stream_read(&c->stream, bytes + len, sizeof bytes - len, c->close_by_us)) > 0) {
+        size_t kept = len + (size_t)n;
+        const char *end = bytes + kept;
+
+        if (kept >= sizeof close_ok && memcmp(end - sizeof close_ok, close_ok, sizeof close_ok) == 0)
+            break;
+        len = kept < sizeof close_ok - 1 ? kept : sizeof close_ok - 1;
+        memmove(bytes, end - len, len);
+    }
     c->state = AMQP_STATE_CLOSED;
 }
 
@@ -175,19 +184,21 @@ static void end_writer(struct amqp_connection *c)
     c->broken = true;
 }
 
-/* Everything that it had goes back: first what it settled is sent, then its consumers end, then its exclusive queues. */
-static void end(struct amqp_connection *c)
+void amqp_give_up(struct amqp_connection *c)
 {
     amqp_flush(c);
-    for (unsigned i = 0; i < c->n_channel_places; i++)
-        if (c->channels[i])
-            amqp_channel_free(c->channels[i]);
+    while (c->n_channels)
+        amqp_channel_free(c->channels[c->n_channels - 1]);
     amqp_flush(c);
-    free(c->channels);
-    c->channels = NULL;
-    c->n_channel_places = 0; /* publishes may still come back */
     if (c->session)
         amqp_session_close(c);
+}
+
+static void end(struct amqp_connection *c)
+{
+    amqp_give_up(c);
+    free(c->channels);
+    c->channels = NULL;
     end_writer(c);
     let_batches_go(c);
     amqp_block_release(c->block);
@@ -231,7 +242,8 @@ static void drain(struct client *base)
 
     c->draining = true;
     if (c->virtual_host)
-        amqp_fail_connection(c, AMQP_CONNECTION_FORCED, 0, "the server goes; connect again");
+        amqp_fail_connection(c, AMQP_CONNECTION_FORCED, 0,
+                             "broker forced connection closure with reason 'shutdown'");
 }
 
 const struct listener_kind amqp_listener_kind = {

@@ -5,13 +5,13 @@
 #include "base/clock.h"
 #include "front/amqp/private.h"
 
-#define MS_MAX UINT64_C(4294967295) /* RabbitMQ's timers */
+#define MS_MAX UINT64_C(315360000000) /* ten years, as with RabbitMQ */
+#define PRIORITY_MAX 255
 #define ACK_TIMEOUT_US (30 * 60 * US_PER_S)
 
 /* ---- words ------------------------------------------------------------------------------------------------------- */
 
-/* RabbitMQ's name of a value's type. */
-static const char *type_name(const struct amqp_value *value)
+const char *amqp_type_name(const struct amqp_value *value)
 {
     switch (value->letter) {
     case 't':
@@ -65,8 +65,11 @@ static void value_text(const struct amqp_value *value, char *text, size_t room)
     case AMQP_INTEGER:
         snprintf(text, room, "%lld", (long long)value->integer);
         break;
+    case AMQP_TIME:
+        snprintf(text, room, "%llu", (unsigned long long)value->seconds);
+        break;
     default:
-        snprintf(text, room, "%s", type_name(value));
+        snprintf(text, room, "%s", amqp_type_name(value));
         break;
     }
 }
@@ -87,37 +90,32 @@ static void inequivalent_flag(struct amqp_operation *o, const char *kind, struct
 
 /* ---- comparing --------------------------------------------------------------------------------------------------- */
 
-/* The arguments that make a queue what it is. */
-static const char *const compared[] = {
-    "x-expires",
-    "x-message-ttl",
-    "x-dead-letter-exchange",
-    "x-dead-letter-routing-key",
-    "x-dead-letter-strategy",
-    "x-max-length",
-    "x-max-length-bytes",
-    "x-max-priority",
-    "x-overflow",
-    "x-queue-mode",
-    "x-single-active-consumer",
-    "x-queue-type",
-    "x-delivery-limit",
-    "x-consumer-timeout",
-};
-
 static void describe(const struct amqp_value *value, bool there, bool with_type, char *text, size_t room)
 {
     char inner[128];
 
-    if (!there) {
+    if (!there || value->type == AMQP_VOID) {
         snprintf(text, room, "none");
         return;
     }
     value_text(value, inner, sizeof inner);
     if (with_type)
-        snprintf(text, room, "the value '%s' of type '%s'", inner, type_name(value));
+        snprintf(text, room, "the value '%s' of type '%s'", inner, amqp_type_name(value));
     else
         snprintf(text, room, "'%s'", inner);
+}
+
+/* By the number that they are, as RabbitMQ's clients have more types of numbers than numbers. */
+static bool is_same(struct amqp_value asked, struct amqp_value current)
+{
+    struct amqp_value *both[] = {&asked, &current};
+
+    for (size_t i = 0; i < 2; i++)
+        if (both[i]->type == AMQP_TIME) {
+            both[i]->type = AMQP_INTEGER;
+            both[i]->integer = (int64_t)both[i]->seconds;
+        }
+    return amqp_value_equal(&asked, &current);
 }
 
 static bool compare_argument(struct amqp_operation *o, const char *kind, struct slice name,
@@ -128,39 +126,12 @@ static bool compare_argument(struct amqp_operation *o, const char *kind, struct 
     bool is_there = amqp_table_find(have, slice_from_text(argument), &current);
     char received[192], was[192];
 
-    if (is_asked == is_there && (!is_there || amqp_value_equal(&asked, &current)))
+    if (is_asked == is_there && (!is_there || is_same(asked, current)))
         return true;
     describe(&asked, is_asked, !(is_asked && is_there), received, sizeof received);
     describe(&current, is_there, !(is_asked && is_there), was, sizeof was);
     inequivalent(o, kind, name, argument, received, was);
     return false;
-}
-
-void amqp_compare_queue(struct amqp_operation *o, const struct broker_queue_options *have)
-{
-    struct slice name = o->method.queue;
-
-    if (have->managed)
-        return; /* what the operator says of it holds */
-    if (o->method.exclusive != have->exclusive) {
-        amqp_refuse(o, AMQP_RESOURCE_LOCKED,
-                    "cannot obtain exclusive access to locked queue '%.*s' in vhost '%.*s'. It could be "
-                    "originally declared on another connection or the exclusive property value does not "
-                    "match that of the original declaration.",
-                    SLICE_ARG(name), SLICE_ARG(o->virtual_host));
-        return;
-    }
-    if (!have->exclusive && o->method.durable == have->transient) {
-        inequivalent_flag(o, "queue", name, "durable", o->method.durable);
-        return;
-    }
-    if (o->method.auto_delete != have->auto_delete) {
-        inequivalent_flag(o, "queue", name, "auto_delete", o->method.auto_delete);
-        return;
-    }
-    for (size_t i = 0; i < sizeof compared / sizeof compared[0]; i++)
-        if (!compare_argument(o, "queue", name, compared[i], have->arguments))
-            return;
 }
 
 void amqp_compare_exchange(struct amqp_operation *o, const struct broker_exchange_options *have)
@@ -183,6 +154,64 @@ void amqp_compare_exchange(struct amqp_operation *o, const struct broker_exchang
         compare_argument(o, "exchange", name, "alternate-exchange", have->arguments);
 }
 
+void amqp_check_exchange(struct amqp_operation *o)
+{
+    struct amqp_value value;
+
+    if (amqp_table_find(o->method.table, SLICE("alternate-exchange"), &value) && value.type != AMQP_TEXT)
+        amqp_refuse(o, AMQP_PRECONDITION_FAILED,
+                    "invalid type '%s' for arg 'alternate-exchange' in exchange '%.*s' in vhost '%.*s'",
+                    amqp_type_name(&value), SLICE_ARG(o->method.exchange), SLICE_ARG(o->virtual_host));
+}
+
+void amqp_refuse_match(struct amqp_operation *o)
+{
+    struct amqp_value value = {.type = AMQP_TEXT};
+    char text[128];
+
+    amqp_table_find(o->method.table, SLICE("x-match"), &value);
+    value_text(&value, text, sizeof text);
+    if (value.type == AMQP_TEXT)
+        amqp_refuse(o, AMQP_PRECONDITION_FAILED,
+                    "Invalid x-match field value <<\"%s\">>; expected all, any, all-with-x, or any-with-x",
+                    text);
+    else
+        amqp_refuse(o, AMQP_PRECONDITION_FAILED, "Invalid x-match field type %s (value %s); expected longstr",
+                    amqp_type_name(&value), text);
+}
+
+/* ---- what a consumer may ask for --------------------------------------------------------------------------------- */
+
+static bool refuse_consumer(struct amqp_channel *channel, struct slice queue, const char *argument,
+                            const char *why)
+{
+    amqp_fail(channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_CONSUME,
+              "invalid arg '%s' for queue '%.*s' in vhost '%s'%s", argument, SLICE_ARG(queue),
+              channel->connection->virtual_host, why);
+    return false;
+}
+
+bool amqp_check_consumer(struct amqp_channel *channel, struct slice arguments, struct slice queue,
+                         bool quorum)
+{
+    struct amqp_value value;
+    char why[96];
+
+    if (amqp_table_find(arguments, SLICE("x-priority"), &value) && value.type != AMQP_INTEGER) {
+        snprintf(why, sizeof why, ": \"expected integer, got %s\"", amqp_type_name(&value));
+        return refuse_consumer(channel, queue, "x-priority", why);
+    }
+    if (amqp_table_find(arguments, SLICE("x-cancel-on-ha-failover"), &value) && value.type != AMQP_BOOL) {
+        snprintf(why, sizeof why, ": {unacceptable_type,%s}", amqp_type_name(&value));
+        return refuse_consumer(channel, queue, "x-cancel-on-ha-failover", why);
+    }
+    if (amqp_table_find(arguments, SLICE("x-stream-offset"), &value)) {
+        snprintf(why, sizeof why, " of queue type rabbit_%s_queue", quorum ? "quorum" : "classic");
+        return refuse_consumer(channel, queue, "x-stream-offset", why);
+    }
+    return true;
+}
+
 /* ---- what a queue is made of ------------------------------------------------------------------------------------- */
 
 static bool invalid(struct amqp_operation *o, const char *argument, const char *why)
@@ -199,13 +228,14 @@ static bool take_number(struct amqp_operation *o, const char *argument, const st
     char why[96];
 
     if (value->type != AMQP_INTEGER)
-        snprintf(why, sizeof why, "{unacceptable_type,%s}", type_name(value));
+        snprintf(why, sizeof why, "\"expected integer, got %s\"", amqp_type_name(value));
     else if (value->integer < 0)
         snprintf(why, sizeof why, "{value_negative,%lld}", (long long)value->integer);
     else if (value->integer < least)
         snprintf(why, sizeof why, "{value_zero,%lld}", (long long)value->integer);
     else if ((uint64_t)value->integer > most)
-        snprintf(why, sizeof why, "{value_too_large,%lld}", (long long)value->integer);
+        snprintf(why, sizeof why, "{%s,%lld}",
+                 most == PRIORITY_MAX ? "max_value_exceeded" : "value_too_large", (long long)value->integer);
     else {
         *number = (uint64_t)value->integer;
         return true;
@@ -228,7 +258,7 @@ static bool take_text(struct amqp_operation *o, const char *argument, const stru
 {
     char why[96];
 
-    snprintf(why, sizeof why, "{unacceptable_type,%s}", type_name(value));
+    snprintf(why, sizeof why, "{unacceptable_type,%s}", amqp_type_name(value));
     return (value->type == AMQP_TEXT && value->bytes.len <= 255) || invalid(o, argument, why);
 }
 
@@ -268,16 +298,19 @@ static bool set_priorities(struct amqp_operation *o, const char *argument, const
 {
     uint64_t n = 0;
 
-    if (!take_number(o, argument, value, 0, 255, &n))
+    if (!take_number(o, argument, value, 0, PRIORITY_MAX, &n))
         return false;
     o->queue.priorities = (uint8_t)n;
     return true;
 }
 
+/* Below zero there is none. */
 static bool set_delivery_limit(struct amqp_operation *o, const char *argument, const struct amqp_value *value)
 {
     uint64_t n = 0;
 
+    if (value->type == AMQP_INTEGER && value->integer < 0)
+        return true;
     if (!take_number(o, argument, value, 0, UINT32_MAX - 1, &n))
         return false;
     o->queue.attempts = (uint32_t)n + 1;
@@ -318,6 +351,8 @@ static bool set_dead_key(struct amqp_operation *o, const char *argument, const s
         return invalid(o, argument, "routing_key_but_no_dlx_defined");
     o->queue.dead_keeps_key = false;
     o->queue.dead_key = value->bytes;
+    if (slice_find(value->bytes, '\0') < value->bytes.len)
+        return invalid(o, argument, "it has a NUL byte in it");
     if (o->other.len || !o->prefix.len || !value->bytes.len)
         return true;
     /* To the default exchange it is a queue's name, which has its virtual host before it. */
@@ -333,57 +368,219 @@ static bool set_single_active(struct amqp_operation *o, const char *argument, co
 {
     char why[96];
 
-    snprintf(why, sizeof why, "{unacceptable_type,%s}", type_name(value));
+    snprintf(why, sizeof why, "{unacceptable_type,%s}", amqp_type_name(value));
     if (value->type != AMQP_BOOL)
         return invalid(o, argument, why);
     o->queue.single_active = value->truth;
     return true;
 }
 
-/* Both types are on the log. */
-static bool check_type(struct amqp_operation *o, const char *argument, const struct amqp_value *value)
+static bool is_word(const struct amqp_value *value, const char *const *words)
 {
-    bool quorum;
+    for (size_t i = 0; words[i]; i++)
+        if (slice_equal(value->bytes, slice_from_text(words[i])))
+            return true;
+    return false;
+}
+
+static bool unsupported(struct amqp_operation *o, const char *argument, const char *what,
+                        const struct amqp_value *value)
+{
+    char why[160], text[128];
+
+    value_text(value, text, sizeof text);
+    snprintf(why, sizeof why, "\"unsupported queue %s '%s'\"", what, text);
+    return invalid(o, argument, why);
+}
+
+/* Everything is on the log, so that neither mode changes anything; nor does a version. */
+static bool check_mode(struct amqp_operation *o, const char *argument, const struct amqp_value *value)
+{
+    static const char *const modes[] = {"default", "lazy", NULL};
 
     if (!take_text(o, argument, value))
         return false;
-    quorum = slice_equal(value->bytes, SLICE("quorum"));
-    if (!quorum && !slice_equal(value->bytes, SLICE("classic")))
-        return invalid(o, argument, "unsupported queue type");
-    if (quorum && (!o->method.durable || o->method.exclusive || o->method.auto_delete)) {
-        amqp_refuse(o, AMQP_PRECONDITION_FAILED, "invalid property '%s' for queue '%.*s' in vhost '%.*s'",
-                    !o->method.durable      ? "non-durable"
-                    : o->method.auto_delete ? "auto-delete"
-                                            : "exclusive-owner",
-                    SLICE_ARG(o->method.queue), SLICE_ARG(o->virtual_host));
+    return is_word(value, modes) || unsupported(o, argument, "mode", value);
+}
+
+static bool check_version(struct amqp_operation *o, const char *argument, const struct amqp_value *value)
+{
+    uint64_t n = 0;
+
+    if (!take_number(o, argument, value, 0, INT64_MAX, &n))
         return false;
+    return n == 1 || n == 2 || unsupported(o, argument, "version", value);
+}
+
+static bool check_type(struct amqp_operation *o, const char *argument, const struct amqp_value *value)
+{
+    static const char *const types[] = {"classic", "quorum", NULL};
+
+    if (!take_text(o, argument, value))
+        return false;
+    return is_word(value, types) || unsupported(o, argument, "type", value);
+}
+
+static bool check_strategy(struct amqp_operation *o, const char *argument, const struct amqp_value *value)
+{
+    static const char *const strategies[] = {"at-most-once", "at-least-once", NULL};
+
+    if (!take_text(o, argument, value))
+        return false;
+    return is_word(value, strategies) || invalid(o, argument, "invalid_dlx_strategy");
+}
+
+static bool check_locator(struct amqp_operation *o, const char *argument, const struct amqp_value *value)
+{
+    static const char *const locators[] = {"client-local", "balanced", "least-leaders", "random", NULL};
+
+    if (!take_text(o, argument, value))
+        return false;
+    return is_word(value, locators) || invalid(o, argument, "invalid_queue_locator_arg");
+}
+
+static bool check_count(struct amqp_operation *o, const char *argument, const struct amqp_value *value)
+{
+    uint64_t n;
+
+    return take_number(o, argument, value, 0, INT64_MAX, &n);
+}
+
+static bool check_size(struct amqp_operation *o, const char *argument, const struct amqp_value *value)
+{
+    uint64_t n;
+
+    return take_number(o, argument, value, 1, INT64_MAX, &n);
+}
+
+/* ---- all of them ------------------------------------------------------------------------------------------------- */
+
+enum queue_type { CLASSIC = 1, QUORUM = 2 };
+
+/* In the order in which RabbitMQ looks at them. Those of streams are no queue's here. */
+static const struct {
+    const char *name;
+    unsigned types; /* of queue, that may have it */
+    bool (*set)(struct amqp_operation *o, const char *argument, const struct amqp_value *value);
+} arguments[] = {
+    {"x-expires", CLASSIC | QUORUM, set_expires},
+    {"x-message-ttl", CLASSIC | QUORUM, set_ttl},
+    {"x-dead-letter-exchange", CLASSIC | QUORUM, set_dead_exchange},
+    {"x-dead-letter-routing-key", CLASSIC | QUORUM, set_dead_key},
+    {"x-dead-letter-strategy", QUORUM, check_strategy},
+    {"x-max-length", CLASSIC | QUORUM, set_max_length},
+    {"x-max-length-bytes", CLASSIC | QUORUM, set_max_bytes},
+    {"x-max-in-memory-length", QUORUM, check_count},
+    {"x-max-in-memory-bytes", QUORUM, check_count},
+    {"x-max-priority", CLASSIC, set_priorities},
+    {"x-overflow", CLASSIC | QUORUM, set_overflow},
+    {"x-queue-mode", CLASSIC, check_mode},
+    {"x-queue-version", CLASSIC, check_version},
+    {"x-single-active-consumer", CLASSIC | QUORUM, set_single_active},
+    {"x-queue-type", CLASSIC | QUORUM, check_type},
+    {"x-quorum-initial-group-size", QUORUM, check_size},
+    {"x-max-age", 0, NULL},
+    {"x-stream-max-segment-size-bytes", 0, NULL},
+    {"x-initial-cluster-size", 0, NULL},
+    {"x-queue-leader-locator", QUORUM, check_locator},
+    {"x-delivery-limit", QUORUM, set_delivery_limit},
+    {"x-consumer-timeout", CLASSIC | QUORUM, set_consumer_timeout},
+};
+
+#define N_ARGUMENTS (sizeof arguments / sizeof arguments[0])
+
+bool amqp_counts_deliveries(struct slice declared)
+{
+    struct amqp_value value;
+
+    return amqp_table_find(declared, SLICE("x-queue-type"), &value) && value.type == AMQP_TEXT &&
+           slice_equal(value.bytes, SLICE("quorum"));
+}
+
+/* One that has no type is classic, whether it says so or not. */
+static bool is_type_unchanged(const struct amqp_operation *o, const char *argument,
+                              const struct broker_queue_options *have)
+{
+    struct amqp_value asked;
+
+    if (strcmp(argument, "x-queue-type") != 0 || amqp_counts_deliveries(have->arguments))
+        return false;
+    return !amqp_table_find(o->method.table, SLICE("x-queue-type"), &asked) ||
+           (asked.type == AMQP_TEXT && slice_equal(asked.bytes, SLICE("classic")));
+}
+
+void amqp_compare_queue(struct amqp_operation *o, const struct broker_queue_options *have)
+{
+    struct slice name = o->method.queue;
+
+    if (have->managed)
+        return; /* what the operator says of it holds */
+    if (o->method.exclusive != have->exclusive) {
+        amqp_refuse(o, AMQP_RESOURCE_LOCKED,
+                    "cannot obtain exclusive access to locked queue '%.*s' in vhost '%.*s'. It could be "
+                    "originally declared on another connection or the exclusive property value does not "
+                    "match that of the original declaration.",
+                    SLICE_ARG(name), SLICE_ARG(o->virtual_host));
+        return;
+    }
+    if (!have->exclusive && o->method.durable == have->transient) {
+        inequivalent_flag(o, "queue", name, "durable", o->method.durable);
+        return;
+    }
+    if (o->method.auto_delete != have->auto_delete) {
+        inequivalent_flag(o, "queue", name, "auto_delete", o->method.auto_delete);
+        return;
+    }
+    for (size_t i = 0; i < N_ARGUMENTS; i++)
+        if (!is_type_unchanged(o, arguments[i].name, have) &&
+            !compare_argument(o, "queue", name, arguments[i].name, have->arguments))
+            return;
+}
+
+/* One that its type does not have. */
+static bool refuse_name(struct amqp_operation *o, const char *argument, enum queue_type type)
+{
+    amqp_refuse(o, AMQP_PRECONDITION_FAILED,
+                "invalid arg '%s' for queue '%.*s' in vhost '%.*s' of queue type rabbit_%s_queue", argument,
+                SLICE_ARG(o->method.queue), SLICE_ARG(o->virtual_host),
+                type == QUORUM ? "quorum" : "classic");
+    return false;
+}
+
+static bool check_arguments(struct amqp_operation *o, enum queue_type type)
+{
+    struct amqp_value value;
+
+    for (size_t i = 0; i < N_ARGUMENTS; i++) {
+        const char *name = arguments[i].name;
+
+        if (!amqp_table_find(o->method.table, slice_from_text(name), &value))
+            continue;
+        if (!(arguments[i].types & type))
+            return refuse_name(o, name, type);
+        if (!arguments[i].set(o, name, &value))
+            return false;
     }
     return true;
 }
 
-static const struct {
-    const char *name;
-    bool (*set)(struct amqp_operation *o, const char *argument, const struct amqp_value *value);
-} arguments[] = {
-    {"x-queue-type", check_type},
-    {"x-expires", set_expires},
-    {"x-message-ttl", set_ttl},
-    {"x-dead-letter-exchange", set_dead_exchange},
-    {"x-dead-letter-routing-key", set_dead_key},
-    {"x-dead-letter-strategy", take_text},
-    {"x-max-length", set_max_length},
-    {"x-max-length-bytes", set_max_bytes},
-    {"x-max-priority", set_priorities},
-    {"x-overflow", set_overflow},
-    {"x-queue-mode", take_text},
-    {"x-single-active-consumer", set_single_active},
-    {"x-delivery-limit", set_delivery_limit},
-    {"x-consumer-timeout", set_consumer_timeout},
-};
+static void check_quorum(struct amqp_operation *o)
+{
+    const char *wrong = !o->method.durable      ? "non-durable"
+                        : o->method.auto_delete ? "auto-delete"
+                        : o->method.exclusive   ? "exclusive-owner"
+                                                : NULL;
+
+    if (wrong)
+        amqp_refuse(o, AMQP_PRECONDITION_FAILED, "invalid property '%s' for queue '%.*s' in vhost '%.*s'",
+                    wrong, SLICE_ARG(o->method.queue), SLICE_ARG(o->virtual_host));
+}
 
 void amqp_queue_options(struct amqp_operation *o)
 {
+    struct slice table = o->method.table;
     struct amqp_value value;
+    bool quorum = amqp_counts_deliveries(table);
 
     o->queue = (struct broker_queue_options){
         .ack_timeout_us = ACK_TIMEOUT_US,
@@ -392,18 +589,14 @@ void amqp_queue_options(struct amqp_operation *o)
         .exclusive = o->method.exclusive,
         .auto_delete = o->method.auto_delete,
         .dead_keeps_key = true,
-        .arguments = o->method.table,
+        .arguments = table,
     };
-    for (size_t i = 0; i < sizeof arguments / sizeof arguments[0]; i++)
-        if (amqp_table_find(o->method.table, slice_from_text(arguments[i].name), &value) &&
-            !arguments[i].set(o, arguments[i].name, &value))
-            return;
-}
-
-bool amqp_counts_deliveries(struct slice declared)
-{
-    struct amqp_value value;
-
-    return amqp_table_find(declared, SLICE("x-queue-type"), &value) && value.type == AMQP_TEXT &&
-           slice_equal(value.bytes, SLICE("quorum"));
+    if (amqp_table_find(table, SLICE("x-dead-letter-exchange"), &value) && value.type != AMQP_TEXT)
+        amqp_refuse(o, AMQP_PRECONDITION_FAILED,
+                    "invalid type '%s' for arg 'x-dead-letter-exchange' in queue '%.*s' in vhost '%.*s'",
+                    amqp_type_name(&value), SLICE_ARG(o->method.queue), SLICE_ARG(o->virtual_host));
+    else if ((!amqp_table_find(table, SLICE("x-queue-type"), &value) ||
+              check_type(o, "x-queue-type", &value)) &&
+             check_arguments(o, quorum ? QUORUM : CLASSIC) && quorum)
+        check_quorum(o);
 }

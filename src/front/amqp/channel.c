@@ -5,31 +5,61 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "front/amqp/private.h"
+#include "wire/amqp_bytes.h"
 
 /* ---- channels ---------------------------------------------------------------------------------------------------- */
 
-struct amqp_channel *amqp_channel_find(const struct amqp_connection *c, uint16_t number)
+/* The place of the first channel whose number is not below it. Most clients count from 1 without holes. */
+static unsigned place_of(const struct amqp_connection *c, uint16_t number)
 {
-    return number < c->n_channel_places ? c->channels[number] : NULL;
+    unsigned low = 0, high = c->n_channels;
+
+    if (number - 1u < high && c->channels[number - 1]->number == number)
+        return number - 1u;
+    while (low < high) {
+        unsigned middle = low + (high - low) / 2;
+
+        if (c->channels[middle]->number < number)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
 }
 
-/* A place for its number. False: no memory. */
-static bool make_place(struct amqp_connection *c, uint16_t number)
+struct amqp_channel *amqp_channel_find(const struct amqp_connection *c, uint16_t number)
 {
-    unsigned n = c->n_channel_places ? c->n_channel_places : 4;
-    struct amqp_channel **channels;
+    unsigned place = place_of(c, number);
 
-    if (number < c->n_channel_places)
-        return true;
-    while (n <= number)
-        n *= 2;
-    channels = realloc(c->channels, n * sizeof(struct amqp_channel *));
-    if (!channels)
-        return false;
-    memset(channels + c->n_channel_places, 0, (n - c->n_channel_places) * sizeof(struct amqp_channel *));
-    c->channels = channels;
-    c->n_channel_places = n;
+    return place < c->n_channels && c->channels[place]->number == number ? c->channels[place] : NULL;
+}
+
+/* False: no memory. */
+static bool insert(struct amqp_connection *c, struct amqp_channel *channel)
+{
+    unsigned place = place_of(c, channel->number), room = c->channels_room ? c->channels_room * 2 : 4;
+    struct amqp_channel **channels = c->channels;
+
+    if (c->n_channels == c->channels_room) {
+        channels = realloc(channels, room * sizeof(struct amqp_channel *));
+        if (!channels)
+            return false;
+        c->channels = channels;
+        c->channels_room = room;
+    }
+    memmove(channels + place + 1, channels + place, (c->n_channels - place) * sizeof(struct amqp_channel *));
+    channels[place] = channel;
+    c->n_channels++;
     return true;
+}
+
+static void remove_from(struct amqp_connection *c, const struct amqp_channel *channel)
+{
+    unsigned place = place_of(c, channel->number);
+
+    c->n_channels--;
+    memmove(c->channels + place, c->channels + place + 1,
+            (c->n_channels - place) * sizeof(struct amqp_channel *));
 }
 
 static void open_channel(struct amqp_connection *c, uint16_t number)
@@ -37,24 +67,24 @@ static void open_channel(struct amqp_connection *c, uint16_t number)
     static uint64_t generations;
     struct amqp_channel *channel;
 
-    if (number > c->channel_max) {
-        amqp_fail_connection(c, AMQP_CHANNEL_ERROR, AMQP_CHANNEL_OPEN,
-                             "number of channel %u is greater than the negotiated channel_max (%u)", number,
-                             c->channel_max);
+    if (c->n_channels >= c->channel_max) {
+        amqp_fail_connection(c, AMQP_NOT_ALLOWED, 0,
+                             "number of channels opened (%u) has reached the negotiated channel_max (%u)",
+                             c->n_channels, c->channel_max);
         return;
     }
-    channel = make_place(c, number) ? calloc(1, sizeof *channel) : NULL;
-    if (!channel) {
+    channel = calloc(1, sizeof *channel);
+    if (channel)
+        channel->number = number;
+    if (!channel || !insert(c, channel)) {
+        free(channel);
         amqp_drop_connection(c, "no memory");
         return;
     }
     channel->connection = c;
-    channel->number = number;
     channel->generation = __atomic_add_fetch(&generations, 1, __ATOMIC_RELAXED);
     channel->next_tag = 1;
     list_init(&channel->consumers);
-    c->channels[number] = channel;
-    c->n_channels++;
     amqp_send(c, number, &(struct amqp_method){.id = AMQP_CHANNEL_OPEN_OK});
 }
 
@@ -73,8 +103,7 @@ void amqp_channel_free(struct amqp_channel *channel)
     struct amqp_connection *c = channel->connection;
 
     give_up(channel);
-    c->channels[channel->number] = NULL;
-    c->n_channels--;
+    remove_from(c, channel);
     free(channel->unacked);
     free(channel);
 }
@@ -111,10 +140,9 @@ void amqp_fail(struct amqp_channel *channel, enum amqp_reply code, uint32_t meth
 
 /* ---- methods ----------------------------------------------------------------------------------------------------- */
 
-static void not_implemented(struct amqp_channel *channel, const struct amqp_method *method)
+void amqp_fail_unknown(struct amqp_channel *channel, const struct amqp_method *method)
 {
-    amqp_fail_connection(channel->connection, AMQP_NOT_IMPLEMENTED, method->id, "%s",
-                         amqp_method_name(method->id));
+    amqp_fail_connection(channel->connection, AMQP_COMMAND_INVALID, method->id, "unimplemented method");
 }
 
 static void flow(struct amqp_channel *channel, const struct amqp_method *method)
@@ -149,30 +177,18 @@ static void take_channel_method(struct amqp_channel *channel, const struct amqp_
     case AMQP_CHANNEL_FLOW:
         flow(channel, method);
         break;
-    case AMQP_CHANNEL_FLOW_OK:
-    case AMQP_CHANNEL_CLOSE_OK:
-        break;
     case AMQP_ACCESS_REQUEST:
         amqp_send(channel->connection, channel->number,
                   &(struct amqp_method){.id = AMQP_ACCESS_REQUEST_OK, .ticket = 1});
         break;
     default:
-        not_implemented(channel, method);
+        amqp_fail_unknown(channel, method);
         break;
     }
 }
 
-/* What is answered at once, or not at all, whatever is under way. */
-static bool is_independent(uint32_t id)
-{
-    return id == AMQP_BASIC_PUBLISH || id == AMQP_BASIC_ACK || id == AMQP_BASIC_NACK ||
-           id == AMQP_BASIC_REJECT;
-}
-
 static void take_method(struct amqp_channel *channel, const struct amqp_method *method)
 {
-    if (channel->n_under_way && !is_independent(method->id) && !amqp_wait_published(channel))
-        return;
     switch (method->id >> 16) {
     case AMQP_BASIC_QOS >> 16:
         if (method->id == AMQP_BASIC_PUBLISH)
@@ -187,7 +203,10 @@ static void take_method(struct amqp_channel *channel, const struct amqp_method *
         amqp_queue_take(channel, method);
         break;
     case AMQP_CONFIRM_SELECT >> 16:
-        amqp_confirm_select(channel, method);
+        if (method->id == AMQP_CONFIRM_SELECT)
+            amqp_confirm_select(channel, method);
+        else
+            amqp_fail_unknown(channel, method);
         break;
     case AMQP_TX_SELECT >> 16:
         amqp_tx_take(channel, method);
@@ -204,22 +223,17 @@ static void take_connection_method(struct amqp_connection *c, const struct amqp_
 {
     switch (method->id) {
     case AMQP_CONNECTION_CLOSE:
+        amqp_give_up(c); /* who hears close-ok finds nothing of it any more */
         amqp_send(c, 0, &(struct amqp_method){.id = AMQP_CONNECTION_CLOSE_OK});
-        c->state = AMQP_STATE_CLOSED;
-        break;
-    case AMQP_CONNECTION_CLOSE_OK:
         c->state = AMQP_STATE_CLOSED;
         break;
     case AMQP_CONNECTION_UPDATE_SECRET:
         /* Passwords do not expire: there is nothing to renew. */
         amqp_send(c, 0, &(struct amqp_method){.id = AMQP_CONNECTION_UPDATE_SECRET_OK});
         break;
-    case AMQP_CONNECTION_BLOCKED:
-    case AMQP_CONNECTION_UNBLOCKED:
-        break;
     default:
-        amqp_fail_connection(c, AMQP_COMMAND_INVALID, method->id, "%s on channel 0",
-                             amqp_method_name(method->id));
+        amqp_fail_connection(c, AMQP_CHANNEL_ERROR, method->id,
+                             "unexpected method in connection state running");
         break;
     }
 }
@@ -234,9 +248,23 @@ static bool parse(struct amqp_connection *c, const struct amqp_frame *frame, str
     *method = (struct amqp_method){0};
     if (amqp_take_method(frame->payload, method, &why) == AMQP_OK)
         return true;
-    if (c->state == AMQP_STATE_OPEN)
-        amqp_fail_connection(c, amqp_method_name(method->id) ? AMQP_SYNTAX_ERROR : AMQP_COMMAND_INVALID,
-                             method->id, "%s", why);
+    if (!method->id || amqp_method_name(method->id))
+        amqp_fail_connection(c, AMQP_FRAME_ERROR, method->id, "%s", why);
+    else
+        amqp_fail_connection(c, AMQP_COMMAND_INVALID, method->id, "%s", why);
+    return false;
+}
+
+/* A frame where a method's has to be. False: it is another, and the connection was failed. */
+static bool is_method(struct amqp_connection *c, const struct amqp_frame *frame)
+{
+    if (frame->type == AMQP_METHOD)
+        return true;
+    if (frame->type == AMQP_CONTENT_HEADER && frame->payload.len < AMQP_CONTENT_LEAST)
+        amqp_fail_connection(c, AMQP_FRAME_ERROR, 0, "the content header is cut short");
+    else
+        amqp_fail_connection(c, AMQP_UNEXPECTED_FRAME, 0,
+                             "expected method frame, got non method frame instead");
     return false;
 }
 
@@ -245,14 +273,11 @@ static void take_for_connection(struct amqp_connection *c, const struct amqp_fra
 {
     struct amqp_method method;
 
-    if (frame->type != AMQP_METHOD) {
-        amqp_fail_connection(c, AMQP_UNEXPECTED_FRAME, 0, "content on channel 0");
+    if (!is_method(c, frame) || !parse(c, frame, &method))
         return;
-    }
-    if (!parse(c, frame, &method))
-        return;
-    if (c->state == AMQP_STATE_OPEN || method.id == AMQP_CONNECTION_CLOSE ||
-        method.id == AMQP_CONNECTION_CLOSE_OK)
+    if (c->state == AMQP_STATE_CLOSING && method.id == AMQP_CONNECTION_CLOSE_OK)
+        c->state = AMQP_STATE_CLOSED;
+    else if (c->state == AMQP_STATE_OPEN || method.id == AMQP_CONNECTION_CLOSE)
         take_connection_method(c, &method);
 }
 
@@ -261,10 +286,8 @@ static void take_without_channel(struct amqp_connection *c, const struct amqp_fr
 {
     struct amqp_method method;
 
-    if (frame->type != AMQP_METHOD || !parse(c, frame, &method)) {
-        amqp_fail_connection(c, AMQP_CHANNEL_ERROR, 0, "expected 'channel.open'");
+    if (!is_method(c, frame) || !parse(c, frame, &method))
         return;
-    }
     if (method.id == AMQP_CHANNEL_OPEN)
         open_channel(c, frame->channel);
     else
@@ -272,17 +295,35 @@ static void take_without_channel(struct amqp_connection *c, const struct amqp_fr
 }
 
 /* What a client sent before it heard of the end of its channel counts for nothing. */
-static void take_while_closing(struct amqp_connection *c, struct amqp_channel *channel,
-                               const struct amqp_frame *frame)
+static void take_method_while_closing(struct amqp_channel *channel, const struct amqp_method *method)
+{
+    if (method->id == AMQP_CHANNEL_CLOSE)
+        amqp_send(channel->connection, channel->number, &(struct amqp_method){.id = AMQP_CHANNEL_CLOSE_OK});
+    else if (method->id == AMQP_CHANNEL_CLOSE_OK)
+        amqp_channel_free(channel);
+}
+
+static void take_while_closing(struct amqp_channel *channel, const struct amqp_frame *frame)
 {
     struct amqp_method method;
 
-    if (frame->type != AMQP_METHOD || !parse(c, frame, &method))
-        return;
-    if (method.id == AMQP_CHANNEL_CLOSE)
-        amqp_send(c, channel->number, &(struct amqp_method){.id = AMQP_CHANNEL_CLOSE_OK});
-    else if (method.id == AMQP_CHANNEL_CLOSE_OK)
-        amqp_channel_free(channel);
+    if (frame->type == AMQP_METHOD && parse(channel->connection, frame, &method))
+        take_method_while_closing(channel, &method);
+}
+
+/* Answers to these do not wait for those to what was published before. */
+static bool has_no_answer(const struct amqp_method *method)
+{
+    return method->id == AMQP_BASIC_PUBLISH || method->id == AMQP_BASIC_ACK ||
+           method->id == AMQP_BASIC_NACK || method->id == AMQP_BASIC_REJECT;
+}
+
+static void take_in_turn(struct amqp_channel *channel, const struct amqp_method *method)
+{
+    if (!channel->n_doubtful || has_no_answer(method) || amqp_publish_told(channel))
+        take_method(channel, method);
+    else if (channel->state == CHANNEL_CLOSING && channel->connection->state == AMQP_STATE_OPEN)
+        take_method_while_closing(channel, method);
 }
 
 static void expected_content(struct amqp_channel *channel)
@@ -293,36 +334,57 @@ static void expected_content(struct amqp_channel *channel)
                              : "expected content header for class 60, got non content header frame instead");
 }
 
+void amqp_fail_content(struct amqp_connection *c, struct slice payload, const char *why)
+{
+    uint16_t class_id = 0, weight = 0;
+
+    if (payload.len < AMQP_CONTENT_LEAST) {
+        amqp_fail_connection(c, AMQP_FRAME_ERROR, 0, "%s", why);
+        return;
+    }
+    take_u16be(&payload, &class_id);
+    take_u16be(&payload, &weight);
+    if (weight)
+        amqp_fail_connection(c, AMQP_UNEXPECTED_FRAME, AMQP_BASIC_PUBLISH,
+                             "expected content header for class 60, got non content header frame instead");
+    else if (class_id != AMQP_BASIC_PUBLISH >> 16)
+        amqp_fail_connection(c, AMQP_UNEXPECTED_FRAME, AMQP_BASIC_PUBLISH,
+                             "expected content header for class 60, got one for class %u instead", class_id);
+    else
+        amqp_fail_connection(c, AMQP_SYNTAX_ERROR, AMQP_BASIC_PUBLISH, "%s", why);
+}
+
 static void take_for_channel(struct amqp_channel *channel, const struct amqp_frame *frame)
 {
     struct amqp_connection *c = channel->connection;
     const struct amqp_publishing *p = &channel->publishing;
-    enum amqp_frame_type wanted = !p->active        ? AMQP_METHOD
-                                  : !p->has_content ? AMQP_CONTENT_HEADER
-                                                    : AMQP_BODY;
     struct amqp_method method;
 
-    if (frame->type != wanted) {
-        if (p->active)
-            expected_content(channel);
-        else
-            amqp_fail_connection(c, AMQP_UNEXPECTED_FRAME, 0,
-                                 "expected method frame, got non method frame instead");
-        return;
-    }
-    if (wanted == AMQP_CONTENT_HEADER)
-        amqp_publish_head(channel, frame->payload);
-    else if (wanted == AMQP_BODY)
+    if (!p->active) {
+        if (is_method(c, frame) && parse(c, frame, &method))
+            take_in_turn(channel, &method);
+    } else if (frame->type != (p->has_content ? AMQP_BODY : AMQP_CONTENT_HEADER)) {
+        expected_content(channel);
+    } else if (p->has_content) {
         amqp_publish_body(channel, frame->payload);
-    else if (parse(c, frame, &method))
-        take_method(channel, &method);
+    } else {
+        amqp_publish_head(channel, frame->payload);
+    }
+}
+
+/* False: it is a heartbeat, and that is all. */
+static bool is_for_somebody(struct amqp_connection *c, const struct amqp_frame *frame)
+{
+    if (frame->type == AMQP_HEARTBEAT && frame->channel != 0)
+        amqp_fail_connection(c, AMQP_UNEXPECTED_FRAME, 0, "a heartbeat is not a channel's");
+    return frame->type != AMQP_HEARTBEAT;
 }
 
 void amqp_channel_take(struct amqp_connection *c, const struct amqp_frame *frame)
 {
     struct amqp_channel *channel = amqp_channel_find(c, frame->channel);
 
-    if (frame->type == AMQP_HEARTBEAT)
+    if (!is_for_somebody(c, frame))
         return;
     if (frame->channel == 0)
         take_for_connection(c, frame);
@@ -331,7 +393,7 @@ void amqp_channel_take(struct amqp_connection *c, const struct amqp_frame *frame
     else if (!channel)
         take_without_channel(c, frame);
     else if (channel->state == CHANNEL_CLOSING)
-        take_while_closing(c, channel, frame);
+        take_while_closing(channel, frame);
     else
         take_for_channel(channel, frame);
 }

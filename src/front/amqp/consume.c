@@ -12,8 +12,6 @@
 
 /* Bytes of deliveries on their way to a client that have not gone into its output; one is always allowed. */
 #define TRANSIT_MOST (128u * 1024)
-/* Counted beside the bytes of a message on its way: as the broker does. */
-#define TRANSIT_OVERHEAD 64
 /* The queue thread hears of what left when it is so much. */
 #define CREDIT_LEAST (TRANSIT_MOST / 4)
 /* Queues that a channel reads by basic.get without having to ask for them anew. */
@@ -247,7 +245,7 @@ int amqp_write_delivery(struct amqp_connection *c)
         .exchange = amqp_unqualify(c, d->exchange),
         .routing_key = amqp_routing_key(c, d),
     };
-    uint64_t bytes = d->message.head.len + d->message.body.len + TRANSIT_OVERHEAD;
+    uint64_t bytes = d->bytes;
     int error = consumer->no_ack || unacked_push(channel, &unacked) ? 0 : -ENOMEM;
 
     list_remove(&delivery->list);
@@ -318,6 +316,11 @@ static void run_look(struct amqp_operation *o, struct broker *broker, uint64_t n
     }
     broker_touch_queue(broker, o->name, now_us);
     o->flag = amqp_counts_deliveries(view.options->arguments);
+    if (o->flag && view.options->single_active && o->method.id == AMQP_BASIC_GET)
+        amqp_refuse(o, AMQP_RESOURCE_LOCKED,
+                    "cannot obtain access to locked queue '%.*s' in vhost '%.*s'. basic.get operations are "
+                    "not supported by quorum queues with single active consumer",
+                    SLICE_ARG(o->method.queue), SLICE_ARG(o->virtual_host));
     o->n_consumers = view.numbers.consumers;
 }
 
@@ -417,12 +420,16 @@ static void start(struct amqp_consumer *consumer, bool no_wait)
 
 void amqp_random_name(const char *prefix, char text[48])
 {
-    uint64_t bytes[2] = {0};
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    unsigned char bytes[22] = {0};
+    size_t n = strlen(prefix);
 
     if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
-        bytes[0] = clock_wall_us();
-    snprintf(text, 48, "%s%016llx%08llx", prefix, (unsigned long long)bytes[0],
-             (unsigned long long)(bytes[1] & 0xffffffff));
+        snprintf((char *)bytes, sizeof bytes, "%llu", (unsigned long long)clock_wall_us());
+    memcpy(text, prefix, n);
+    for (size_t i = 0; i < sizeof bytes; i++)
+        text[n++] = letters[bytes[i] % 64];
+    text[n] = '\0';
 }
 
 /* The consumer is the channel's, or it is freed and *error says why. */
@@ -490,7 +497,8 @@ static void consume(struct amqp_channel *channel, const struct amqp_method *meth
         return;
     }
     if (!amqp_queue_name(channel, method->queue, method->id, &queue) ||
-        !amqp_may(channel, ACCESS_READ, false, queue, method->id) || !look(channel, method, queue, &counts))
+        !amqp_may(channel, ACCESS_READ, false, queue, method->id) || !look(channel, method, queue, &counts) ||
+        !amqp_check_consumer(channel, method->table, queue, counts))
         return;
     consume_from(channel, method, queue, tag, counts);
 }
@@ -767,11 +775,8 @@ void amqp_basic_take(struct amqp_channel *channel, const struct amqp_method *met
     case AMQP_BASIC_RECOVER_ASYNC:
         recover(channel, method);
         break;
-    case AMQP_BASIC_CANCEL_OK:
-        break;
     default:
-        amqp_fail_connection(channel->connection, AMQP_COMMAND_INVALID, method->id, "%s",
-                             amqp_method_name(method->id));
+        amqp_fail_unknown(channel, method);
         break;
     }
 }

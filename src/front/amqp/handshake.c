@@ -8,7 +8,9 @@
 #include "front/amqp/private.h"
 
 #define PROPERTIES_MAX 1024
-#define PLATFORM "C"
+/* Whose dialect is spoken: clients choose by it what basic.qos means, and more. What answers them is the platform. */
+#define SPOKEN_PRODUCT "RabbitMQ"
+#define SPOKEN_VERSION "3.10.8"
 /* What RabbitMQ's clients look at: there is none of it that maitred has not. */
 static const char *const capabilities[] = {
     "publisher_confirms",           "exchange_exchange_bindings", "basic.nack",
@@ -38,9 +40,10 @@ static struct slice put_properties(char *block, size_t room)
                                                   .truth = true});
     amqp_nested_end(&out, nested);
     put_text(&out, "cluster_name", "maitred");
-    put_text(&out, "product", "maitred");
-    put_text(&out, "version", MAITRED_VERSION);
-    put_text(&out, "platform", PLATFORM);
+    put_text(&out, "product", SPOKEN_PRODUCT);
+    put_text(&out, "version", SPOKEN_VERSION);
+    put_text(&out, "platform", "maitred " MAITRED_VERSION);
+    put_text(&out, "copyright", "Copyright (c) 2026 The maitred authors; MIT licence");
     put_text(&out, "information", "AMQP 0-9-1 as RabbitMQ 3 speaks it");
     return amqp_out_close(&out, block) == AMQP_WRITTEN ? slice_of(block, (size_t)(out.at - block))
                                                        : SLICE("");
@@ -255,6 +258,11 @@ static int set_virtual_host(struct amqp_connection *c, struct slice name)
     return 0;
 }
 
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 static int open_virtual_host(struct amqp_connection *c, uint64_t deadline_us)
 {
     struct amqp_method method;
@@ -275,6 +283,8 @@ static int open_virtual_host(struct amqp_connection *c, uint64_t deadline_us)
     error = set_virtual_host(c, method.virtual_host);
     if (!error)
         error = amqp_session_open(c);
+    if (!error) /* the log is open now */
+        c->message_max = least(amqp_config(c)->max_message, queue_body_max(c->port));
     if (!error)
         amqp_send(c, 0, &(struct amqp_method){.id = AMQP_CONNECTION_OPEN_OK});
     return error;
@@ -311,7 +321,6 @@ int amqp_shake_hands(struct amqp_connection *c)
     c->writer = fiber_spawn("amqp writer", amqp_writer_main, c);
     if (!c->writer)
         return -ENOMEM;
-    c->message_max = config->max_message;
     c->port = c->scene->port;
     error = start(c, deadline_us);
     if (!error)

@@ -7,7 +7,9 @@
  *   channel.c      channels: opening, closing, errors, which method does what
  *   publish.c      publishes, confirms, returns, transactions
  *   consume.c      consumers, deliveries, acknowledgements, get
- *   topology.c     exchanges, queues, bindings: jobs at the broker
+ *   operation.c    jobs at the broker that a channel waits for
+ *   topology.c     exchanges and bindings
+ *   queues.c       queues
  *   arguments.c    what a queue or an exchange is declared with
  *   properties.c   a message's head from and to AMQP's properties
  *
@@ -102,8 +104,8 @@ struct amqp_connection {
     bool broken;                    /* nothing can be written any more */
     struct wait_queue drained;      /* output went below its limit */
     struct list deliveries;         /* struct amqp_delivery: to be written */
-    struct amqp_channel **channels; /* by number; owned */
-    unsigned n_channel_places, n_channels;
+    struct amqp_channel **channels; /* by number, without holes; owned */
+    unsigned n_channels, channels_room;
 };
 
 /* ---- channels ---------------------------------------------------------------------------------------------------- */
@@ -154,8 +156,10 @@ struct amqp_channel {
     char last_queue[256]; /* declared last: what an empty name means; qualified by nothing */
     size_t last_queue_len;
     bool confirms;
-    uint64_t next_confirm; /* the next publish's number */
-    uint64_t n_under_way;  /* publishes of which nothing is known yet */
+    uint64_t next_confirm;    /* the next publish's number */
+    unsigned n_doubtful;      /* publishes under way that may come back, or end the channel */
+    char known_exchange[256]; /* was there when it was published to last */
+    size_t known_exchange_len;
     /* transactions */
     bool transacts;
     struct amqp_batch *transaction; /* what waits for commit; NULL: nothing */
@@ -186,7 +190,7 @@ struct amqp_published {
     uint64_t confirm;    /* its number; 0: it is not confirmed */
     uint64_t generation; /* of its channel */
     uint16_t channel;
-    bool mandatory;
+    bool mandatory, doubtful;
     char *owned[3]; /* memory of its own: body, head, names */
 };
 
@@ -235,6 +239,8 @@ void amqp_fail_connection(struct amqp_connection *c, enum amqp_reply code, uint3
                           const char *format, ...) __attribute__((format(printf, 4, 5)));
 /* Cut off, without a word. */
 void amqp_drop_connection(struct amqp_connection *c, const char *why);
+/* Everything that it had goes back: first what it settled is sent, then its consumers end, then its exclusive queues. */
+void amqp_give_up(struct amqp_connection *c);
 /* After an error: until the client has closed, or its time is over. */
 void amqp_wait_closed(struct amqp_connection *c);
 /* As of the configuration in force. The user is NULL where it has none of that name any more. */
@@ -283,6 +289,10 @@ void amqp_channel_take(struct amqp_connection *c, const struct amqp_frame *frame
 /* Ends the channel with channel.close, or the connection, by the code. Fiber. */
 void amqp_fail(struct amqp_channel *channel, enum amqp_reply code, uint32_t method, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+/* A method that is not the client's to send. */
+void amqp_fail_unknown(struct amqp_channel *channel, const struct amqp_method *method);
+/* The payload of a content header cannot be read: with the code that RabbitMQ has for that. */
+void amqp_fail_content(struct amqp_connection *c, struct slice payload, const char *why);
 /* Everything of it is given back. */
 void amqp_channel_free(struct amqp_channel *channel);
 
@@ -295,9 +305,9 @@ void amqp_publish_abandon(struct amqp_channel *channel);
 /* Waits until so many bytes more may be under way, and counts them as held; 0: until more may be read. 0, -ECANCELED, or as
  * queue_hold_room. */
 int amqp_wait_room(struct amqp_connection *c, uint64_t bytes);
-/* Waits until it is known what became of all that the channel published, and the client is told: what is answered next comes
- * behind that. False: the channel or the connection has ended. */
-bool amqp_wait_published(struct amqp_channel *channel);
+/* Until all is told that may have to be told of what was published, so that no answer overtakes it. False: the channel, the
+ * connection or the fiber ends. */
+bool amqp_publish_told(struct amqp_channel *channel);
 /* Once more, after a while, what the disk had no room for. 0 or a negative errno. */
 int amqp_retry_stuck(struct amqp_connection *c);
 /* A batch is back: confirms and returns. */
@@ -323,13 +333,10 @@ void amqp_random_name(const char *prefix, char text[48]);
 /* What a client consumes to get answers, and what the names of queues of answers begin with. */
 #define AMQP_REPLIES "amq.rabbitmq.reply-to"
 
-/* ---- topology.c -------------------------------------------------------------------------------------------------- */
-
-void amqp_exchange_take(struct amqp_channel *channel, const struct amqp_method *method);
-void amqp_queue_take(struct amqp_channel *channel, const struct amqp_method *method);
-void amqp_consume_replies(struct amqp_channel *channel, const struct amqp_method *method, struct slice tag);
+/* ---- operation.c ------------------------------------------------------------------------------------------------- */
 
 #define AMQP_TEXT_MAX 320
+#define AMQP_RESERVED SLICE("amq.")
 
 /* A queue's or exchange's name as the broker has it; in block, or the name itself. */
 struct slice amqp_qualify(const struct amqp_connection *c, struct slice name, char block[BROKER_NAME_MAX]);
@@ -373,18 +380,50 @@ bool amqp_operation_run(struct amqp_channel *channel, struct amqp_operation *o, 
 void amqp_operation_free(struct amqp_operation *o);
 void amqp_refuse(struct amqp_operation *o, enum amqp_reply code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+void amqp_no_queue(struct amqp_operation *o);
+void amqp_no_exchange(struct amqp_operation *o, struct slice name);
+/* What the broker could not do; 0: nothing. */
+void amqp_refuse_error(struct amqp_operation *o, int error);
 /* Another connection's exclusive queue: refused. */
 bool amqp_is_locked(struct amqp_operation *o, const struct broker *broker, struct slice qualified,
                     struct slice name);
+
+/* Runs what the client asked for, and answers with one of the methods that have nothing in them but counts. */
+void amqp_operation_do(struct amqp_channel *channel, const struct amqp_method *method, struct slice name,
+                       struct slice other, enum amqp_method_id answer, bool durable,
+                       void (*run)(struct amqp_operation *o, struct broker *broker, uint64_t now_us));
 
 /* May the user do that? Otherwise the channel is failed. */
 bool amqp_may(struct amqp_channel *channel, enum access_kind kind, bool exchange, struct slice name,
               uint32_t method);
 
+/* ---- topology.c -------------------------------------------------------------------------------------------------- */
+
+void amqp_exchange_take(struct amqp_channel *channel, const struct amqp_method *method);
+/* queue.bind and queue.unbind. */
+void amqp_queue_bind(struct amqp_channel *channel, const struct amqp_method *method);
+/* Whether clients may publish to an exchange of that name. False: the channel was failed, or ends. */
+bool amqp_exchange_takes(struct amqp_channel *channel, struct slice name);
+
+/* ---- queues.c ---------------------------------------------------------------------------------------------------- */
+
+void amqp_queue_take(struct amqp_channel *channel, const struct amqp_method *method);
+/* amq.rabbitmq.reply-to stands for a queue of this channel's own, which others reach by the name that its requests carry. */
+void amqp_consume_replies(struct amqp_channel *channel, const struct amqp_method *method, struct slice tag);
+
 /* ---- arguments.c ------------------------------------------------------------------------------------------------- */
 
+/* RabbitMQ's name of a value's type. */
+const char *amqp_type_name(const struct amqp_value *value);
 /* Whether deliveries of a queue that was declared with them say how often they were made. */
 bool amqp_counts_deliveries(struct slice declared);
+/* Looks at the arguments of basic.consume. False: the channel was failed. */
+bool amqp_check_consumer(struct amqp_channel *channel, struct slice arguments, struct slice queue,
+                         bool quorum);
+/* Refuses those of a binding, whose x-match is none. */
+void amqp_refuse_match(struct amqp_operation *o);
+/* Looks at those of exchange.declare, or refuses. */
+void amqp_check_exchange(struct amqp_operation *o);
 /* Sets options by the arguments of queue.declare, or refuses. */
 void amqp_queue_options(struct amqp_operation *o);
 /* Whether what is there is what is asked for, by the arguments that count; otherwise refused. */
@@ -396,9 +435,13 @@ void amqp_compare_exchange(struct amqp_operation *o, const struct broker_exchang
 /* A name without the connection's virtual host before it. */
 struct slice amqp_unqualify(const struct amqp_connection *c, struct slice name);
 struct slice amqp_routing_key(const struct amqp_connection *c, const struct queue_delivery *d);
+/* The property expiration: 0 is not at all. False: the channel was failed. */
+bool amqp_take_expiration(struct amqp_channel *channel, struct slice text, uint64_t *ttl_us);
 /* Whether a message says to whom else it goes (CC, BCC), or where an answer is to go that only we know. */
 bool amqp_needs_rewriting(const struct amqp_content *content);
-/* Sets head and more_keys, in memory that *owned gets. False: the channel or the connection was failed. */
+/* Whether that can be done. False: the channel was failed. */
+bool amqp_may_rewrite(struct amqp_channel *channel, const struct amqp_content *content);
+/* Does it: sets head and more_keys, in memory that *owned gets. False: no memory. */
 bool amqp_rewrite(struct amqp_channel *channel, const struct amqp_content *content,
                   struct queue_publication *publication, char **owned);
 

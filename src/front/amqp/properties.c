@@ -2,11 +2,14 @@
  *
  * A message that came by AMQP keeps its content header byte for byte, and is delivered with it, unless it died on its way, or its
  * client wants to know how often it was delivered. One that came by HTTP gets its fields as headers. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
 #include "front/amqp/private.h"
 #include "queue/envelope.h"
+
+#define EXPIRATION_MS_MAX UINT64_C(315360000000) /* ten years, as with RabbitMQ */
 
 /* ---- names ------------------------------------------------------------------------------------------------------- */
 
@@ -271,7 +274,7 @@ static bool put_headers(struct amqp_out *out, struct amqp_content *content, cons
     }
     if (died)
         put = put_deaths(out, c, head, expiration, before);
-    if (died && !knows_first)
+    if (died && !knows_first && !before.len)
         put_first_death(out, c, head);
     if (counts)
         put_long(out, SLICE("x-delivery-count"), d->attempt - 1);
@@ -346,9 +349,81 @@ bool amqp_put_head(struct amqp_output *output, const struct amqp_connection *c, 
 
 /* ---- what a publisher asks for ----------------------------------------------------------------------------------- */
 
+/* As Erlang shows a string: in quotes, or the bytes of one that cannot be printed. */
+static void erlang_text(struct slice s, char *text, size_t room)
+{
+    const char *open = "\"", *close = "\"";
+    size_t n = 0;
+
+    for (size_t i = 0; i < s.len; i++)
+        if ((unsigned char)s.ptr[i] < ' ')
+            open = "[", close = "]";
+    n += (size_t)snprintf(text, room, "%s", open);
+    for (size_t i = 0; i < s.len && n + 8 < room; i++)
+        if (*open == '[')
+            n += (size_t)snprintf(text + n, room - n, "%s%u", i ? "," : "", (unsigned char)s.ptr[i]);
+        else
+            n += (size_t)snprintf(text + n, room - n, "%s%c", s.ptr[i] == '"' || s.ptr[i] == '\\' ? "\\" : "",
+                                  s.ptr[i]);
+    snprintf(text + n, room - n, "%s", close);
+}
+
+/* Digits off the front, and as which number. */
+static struct slice take_digits(struct slice *rest, uint64_t *number)
+{
+    size_t n = 0;
+    struct slice digits;
+
+    while (n < rest->len && rest->ptr[n] >= '0' && rest->ptr[n] <= '9')
+        n++;
+    digits = slice_take(rest, n);
+    if (n && !slice_to_u64(digits, number))
+        *number = UINT64_MAX;
+    return digits;
+}
+
+static bool refuse_expiration(struct amqp_channel *channel, struct slice text, const char *why)
+{
+    amqp_fail(channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH, "invalid expiration '%.*s': %s",
+              SLICE_ARG(text), why);
+    return false;
+}
+
+bool amqp_take_expiration(struct amqp_channel *channel, struct slice text, uint64_t *ttl_us)
+{
+    struct slice rest = text, digits;
+    bool is_negative = slice_starts_with(text, SLICE("-"));
+    char why[320], leftover[280];
+    uint64_t ms = 0;
+
+    if (is_negative || slice_starts_with(text, SLICE("+")))
+        slice_drop(&rest, 1);
+    digits = take_digits(&rest, &ms);
+    if (!digits.len)
+        return refuse_expiration(channel, text, "no_integer");
+    erlang_text(rest, leftover, sizeof leftover);
+    if (rest.len)
+        snprintf(why, sizeof why, "{leftover_string,%s}", leftover);
+    else if (is_negative && ms)
+        snprintf(why, sizeof why, "{value_negative,-%.*s}", SLICE_ARG(digits));
+    else if (ms > EXPIRATION_MS_MAX)
+        snprintf(why, sizeof why, "{value_too_large,%.*s}", SLICE_ARG(digits));
+    else {
+        *ttl_us = ms ? ms * US_PER_MS : 1;
+        return true;
+    }
+    return refuse_expiration(channel, text, why);
+}
+
 static bool is_copy_list(struct slice name)
 {
     return slice_equal(name, SLICE("CC")) || slice_equal(name, SLICE("BCC"));
+}
+
+static bool is_for_replies(const struct amqp_content *content)
+{
+    return amqp_content_has(content, AMQP_REPLY_TO) &&
+           slice_equal(content->texts[AMQP_REPLY_TO], SLICE(AMQP_REPLIES));
 }
 
 bool amqp_needs_rewriting(const struct amqp_content *content)
@@ -356,8 +431,7 @@ bool amqp_needs_rewriting(const struct amqp_content *content)
     struct slice rest = content->headers;
     struct amqp_value value;
 
-    if (amqp_content_has(content, AMQP_REPLY_TO) &&
-        slice_equal(content->texts[AMQP_REPLY_TO], SLICE(AMQP_REPLIES)))
+    if (is_for_replies(content))
         return true;
     while (amqp_content_has(content, AMQP_HEADERS) && amqp_table_take(&rest, &value))
         if (is_copy_list(value.name))
@@ -365,38 +439,52 @@ bool amqp_needs_rewriting(const struct amqp_content *content)
     return false;
 }
 
-/* The routing keys of a list. False: it is none. */
-static bool put_keys(char **at, const struct amqp_value *list)
+bool amqp_may_rewrite(struct amqp_channel *channel, const struct amqp_content *content)
+{
+    static const char *const lists[] = {"CC", "BCC"};
+    struct amqp_value value;
+
+    if (is_for_replies(content) && !channel->reply_to) {
+        amqp_fail(channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH,
+                  "fast reply consumer does not exist");
+        return false;
+    }
+    for (size_t i = 0; amqp_content_has(content, AMQP_HEADERS) && i < 2; i++)
+        if (amqp_table_find(content->headers, slice_from_text(lists[i]), &value) &&
+            value.type != AMQP_ARRAY) {
+            amqp_fail(channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH,
+                      "invalid message: {unacceptable_type_in_header,\"%s\",%s}", lists[i],
+                      amqp_type_name(&value));
+            return false;
+        }
+    return true;
+}
+
+/* The routing keys of a list; what is no text is none, nor is what could be a name in another virtual host. */
+static void put_keys(char **at, const struct amqp_value *list)
 {
     struct slice rest = list->bytes;
     struct amqp_value key;
 
-    if (list->type != AMQP_ARRAY)
-        return false;
-    while (amqp_array_take(&rest, &key)) {
-        if (key.type != AMQP_TEXT || key.bytes.len > BROKER_KEY_MAX)
-            return false;
+    while (list->type == AMQP_ARRAY && amqp_array_take(&rest, &key)) {
+        if (key.type != AMQP_TEXT || key.bytes.len > BROKER_KEY_MAX ||
+            slice_find(key.bytes, '\0') < key.bytes.len)
+            continue;
         *(*at)++ = (char)key.bytes.len;
         memcpy(*at, key.bytes.ptr, key.bytes.len);
         *at += key.bytes.len;
     }
-    return true;
 }
 
-/* The routing keys of all lists of that name into keys. False: the channel was failed. */
-static bool take_list(struct amqp_channel *channel, const struct amqp_content *content, struct slice name,
-                      char **keys)
+/* The routing keys of the lists of that name. */
+static void take_lists(const struct amqp_content *content, struct slice name, char **keys)
 {
     struct slice rest = content->headers;
     struct amqp_value value;
 
     while (amqp_content_has(content, AMQP_HEADERS) && amqp_table_take(&rest, &value))
-        if (slice_equal(value.name, name) && !put_keys(keys, &value)) {
-            amqp_fail(channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH,
-                      "unacceptable type for header '%.*s'", SLICE_ARG(name));
-            return false;
-        }
-    return true;
+        if (slice_equal(value.name, name))
+            put_keys(keys, &value);
 }
 
 /* Who reads it knows nothing of BCC. */
@@ -408,20 +496,6 @@ static void put_visible_headers(struct amqp_out *table, const struct amqp_conten
     while (amqp_content_has(content, AMQP_HEADERS) && amqp_table_take(&rest, &value))
         if (!slice_equal(value.name, SLICE("BCC")))
             amqp_table_put(table, &value);
-}
-
-/* False: the channel was failed. */
-static bool set_reply_to(struct amqp_channel *channel, struct amqp_content *content)
-{
-    if (!amqp_content_has(content, AMQP_REPLY_TO) ||
-        !slice_equal(content->texts[AMQP_REPLY_TO], SLICE(AMQP_REPLIES)))
-        return true;
-    if (channel->reply_to)
-        amqp_content_set_text(content, AMQP_REPLY_TO, channel->reply_to->queue);
-    else
-        amqp_fail(channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH,
-                  "fast reply consumer does not exist");
-    return channel->reply_to != NULL;
 }
 
 /* The envelope: the content header, and whom copies go to. Returns its end; NULL: there is no room. */
@@ -476,25 +550,21 @@ bool amqp_rewrite(struct amqp_channel *channel, const struct amqp_content *given
     struct slice copies;
 
     *owned = block;
-    if (!block) {
-        amqp_drop_connection(channel->connection, "no memory");
+    if (!block)
         return false;
-    }
-    if (!set_reply_to(channel, &content) || !take_list(channel, &content, SLICE("CC"), &keys))
-        return false;
+    if (is_for_replies(given) && channel->reply_to)
+        amqp_content_set_text(&content, AMQP_REPLY_TO, channel->reply_to->queue);
+    take_lists(&content, SLICE("CC"), &keys);
     copies = slice_of(block, (size_t)(keys - block));
-    if (!take_list(channel, &content, SLICE("BCC"), &keys))
-        return false;
+    take_lists(&content, SLICE("BCC"), &keys);
     put_visible_headers(&table, &content);
     if (amqp_content_has(&content, AMQP_HEADERS))
         amqp_content_set_headers(&content, slice_of(headers, (size_t)(table.at - headers)));
     end = amqp_out_close(&table, headers) == AMQP_WRITTEN
               ? put_envelope(headers + room, room, &content, copies)
               : NULL;
-    if (!end) {
-        amqp_drop_connection(channel->connection, "no memory");
+    if (!end)
         return false;
-    }
     publication->more_keys = slice_of(block, (size_t)(keys - block));
     if (prefixes)
         publication->more_keys =

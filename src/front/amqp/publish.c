@@ -11,7 +11,6 @@
 
 /* How long to wait before the disk is asked again for room. */
 #define STUCK_US (100 * US_PER_MS)
-#define TTL_MS_MAX UINT64_C(4294967295)
 /* What a head that is written anew takes, by its length. */
 #define REWRITTEN_TIMES 6
 
@@ -70,8 +69,7 @@ void amqp_publish_abandon(struct amqp_channel *channel)
 static bool check_content(struct amqp_channel *channel, const struct amqp_content *content, uint64_t *ttl_us)
 {
     struct amqp_connection *c = channel->connection;
-    struct slice expiration = content->texts[AMQP_EXPIRATION], user = content->texts[AMQP_USER_ID];
-    uint64_t ms;
+    struct slice user = content->texts[AMQP_USER_ID];
 
     *ttl_us = 0;
     if (content->body_bytes > c->message_max) {
@@ -91,15 +89,9 @@ static bool check_content(struct amqp_channel *channel, const struct amqp_conten
                   c->user_name);
         return false;
     }
-    if (!amqp_content_has(content, AMQP_EXPIRATION))
-        return true;
-    if (!slice_to_u64(expiration, &ms) || ms > TTL_MS_MAX) {
-        amqp_fail(channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH, "invalid expiration '%.*s'",
-                  SLICE_ARG(expiration));
-        return false;
-    }
-    *ttl_us = ms ? ms * US_PER_MS : 1;
-    return true;
+    return (!amqp_content_has(content, AMQP_EXPIRATION) ||
+            amqp_take_expiration(channel, content->texts[AMQP_EXPIRATION], ttl_us)) &&
+           amqp_may_rewrite(channel, content);
 }
 
 int amqp_wait_room(struct amqp_connection *c, uint64_t bytes)
@@ -119,12 +111,6 @@ static bool make_body(struct amqp_channel *channel, uint64_t bytes)
     if (error == -ENOBUFS) {
         amqp_fail_connection(c, AMQP_RESOURCE_ERROR, AMQP_BASIC_PUBLISH,
                              "too many messages of the connection are not whole");
-        return false;
-    }
-    if (error == -EMSGSIZE) {
-        amqp_fail(channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH,
-                  "message size %llu is larger than configured max size %llu", (unsigned long long)bytes,
-                  (unsigned long long)c->port->bytes_most);
         return false;
     }
     if (!error) {
@@ -150,7 +136,7 @@ void amqp_publish_head(struct amqp_channel *channel, struct slice payload)
     const char *why = "";
 
     if (amqp_take_content(payload, &p->content, &why) != AMQP_OK) {
-        amqp_fail_connection(c, AMQP_SYNTAX_ERROR, AMQP_BASIC_PUBLISH, "%s", why);
+        amqp_fail_content(c, payload, why);
         return;
     }
     if (!check_content(channel, &p->content, &p->ttl_us)) {
@@ -250,6 +236,31 @@ static bool hold_blocks(struct amqp_batch *batch, const struct amqp_publishing *
            amqp_batch_hold(batch, last);
 }
 
+static bool is_known(const struct amqp_channel *channel, struct slice exchange)
+{
+    return !exchange.len ||
+           slice_equal(exchange, slice_of(channel->known_exchange, channel->known_exchange_len));
+}
+
+static void know(struct amqp_channel *channel, struct slice exchange)
+{
+    if (exchange.len > sizeof channel->known_exchange)
+        return;
+    memcpy(channel->known_exchange, exchange.ptr, exchange.len);
+    channel->known_exchange_len = exchange.len;
+}
+
+/* In a transaction the client hears at once of an exchange that is not there. False: the channel ends. */
+static bool look_first(struct amqp_channel *channel, struct slice exchange)
+{
+    if (!channel->transacts || is_known(channel, exchange))
+        return true;
+    if (!amqp_exchange_takes(channel, exchange))
+        return false;
+    know(channel, exchange);
+    return true;
+}
+
 static void free_owned(struct amqp_published *published)
 {
     for (size_t i = 0; i < sizeof published->owned / sizeof published->owned[0]; i++)
@@ -268,6 +279,7 @@ static bool make(struct amqp_channel *channel, struct slice body, struct queue_p
         .channel = channel->number,
         .generation = channel->generation,
         .mandatory = p->mandatory,
+        .doubtful = !channel->transacts && (p->mandatory || !is_known(channel, p->exchange)),
         .owned = {p->body},
     };
     p->body = NULL;
@@ -296,13 +308,17 @@ static void complete(struct amqp_channel *channel, struct slice body)
     struct amqp_publishing *p = &channel->publishing;
     struct queue_publication publication;
     struct amqp_published published;
-    bool made = make(channel, body, &publication, &published);
-    struct amqp_batch *batch = made ? batch_for(channel) : NULL;
+    struct amqp_batch *batch;
+    bool made;
 
+    if (!look_first(channel, p->exchange) || !p->active)
+        return;
+    made = make(channel, body, &publication, &published);
+    batch = made ? batch_for(channel) : NULL;
     if (batch && hold_blocks(batch, p, c->block) && amqp_batch_publish(batch, &publication, &published)) {
         if (channel->confirms)
             batch->published[batch->batch.n_publications - 1].confirm = channel->next_confirm++;
-        channel->n_under_way += !channel->transacts;
+        channel->n_doubtful += published.doubtful;
         batch->memory += p->room + (published.owned[1] ? REWRITTEN_TIMES * p->head.len : 0);
         if (channel->transacts) {
             return_room(channel);
@@ -380,14 +396,25 @@ static bool is_taken(enum publish_result result)
     return result == PUBLISH_OK || result == PUBLISH_SAME || result == PUBLISH_UNROUTABLE;
 }
 
+/* Of one that was doubtful: what becomes of it is known. */
+static void be_sure(struct amqp_channel *channel, const struct queue_publication *p)
+{
+    channel->n_doubtful--;
+    if (is_taken(p->result))
+        know(channel, amqp_unqualify(channel->connection, p->exchange));
+}
+
 static void answer_one(struct confirming *s, const struct amqp_published *published,
                        const struct queue_publication *p)
 {
     struct amqp_channel *channel = amqp_channel_find(s->c, published->channel);
 
-    if (!channel || channel->generation != published->generation || channel->state != CHANNEL_OPEN)
+    if (!channel || channel->generation != published->generation)
         return;
-    channel->n_under_way -= !channel->transacts;
+    if (published->doubtful)
+        be_sure(channel, p);
+    if (channel->state != CHANNEL_OPEN)
+        return;
     if (p->result == PUBLISH_NO_EXCHANGE) {
         send_confirms(s);
         amqp_fail(channel, AMQP_NOT_FOUND, AMQP_BASIC_PUBLISH, "no exchange '%.*s' in vhost '%s'",
@@ -461,17 +488,6 @@ void amqp_batch_done(struct queue_batch *base)
         take_back(c, batch);
 }
 
-bool amqp_wait_published(struct amqp_channel *channel)
-{
-    struct amqp_connection *c = channel->connection;
-    int error = 0;
-
-    amqp_flush(c);
-    while (!error && channel->n_under_way && channel->state == CHANNEL_OPEN && c->state == AMQP_STATE_OPEN)
-        error = c->stuck ? amqp_retry_stuck(c) : wait_queue_wait(&c->batch_back, NEVER);
-    return !error && channel->state == CHANNEL_OPEN && c->state == AMQP_STATE_OPEN;
-}
-
 /* ---- a disk that is full ----------------------------------------------------------------------------------------- */
 
 static void tell_blocked(struct amqp_connection *c, bool blocked)
@@ -523,6 +539,17 @@ int amqp_retry_stuck(struct amqp_connection *c)
     if (!c->stuck)
         tell_blocked(c, false);
     return 0;
+}
+
+bool amqp_publish_told(struct amqp_channel *channel)
+{
+    struct amqp_connection *c = channel->connection;
+    int error = 0;
+
+    amqp_flush(c);
+    while (!error && channel->n_doubtful && channel->state == CHANNEL_OPEN && c->state == AMQP_STATE_OPEN)
+        error = c->stuck ? amqp_retry_stuck(c) : wait_queue_wait(&c->batch_back, NEVER);
+    return !error && channel->state == CHANNEL_OPEN && c->state == AMQP_STATE_OPEN;
 }
 
 /* ---- confirms and transactions ----------------------------------------------------------------------------------- */
@@ -583,7 +610,7 @@ void amqp_tx_take(struct amqp_channel *channel, const struct amqp_method *method
         amqp_fail(channel, AMQP_PRECONDITION_FAILED, method->id, "cannot switch from confirm to tx mode");
         return;
     }
-    if (method->id != AMQP_TX_SELECT && !channel->transacts) {
+    if ((method->id == AMQP_TX_COMMIT || method->id == AMQP_TX_ROLLBACK) && !channel->transacts) {
         amqp_fail(channel, AMQP_PRECONDITION_FAILED, method->id, "channel is not transactional");
         return;
     }
@@ -600,7 +627,7 @@ void amqp_tx_take(struct amqp_channel *channel, const struct amqp_method *method
         amqp_send(c, channel->number, &(struct amqp_method){.id = AMQP_TX_ROLLBACK_OK});
         break;
     default:
-        amqp_fail_connection(c, AMQP_COMMAND_INVALID, method->id, "%s", amqp_method_name(method->id));
+        amqp_fail_unknown(channel, method);
         break;
     }
 }

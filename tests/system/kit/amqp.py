@@ -24,16 +24,27 @@ from kit.wire import DEADLINE, TimedOut
 PEERS = [name for name in os.environ.get("AMQP_PEERS", "maitred").split(",") if name]
 SECONDS = 60        # what a test may take
 CONFIGURATION = (
-    top('state = "{dir}/state"') + admin() +
+    top('state = "{dir}/state"', threads=2) + admin() +
     'amqp "127.0.0.1:{port}" {\n'
     '    user "guest" { password = "guest" }\n'
     '    user "limited" { password = "limited"  configure = "^mine"  write = "^mine"  read = "^mine" }\n'
     '}\n')
 
 
+def differs(reason):
+    """A test of what RabbitMQ does and maitred does not mean to: docs/rabbitmq-compatibility.md has the reason too."""
+    return pytest.mark.amqp_peer("rabbitmq", reason)
+
+
+def ours(reason):
+    """A test of what maitred does instead."""
+    return pytest.mark.amqp_peer("maitred", reason)
+
+
 class MaitredBroker:
     """The binary under test, with a listener for AMQP."""
     name = "maitred"
+    management_port = None  # it has none of RabbitMQ's management interface
 
     def __init__(self, directory, text=CONFIGURATION):
         self.proxy = Maitred(text, Path(directory))
@@ -41,10 +52,6 @@ class MaitredBroker:
     @property
     def port(self):
         return self.proxy.port
-
-    @property
-    def management_port(self):
-        return self.proxy.port9
 
     def restart(self):
         self.proxy.terminate()

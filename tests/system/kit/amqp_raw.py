@@ -2,7 +2,6 @@
 tables, everything around them is not."""
 import struct
 
-import pika.frame
 from pika import spec
 
 from kit.wire import DEADLINE, PeerGone

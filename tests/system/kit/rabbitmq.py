@@ -1,12 +1,14 @@
 """Debian's rabbitmq-server, the broker that others' clients were written for: one of the test's own, in a folder of the
 test's own, with its own epmd. Nothing of it is left when it is stopped."""
 import base64
+import ctypes
 import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -26,6 +28,12 @@ def why_not():
     if not Path(SERVER).exists():
         return "rabbitmq-server is not installed"
     return "" if shutil.which("epmd") else "epmd is not installed"
+
+
+def die_with_us():
+    """In a child: it is killed when the tests are, however that comes about."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL, 0, 0, 0)
 
 
 def hashed(password):
@@ -100,7 +108,7 @@ class RabbitMQ:
     def _start_epmd(self):
         self.epmd = subprocess.Popen(["epmd", "-address", "127.0.0.1", "-port", str(self.epmd_port)],
                                      stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                     env=self.environment())
+                                     env=self.environment(), preexec_fn=die_with_us)
         end = time.monotonic() + 10
         while self.epmd.poll() is None and time.monotonic() < end:
             try:
@@ -112,7 +120,7 @@ class RabbitMQ:
     def _start(self):
         since = len(self.log)
         self.process = subprocess.Popen([SERVER], env=self.environment(), cwd=self.directory, stdin=subprocess.DEVNULL,
-                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=die_with_us)
         self._pump_thread = threading.Thread(target=self._pump, args=(self.process.stdout,), daemon=True)
         self._pump_thread.start()
         with self._news:
