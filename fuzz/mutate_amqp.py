@@ -65,7 +65,8 @@ class Talk:
         chance = self.chance
         self.say(0, spec.Connection.StartOk(client_properties=CLIENT if self.maybe(90) else {}, mechanism="PLAIN",
                                             response="\0guest\0guest", locale="en_US"),
-                 spec.Connection.TuneOk(channel_max=2047, frame_max=chance.choice([4096, 8192, 131072]), heartbeat=chance.choice([0, 0, 1])),
+                 spec.Connection.TuneOk(channel_max=2047, frame_max=chance.choice([4096, 8192, 131072]),
+                                         heartbeat=chance.choice([0, 0, 1])),
                  spec.Connection.Open(virtual_host=chance.choice(["/", "/", "/", "other"])))
         for _ in range(chance.choice([1, 1, 2, 3])):
             self.open()
@@ -93,8 +94,9 @@ class Talk:
         chance = self.chance
         every = {"x-message-ttl": chance.choice([0, 1, 100, 60000]), "x-expires": chance.choice([1, 200, 60000]),
                  "x-max-length": chance.choice([0, 1, 3, 1000]), "x-max-length-bytes": chance.choice([0, 100, 100000]),
-                 "x-max-priority": chance.choice([0, 1, 10, 255]), "x-dead-letter-exchange": chance.choice(["", *EXCHANGES, "amq.fanout"]),
-                 "x-dead-letter-routing-key": self.queue(), "x-overflow": chance.choice(["drop-head", "reject-publish", "reject-publish-dlx"]),
+                 "x-max-priority": chance.choice([0, 1, 10, 255]),
+                 "x-dead-letter-exchange": chance.choice(["", *EXCHANGES, "amq.fanout"]), "x-dead-letter-routing-key": self.queue(),
+                 "x-overflow": chance.choice(["drop-head", "reject-publish", "reject-publish-dlx"]),
                  "x-queue-type": chance.choice(["classic", "quorum"]), "x-single-active-consumer": self.maybe(),
                  "x-delivery-limit": chance.choice([0, 1, 5]), "x-consumer-timeout": chance.choice([1, 50, 100000])}
         return dict(chance.sample(sorted(every.items()), chance.choice([0, 0, 1, 2, 3])))
@@ -103,7 +105,8 @@ class Talk:
         chance, kind = self.chance, self.chance.choice(["direct", "fanout", "topic", "headers"])
         self.say(channel, chance.choice([
             self.usual(), self.usual(), self.usual(),
-            spec.Queue.Declare(queue=chance.choice([self.queue(), self.queue(), ""]), durable=self.maybe(), exclusive=self.maybe(15),
+            spec.Queue.Declare(queue=chance.choice([self.queue(), self.queue(), ""]), durable=self.maybe(),
+                               exclusive=self.maybe(15),
                                auto_delete=self.maybe(15), passive=self.maybe(10), nowait=self.maybe(), arguments=self.arguments()),
             spec.Queue.Bind(queue=self.queue(), exchange=chance.choice([*EXCHANGES, "amq.topic", "amq.match"]), nowait=self.maybe(),
                             routing_key=chance.choice(["", "a", "a.*", "#", "a.#.b", self.queue()]),
@@ -123,7 +126,8 @@ class Talk:
         headers = chance.choice([None, {}, {"h": 1}, {"CC": [self.queue(), "a.b"]}, {"BCC": [self.queue()]},
                                  {"t": {"a": [1, {"b": "c"}, None, -3]}, "h": "x" * chance.choice([1, 300])},
                                  {"x-death": [{"queue": "q0", "reason": "rejected", "count": 7}]}])
-        properties = BasicProperties(headers=headers, delivery_mode=chance.choice([None, 1, 2]), priority=chance.choice([None, 0, 9, 255]),
+        properties = BasicProperties(headers=headers, delivery_mode=chance.choice([None, 1, 2]),
+                                     priority=chance.choice([None, 0, 9, 255]),
                                      expiration=chance.choice([None, None, "0", "50", "99999"]),
                                      reply_to=chance.choice([None, None, "amq.rabbitmq.reply-to", "q1"]),
                                      message_id=chance.choice([None, "m" * 255]), user_id=chance.choice([None, None, "guest"]))
@@ -149,11 +153,13 @@ class Talk:
         self.tags += 1
         tag = chance.choice([self.tags, self.tags, 0, 1, 1000])
         if self.maybe(60):
-            self.say(channel, chance.choice([spec.Basic.Ack(0, True), spec.Basic.Nack(0, True, True), spec.Basic.Recover(requeue=True),
+            self.say(channel, chance.choice([spec.Basic.Ack(0, True), spec.Basic.Nack(0, True, True),
+                                             spec.Basic.Recover(requeue=True),
                                              spec.Basic.Nack(0, True, False), spec.Channel.Flow(active=True)]))
             return
         self.say(channel, chance.choice([
-            spec.Basic.Ack(tag, self.maybe(30)), spec.Basic.Nack(tag, self.maybe(30), self.maybe()), spec.Basic.Reject(tag, self.maybe()),
+            spec.Basic.Ack(tag, self.maybe(30)), spec.Basic.Nack(tag, self.maybe(30), self.maybe()),
+            spec.Basic.Reject(tag, self.maybe()),
             spec.Basic.Ack(0, True), spec.Basic.Nack(0, True, True), spec.Basic.Recover(requeue=True),
             spec.Tx.Commit(), spec.Tx.Rollback(), spec.Tx.Commit(), spec.Channel.Flow(active=True)]))
 

@@ -53,10 +53,8 @@ static const char *state_of(const struct queue_seen *q, const struct config_queu
 static void put_limits(struct json *json, const struct queue_seen *q)
 {
     static const char *const overflows[] = {
-        [LIMIT_REJECT_NEW] = "reject-new",
-        [LIMIT_DROP_OLDEST] = "drop-oldest",
-        [LIMIT_DEAD_LETTER] = "dead-letter",
-        [LIMIT_BURY_NEW] = "reject-new-dead-letter",
+        [LIMIT_REJECT_NEW] = "reject-new",   [LIMIT_DROP_OLDEST] = "drop-oldest",
+        [LIMIT_DEAD_LETTER] = "dead-letter", [LIMIT_BURY_NEW] = "reject-new-dead-letter",
         [LIMIT_DROP_HEAD] = "dead-letter",
     };
 

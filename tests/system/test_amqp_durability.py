@@ -1,5 +1,5 @@
-"""AMQP: what is confirmed is not lost, and what is not acknowledged comes again and says so: crashes at any moment, of the server and of
-consumers. KILL_ROUNDS: how many crashes, 5 by default."""
+"""AMQP: what is confirmed is not lost, and what is not acknowledged comes again and says so: crashes at any moment, of the server
+and of consumers. KILL_ROUNDS: how many crashes, 5 by default."""
 import os
 import random
 import time

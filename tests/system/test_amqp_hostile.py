@@ -372,7 +372,8 @@ def test_a_thousand_idle_connections(amqp):
 
 # --- who never comes to an end
 
-@pytest.mark.parametrize("sent", [b"", b"A", b"AMQP\0\0", HEADER, HEADER + b"\1\0\0\0\0"], ids=["nothing", "A", "AMQP", "header", "half"])
+@pytest.mark.parametrize("sent", [b"", b"A", b"AMQP\0\0", HEADER, HEADER + b"\1\0\0\0\0"],
+                         ids=["nothing", "A", "AMQP", "header", "half"])
 def test_who_does_not_finish_the_handshake_is_sent_away(amqp, sent):
     with beside(amqp):
         raws = [amqp.raw().send(sent) for _ in range(20)]

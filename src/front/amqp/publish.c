@@ -255,7 +255,7 @@ static bool look_first(struct amqp_channel *channel, struct slice exchange)
 {
     if (!channel->transacts || is_known(channel, exchange))
         return true;
-    if (!amqp_exchange_takes(channel, exchange))
+    if (!amqp_exchange_takes(channel, exchange) || !channel->publishing.active)
         return false;
     know(channel, exchange);
     return true;
@@ -311,7 +311,7 @@ static void complete(struct amqp_channel *channel, struct slice body)
     struct amqp_batch *batch;
     bool made;
 
-    if (!look_first(channel, p->exchange) || !p->active)
+    if (!look_first(channel, p->exchange))
         return;
     made = make(channel, body, &publication, &published);
     batch = made ? batch_for(channel) : NULL;

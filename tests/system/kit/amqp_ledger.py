@@ -88,7 +88,8 @@ class Publisher(Client):
                 answer = raw.expect((spec.Basic.Ack, spec.Basic.Nack), 1)
                 tags = range(confirmed + 1, answer.delivery_tag + 1) if answer.multiple else [answer.delivery_tag]
                 names = [under_way.pop(each) for each in tags if each in under_way]
-                confirmed = max(confirmed, answer.delivery_tag) if answer.multiple or answer.delivery_tag == confirmed + 1 else confirmed
+                if answer.multiple or answer.delivery_tag == confirmed + 1:
+                    confirmed = max(confirmed, answer.delivery_tag)
                 if isinstance(answer, spec.Basic.Ack):
                     self.ledger.confirm(names)
                 else:
