@@ -703,3 +703,20 @@ def test_a_virtual_host_is_not_reached_from_another(amqp):
             settle(closing)
     assert count(other, "mine") == 0 and not is_there(amqp, "mine")
     other.queue_delete("mine")
+
+
+# --- what mutated conversations found
+
+def test_a_large_delivery_follows_a_large_answer(amqp):
+    """The output was let go of, being large, and is empty."""
+    channel = amqp.channel(confirm=True)
+    got, consumed = amqp.queue(channel), amqp.queue(channel)
+    publish(channel, got, b"x" * 300_000)
+    taker = amqp.channel()
+    came = []
+    taker.basic_consume(consumed, lambda *delivery: came.append(delivery[3]), auto_ack=True)
+    assert len(taker.basic_get(got, auto_ack=True)[2]) == 300_000
+    publish(channel, consumed, b"y" * 100_000)
+    while not came:
+        taker.connection.process_data_events(1)
+    assert came == [b"y" * 100_000]
