@@ -18,7 +18,7 @@ sources = $$(find src tests fuzz bench -name '*.[ch]' 2>/dev/null)
 say = @printf '\n== %s\n'
 pytest = $(PYTHON) -B -m pytest -q --tb=short -p no:cacheprovider
 
-.PHONY: help run build test bench deb fuzz sim reference format clean
+.PHONY: help run build test bench deb fuzz mutate sim reference format clean
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -57,6 +57,10 @@ fuzz: ## runs each fuzz harness for FUZZ_SECONDS (60); findings go to build/fuzz
 		"$$harness" -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -artifact_prefix="build/fuzz/$$name-" \
 			$$([ ! -e "$$dictionary" ] || echo "-dict=$$dictionary") "build/fuzz/$$name" "fuzz/corpus/$$name"; \
 	done
+
+mutate: build/asan/build.ninja ## runs mutated AMQP conversations against the sanitized binary for FUZZ_SECONDS (60), from a new seed
+	@ninja -C build/asan maitred
+	@MAITRED_BINARY=$(CURDIR)/build/asan/maitred $(PYTHON) -B fuzz/mutate_amqp.py --seconds $(FUZZ_SECONDS)
 
 sim: build/release/build.ninja ## runs the simulators of the log and the broker for SIM_MINUTES (60), from new seeds on
 	@ninja -C build/release tests/sim/log_sim tests/sim/broker_sim

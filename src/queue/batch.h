@@ -7,6 +7,8 @@
 #ifndef QUEUE_BATCH_H
 #define QUEUE_BATCH_H
 
+#include "base/clock.h"
+#include "base/list.h"
 #include "queue/port.h"
 
 /* Slices belong to the batch's owner and stay until it is back. */
@@ -36,7 +38,7 @@ struct queue_batch {
     struct queue_credit *credits;
     unsigned n_publications, n_settlements, n_credits;
     uint64_t bytes;   /* that count at the port while it is under way */
-    uint64_t counted; /* of them: queue_batch_room counted them already */
+    uint64_t counted; /* of them: queue_hold_room counted them already */
     bool again;       /* it was back before, and only what found no room on disk is done */
     /* On the port's thread, outside of fibers; must not wait. The batch is the callee's again. */
     void (*done)(struct queue_batch *batch);
@@ -49,10 +51,33 @@ struct queue_batch {
 
 /* The largest body that a message may have, whatever else it has. */
 uint64_t queue_body_max(const struct queue_port *port);
-/* Waits until so many bytes more may be under way, or nothing else is, and counts them: 0, -ETIMEDOUT, -ECANCELED. */
-int queue_batch_room(struct queue_port *port, uint64_t bytes, uint64_t deadline_us);
 /* Gives back what was counted for a batch that is not sent. */
 void queue_batch_return_room(struct queue_port *port, uint64_t bytes);
+/* ---- what comes in pieces ---------------------------------------------------------------------------------------- */
+
+/* Room that somebody has for what is not whole yet, and so cannot be sent on its way. Who has some and wants more could wait for
+ * others who do the same, for ever: one at a time may go over, up to four times what may be under way. And who has some and
+ * does not go on could keep all others waiting: when somebody has waited for HOLD_PATIENCE_US, whoever came forward by less than
+ * HOLD_LEAST bytes in that time gives up. */
+struct queue_hold {
+    struct list list; /* of port->holds, while it has bytes */
+    uint64_t bytes;
+    uint64_t moved; /* bytes that came; its owner adds to it */
+    uint64_t since_us, moved_before;
+    bool waits; /* for something else than its client; its owner says */
+    /* Outside of the fiber that holds; must not wait. Gives back what it holds, soon. */
+    void (*give_up)(struct queue_hold *hold);
+};
+
+#define HOLD_PATIENCE_US (3 * US_PER_S)
+#define HOLD_LEAST (64u * 1024)
+
+void queue_hold_init(struct queue_hold *hold, void (*give_up)(struct queue_hold *hold));
+/* Waits until so many bytes more may be under way, or nothing else is, and counts them. 0, -ENOBUFS (it holds too much already), -ECANCELED. */
+int queue_hold_room(struct queue_port *port, struct queue_hold *hold, uint64_t bytes);
+/* It holds so much less, which still counts at the port: as a batch's, or to be returned. */
+void queue_hold_pass(struct queue_port *port, struct queue_hold *hold, uint64_t bytes);
+
 /* In the order in which batches and jobs are sent by a thread they are done. */
 void queue_batch_send(struct queue_port *port, struct queue_batch *batch);
 

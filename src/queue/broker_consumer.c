@@ -106,8 +106,9 @@ void broker_window_change(struct broker *broker, struct broker_window *window, u
 
 void broker_window_free(struct broker_window *window)
 {
-    assert(list_empty(&window->consumers));
-    free(window);
+    window->freed = true;
+    if (list_empty(&window->consumers))
+        free(window);
 }
 
 void broker_consumer_change(struct broker *broker, struct broker_consumer *consumer,
@@ -182,6 +183,8 @@ void broker_unsubscribe(struct broker *broker, struct broker_consumer *consumer,
     }
     list_remove(&consumer->link);
     list_remove(&consumer->in_window);
+    if (consumer->options.window && consumer->options.window->freed)
+        broker_window_free(consumer->options.window);
     broker->n_consumers--;
     free(consumer);
 }

@@ -184,20 +184,54 @@ static bool goes_round(const struct queue *queue, enum message_end end, const st
     return false;
 }
 
+/* What stands before the queue's own name: its virtual host and a NUL; nothing in the default one. */
+static struct slice virtual_host(const struct queue *queue)
+{
+    size_t n = slice_find(queue->name, '\0');
+
+    return n < queue->name.len ? slice_of(queue->name.ptr, n + 1) : SLICE("");
+}
+
+static struct slice copied_key(char block[BROKER_KEY_MAX], struct slice host, struct slice key)
+{
+    size_t n = 0;
+
+    if (host.len + key.len > BROKER_KEY_MAX)
+        return SLICE(""); /* nobody has that name */
+    for (size_t i = 0; i < host.len; i++)
+        block[n++] = host.ptr[i];
+    for (size_t i = 0; i < key.len; i++)
+        block[n++] = key.ptr[i];
+    return slice_of(block, n);
+}
+
+/* A message's key, as the exchange that it goes to has it: to the default one it is a queue's name, with its virtual host. */
+static struct slice kept_key(char block[BROKER_KEY_MAX], struct slice key, struct slice host,
+                             bool from_default, bool to_default)
+{
+    if (!from_default && to_default && slice_find(key, '\0') < key.len)
+        return SLICE(""); /* it would be a name in another virtual host */
+    if (from_default && !to_default && slice_starts_with(key, host))
+        slice_drop(&key, host.len);
+    return copied_key(block, !from_default && to_default ? host : SLICE(""), key);
+}
+
 /* Where a message goes that dies in the queue; false: nowhere. */
 static bool dead_passage(const struct queue *queue, const struct message *message, enum message_end end,
                          struct queue *targets[DEAD_TARGETS_MOST], struct passage *passage)
 {
     const struct broker_queue_options *o = &queue->options;
-    struct slice key = o->dead_keeps_key ? message->routing_key : o->dead_key;
+    struct slice key = o->dead_keeps_key ? message->routing_key : o->dead_key, host = virtual_host(queue);
     struct routing routing = {.exchange = broker_exchange(queue->broker, o->dead_exchange),
                               .head = message->head};
     int n;
 
     *passage = (struct passage){.end = end, .targets = targets, .bury = true, .exchange = routing.exchange};
-    memcpy(passage->key_block, key.ptr, key.len);
-    routing.key = passage->key = slice_of(passage->key_block, key.len);
-    if (o->dead_keeps_key)
+    routing.key = passage->key =
+        o->dead_keeps_key ? kept_key(passage->key_block, key, host, !message->exchange, !routing.exchange)
+                          : copied_key(passage->key_block, SLICE(""), key);
+    /* Copies' keys have no virtual host before them, which the default exchange would want. */
+    if (o->dead_keeps_key && !(host.len && !routing.exchange))
         routing.more_keys = envelope_find(message->head, ENVELOPE_COPIES);
     if (!o->has_dead_letter || (o->dead_exchange.len && !passage->exchange))
         return false;

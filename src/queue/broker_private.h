@@ -122,6 +122,7 @@ struct broker_window {
     unsigned prefetch; /* 0: no limit */
     unsigned in_flight;
     struct list consumers;
+    bool freed; /* by its owner; it goes with its last consumer */
 };
 
 struct broker_consumer {

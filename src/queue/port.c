@@ -17,6 +17,7 @@ void queue_port_open(struct queue_port *port, struct queue_thread *thread, uint6
         .bytes_most = bytes_most,
     };
     wait_queue_init(&port->room);
+    list_init(&port->holds);
 }
 
 void queue_port_close(struct queue_port *port)

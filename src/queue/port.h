@@ -7,6 +7,7 @@
 #ifndef QUEUE_PORT_H
 #define QUEUE_PORT_H
 
+#include "base/list.h"
 #include "fiber/fiber.h"
 #include "fiber/mailbox.h"
 #include "queue/broker.h"
@@ -21,6 +22,11 @@ struct queue_port {
     uint64_t bytes, bytes_most;  /* of requests under way */
     struct wait_queue room;
     unsigned users; /* requests, consumers and jobs that are not freed */
+    /* batch.h's */
+    struct list holds;
+    const struct queue_hold *over; /* may go over bytes_most; NULL: nobody does */
+    uint64_t looked_us;            /* when those who hold were last looked at */
+    uint64_t kept;                 /* bytes of what waits for a commit, which is not under way */
 };
 
 /* On the thread of the loop that runs. */

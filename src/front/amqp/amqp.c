@@ -60,6 +60,17 @@ void amqp_fail_connection(struct amqp_connection *c, enum amqp_reply code, uint3
 
 /* ---- a connection ------------------------------------------------------------------------------------------------ */
 
+/* Others want the room that it has for bodies which do not come. */
+static void give_up_parts(struct queue_hold *hold)
+{
+    struct amqp_connection *c = container_of(hold, struct amqp_connection, hold);
+
+    amqp_fail_connection(c, AMQP_RESOURCE_ERROR, AMQP_BASIC_PUBLISH,
+                         "a message comes too slowly, and others wait for the room that it has");
+    for (unsigned i = 0; i < c->n_channels; i++)
+        amqp_publish_abandon(c->channels[i]);
+}
+
 static void begin(struct amqp_connection *c)
 {
     static _Atomic uint64_t numbers;
@@ -70,6 +81,8 @@ static void begin(struct amqp_connection *c)
     list_init(&c->batches);
     list_init(&c->registered);
     list_init(&c->deliveries);
+    list_init(&c->behind);
+    queue_hold_init(&c->hold, give_up_parts);
     wait_queue_init(&c->drained);
     wait_queue_init(&c->batch_back);
 }
@@ -151,6 +164,8 @@ static void let_batches_go(struct amqp_connection *c)
 
     while ((at = list_pop_front(&c->batches)))
         container_of(at, struct amqp_batch, list)->connection = NULL;
+    while ((at = list_pop_front(&c->behind)))
+        amqp_batch_free(container_of(at, struct amqp_batch, list));
     if (c->stuck)
         amqp_batch_free(c->stuck);
     c->stuck = NULL;

@@ -351,6 +351,16 @@ static bool set_dead_key(struct amqp_operation *o, const char *argument, const s
         return invalid(o, argument, "routing_key_but_no_dlx_defined");
     o->queue.dead_keeps_key = false;
     o->queue.dead_key = value->bytes;
+    if (slice_find(value->bytes, '\0') < value->bytes.len)
+        return invalid(o, argument, "it has a NUL byte in it");
+    if (o->other.len || !o->prefix.len || !value->bytes.len)
+        return true;
+    /* To the default exchange it is a queue's name, which has its virtual host before it. */
+    if (value->bytes.len + o->prefix.len > BROKER_KEY_MAX)
+        return invalid(o, argument, "too long");
+    memcpy(o->dead_key, o->prefix.ptr, o->prefix.len);
+    memcpy(o->dead_key + o->prefix.len, value->bytes.ptr, value->bytes.len);
+    o->queue.dead_key = slice_of(o->dead_key, o->prefix.len + value->bytes.len);
     return true;
 }
 

@@ -371,7 +371,7 @@ static void consume_from(struct amqp_channel *channel, const struct amqp_method 
     if (!join(consumer, method, queue))
         return;
     channel->n_consumers++;
-    if (slice_starts_with(queue, SLICE(AMQP_REPLIES)))
+    if (slice_starts_with(queue, SLICE(AMQP_REPLIES)) && !consumer->cancelled)
         channel->reply_to = consumer;
     start(consumer, method->no_wait);
 }
@@ -494,6 +494,20 @@ static void send_got(struct amqp_consumer *consumer, uint64_t left)
     free(d);
 }
 
+/* Through a getter that the channel has, or a new one. As queue_take; NULL in *consumer: the channel was failed. */
+static int take(struct amqp_channel *channel, const struct amqp_method *method, struct slice queue,
+                bool counts, struct amqp_consumer **consumer, uint64_t *left)
+{
+    *consumer = find_getter(channel, queue, method->no_ack);
+    if (!*consumer)
+        *consumer = make_getter(channel, method, queue);
+    if (!*consumer)
+        return -ENOENT;
+    (*consumer)->counts = counts;
+    return queue_take((*consumer)->consumer, left);
+}
+
+/* What is got is put into the output whole: one who does not read gets no more. */
 static void get(struct amqp_channel *channel, const struct amqp_method *method)
 {
     struct amqp_connection *c = channel->connection;
@@ -507,14 +521,15 @@ static void get(struct amqp_channel *channel, const struct amqp_method *method)
         !amqp_may(channel, ACCESS_READ, false, queue, method->id) || !look(channel, method, queue, &counts))
         return;
     amqp_flush(c);
-    consumer = find_getter(channel, queue, method->no_ack);
-    if (!consumer)
-        consumer = make_getter(channel, method, queue);
-    if (!consumer)
+    if (amqp_wait_drained(c) != 0 || channel->state != CHANNEL_OPEN)
         return;
-    consumer->counts = counts;
-    taken = queue_take(consumer->consumer, &left);
-    if (taken == -ECANCELED || channel->state != CHANNEL_OPEN)
+    taken = take(channel, method, queue, counts, &consumer, &left);
+    if (taken == -ENOENT && consumer && channel->state == CHANNEL_OPEN) {
+        consumer->cancelled = true; /* its queue was deleted; this is another one of that name */
+        amqp_consumer_release(consumer);
+        taken = take(channel, method, queue, counts, &consumer, &left);
+    }
+    if (!consumer || taken == -ECANCELED || channel->state != CHANNEL_OPEN)
         return;
     if (taken == 1 && channel->got) {
         send_got(consumer, left);

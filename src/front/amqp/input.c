@@ -11,6 +11,8 @@
 #define BLOCK_BYTES_MAX 65536u
 /* Batches of a connection that are under way; it reads no more meanwhile. */
 #define BATCHES_MOST 32
+/* Counted for each publish beside its own bytes. */
+#define PUBLICATION_BYTES (sizeof(struct queue_publication) + sizeof(struct amqp_published))
 
 /* ---- blocks ------------------------------------------------------------------------------------------------------ */
 
@@ -75,17 +77,19 @@ static int read_some(struct amqp_connection *c, uint64_t deadline_us)
 }
 
 /* Before more is read: what was read has left, and is not too much for the queue or for the client's own reading. */
-static int settle(struct amqp_connection *c, uint64_t deadline_us)
+static int settle(struct amqp_connection *c)
 {
     int error;
 
     amqp_flush(c);
     error = amqp_wait_drained(c);
+    c->hold.waits = c->stuck != NULL;
     while (!error && c->stuck)
         error = amqp_retry_stuck(c);
+    c->hold.waits = false;
     while (!error && c->n_batches > BATCHES_MOST)
         error = wait_queue_wait(&c->batch_back, NEVER);
-    return error || c->n_bodies ? error : queue_batch_room(c->port, 0, deadline_us);
+    return error ? error : amqp_wait_room(c, 0);
 }
 
 int amqp_need_bytes(struct amqp_connection *c, size_t n, uint64_t deadline_us)
@@ -93,7 +97,11 @@ int amqp_need_bytes(struct amqp_connection *c, size_t n, uint64_t deadline_us)
     int error = 0;
 
     while (!error && (!c->block || c->block->len - c->at < n)) {
-        error = c->port ? settle(c, deadline_us) : 0;
+        uint64_t before_us = loop_now_us();
+
+        error = c->port ? settle(c) : 0;
+        if (deadline_us != NEVER)
+            deadline_us += loop_now_us() - before_us; /* it was not listened to */
         if (!error && c->block && c->at == c->block->len) {
             amqp_block_release(c->block);
             c->block = NULL;
@@ -154,6 +162,7 @@ struct amqp_batch *amqp_batch_create(struct amqp_connection *c)
     if (!batch)
         return NULL;
     batch->connection = c;
+    batch->port = c->port;
     batch->batch.done = amqp_batch_done;
     list_init(&batch->list);
     return batch;
@@ -161,6 +170,7 @@ struct amqp_batch *amqp_batch_create(struct amqp_connection *c)
 
 void amqp_batch_free(struct amqp_batch *batch)
 {
+    batch->port->kept -= batch->kept;
     for (unsigned i = 0; i < batch->batch.n_publications; i++) {
         free(batch->published[i].owned[0]);
         free(batch->published[i].owned[1]);
@@ -206,6 +216,7 @@ bool amqp_batch_hold(struct amqp_batch *batch, struct amqp_block *block)
     if (!grow(&batch->blocks, batch->n_blocks, &batch->blocks_room, sizeof *batch->blocks))
         return false;
     batch->blocks[batch->n_blocks++] = block;
+    batch->memory += block->room;
     block->refs++;
     return true;
 }
@@ -221,6 +232,8 @@ bool amqp_batch_publish(struct amqp_batch *batch, const struct queue_publication
         return false;
     batch->published[b->n_publications] = *published;
     b->publications[b->n_publications++] = *publication;
+    b->bytes += publication->body.len + publication->head.len + PUBLICATION_BYTES;
+    batch->memory += PUBLICATION_BYTES;
     return true;
 }
 

@@ -396,13 +396,8 @@ static void say_published(struct amqp_outcome *outcome, enum publish_result resu
 /* 0: h is the caller's again. */
 static int send_and_wait(struct queue_port *port, struct hand_publish *h)
 {
-    int error = queue_batch_room(port, h->batch.bytes, loop_deadline(WAIT_US));
+    int error = 0;
 
-    if (error) {
-        free(h);
-        return error;
-    }
-    h->batch.counted = h->batch.bytes;
     h->waiter = fiber_self();
     queue_batch_send(port, &h->batch);
     while (!error && !h->back)

@@ -19,6 +19,15 @@ struct slice amqp_qualify(const struct amqp_connection *c, struct slice name, ch
     return slice_of(block, c->prefix.len + name.len);
 }
 
+/* A NUL is what stands between a virtual host and a name in it, and so in no name. */
+bool amqp_is_name(struct amqp_channel *channel, struct slice name, uint32_t method)
+{
+    if (slice_find(name, '\0') == name.len)
+        return true;
+    amqp_fail(channel, AMQP_PRECONDITION_FAILED, method, "a name has a NUL byte in it");
+    return false;
+}
+
 bool amqp_queue_name(struct amqp_channel *channel, struct slice given, uint32_t method, struct slice *name)
 {
     *name = given.len ? given : slice_of(channel->last_queue, channel->last_queue_len);
@@ -132,8 +141,11 @@ struct amqp_operation *amqp_operation_create(struct amqp_channel *channel, const
 {
     struct amqp_connection *c = channel->connection;
     struct amqp_place place = {c->session, slice_from_text(c->virtual_host), c->prefix};
-    struct amqp_operation *o = amqp_operation_make(&place, method, name, other);
+    struct amqp_operation *o;
 
+    if (!amqp_is_name(channel, name, method->id) || !amqp_is_name(channel, other, method->id))
+        return NULL;
+    o = amqp_operation_make(&place, method, name, other);
     if (!o)
         amqp_drop_connection(c, "no memory");
     return o;

@@ -178,7 +178,7 @@ static int write_output(struct amqp_connection *c)
 
     *writing = c->output;
     c->output = spare;
-    error = write_bytes(c, writing->bytes + writing->start, output_len(writing));
+    error = output_len(writing) ? write_bytes(c, writing->bytes + writing->start, output_len(writing)) : 0;
     writing->start = writing->end = 0;
     if (writing->room > OUTPUT_MOST)
         output_free(writing);
@@ -267,11 +267,10 @@ void amqp_writer_main(void *arg)
         if (error == -ETIMEDOUT)
             error = put_heartbeat(c);
     }
-    if (error) {
-        c->broken = true;
-        wait_queue_wake_all(&c->drained);
+    c->broken = true; /* nobody takes what is put into the output now */
+    wait_queue_wake_all(&c->drained);
+    if (error)
         stream_abort(&c->stream);
-    }
     output_free(&c->output);
     output_free(&c->writing);
 }

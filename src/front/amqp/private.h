@@ -100,8 +100,9 @@ struct amqp_connection {
     struct list batches;      /* that are at the queue thread */
     unsigned n_batches;
     struct wait_queue batch_back;
-    unsigned n_bodies;        /* that are being put together: they need what is still to be read */
     struct amqp_batch *stuck; /* back, but the disk had no room for some of it */
+    struct list behind;       /* back after it, and answered after it */
+    struct queue_hold hold;   /* room that bodies have which are not whole */
     bool blocked;             /* connection.blocked was sent */
     bool has_credit;          /* in batch */
     bool draining;
@@ -212,6 +213,9 @@ struct amqp_published {
 
 struct amqp_batch {
     struct queue_batch batch;
+    struct queue_port *port;
+    uint64_t memory;                    /* that it takes, about */
+    uint64_t kept;                      /* of that, of a transaction: counted at the port */
     struct list list;                   /* of connection->batches */
     struct amqp_connection *connection; /* NULL: it has gone */
     struct amqp_published *published;   /* as many as batch.publications */
@@ -321,6 +325,9 @@ void amqp_publish_begin(struct amqp_channel *channel, const struct amqp_method *
 void amqp_publish_head(struct amqp_channel *channel, struct slice payload);
 void amqp_publish_body(struct amqp_channel *channel, struct slice payload);
 void amqp_publish_abandon(struct amqp_channel *channel);
+/* Waits until so many bytes more may be under way, and counts them as held; 0: until more may be read. 0, -ECANCELED, or as
+ * queue_hold_room. */
+int amqp_wait_room(struct amqp_connection *c, uint64_t bytes);
 /* Until all is told that may have to be told of what was published, so that no answer overtakes it. False: the channel, the
  * connection or the fiber ends. */
 bool amqp_publish_told(struct amqp_channel *channel);
@@ -356,6 +363,8 @@ void amqp_random_name(const char *prefix, char text[48]);
 
 /* A queue's or exchange's name as the broker has it; in block, or the name itself. */
 struct slice amqp_qualify(const struct amqp_connection *c, struct slice name, char block[BROKER_NAME_MAX]);
+/* Whether it can be one. False: the channel was failed. */
+bool amqp_is_name(struct amqp_channel *channel, struct slice name, uint32_t method);
 /* The queue that a method names: with no name, the one that the channel declared last. False: the channel was failed. */
 bool amqp_queue_name(struct amqp_channel *channel, struct slice given, uint32_t method, struct slice *name);
 
@@ -390,8 +399,9 @@ struct amqp_operation {
     enum amqp_reply code; /* AMQP_SUCCESS */
     char text[AMQP_TEXT_MAX];
     uint64_t n_messages, n_consumers;
-    bool flag;      /* of queues: deliveries carry x-delivery-count */
-    bool was_there; /* what is declared */
+    char dead_key[BROKER_NAME_MAX]; /* of queues, where it has the virtual host before it */
+    bool flag;                      /* of queues: deliveries carry x-delivery-count */
+    bool was_there;                 /* what is declared */
 };
 
 /* The exchanges that every virtual host has. 0 or a negative errno. */

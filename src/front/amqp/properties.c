@@ -476,14 +476,15 @@ bool amqp_may_rewrite(struct amqp_channel *channel, const struct amqp_content *c
     return true;
 }
 
-/* The routing keys of a list; what is no text is none. */
+/* The routing keys of a list; what is no text is none, nor is what could be a name in another virtual host. */
 static void put_keys(char **at, const struct amqp_value *list)
 {
     struct slice rest = list->bytes;
     struct amqp_value key;
 
     while (list->type == AMQP_ARRAY && amqp_array_take(&rest, &key)) {
-        if (key.type != AMQP_TEXT || key.bytes.len > BROKER_KEY_MAX)
+        if (key.type != AMQP_TEXT || key.bytes.len > BROKER_KEY_MAX ||
+            slice_find(key.bytes, '\0') < key.bytes.len)
             continue;
         *(*at)++ = (char)key.bytes.len;
         memcpy(*at, key.bytes.ptr, key.bytes.len);
@@ -528,12 +529,39 @@ static char *put_envelope(char *at, size_t room, const struct amqp_content *cont
     return copies.len ? envelope_put(out.at, &item) : out.at;
 }
 
+/* To the default exchange a key is a queue's name, which has its virtual host before it: at most so many bytes more for all. */
+static size_t prefixes_bytes(const struct amqp_channel *channel, const struct amqp_content *content)
+{
+    if (channel->publishing.exchange.len || !channel->connection->prefix.len)
+        return 0;
+    return content->headers.len + content->headers.len / 5 * channel->connection->prefix.len;
+}
+
+/* Keys with the virtual host before each; one that is too long then leads nowhere. */
+static struct slice put_prefixes(char *at, struct slice keys, struct slice prefix)
+{
+    char *start = at;
+    struct slice key;
+    uint8_t len;
+
+    while (take_u8(&keys, &len) && take_slice(&keys, len, &key)) {
+        if (prefix.len + key.len > BROKER_KEY_MAX)
+            continue;
+        *at++ = (char)(prefix.len + key.len);
+        memcpy(at, prefix.ptr, prefix.len);
+        memcpy(at + prefix.len, key.ptr, key.len);
+        at += prefix.len + key.len;
+    }
+    return slice_of(start, (size_t)(at - start));
+}
+
 bool amqp_rewrite(struct amqp_channel *channel, const struct amqp_content *given,
                   struct queue_publication *publication, char **owned)
 {
     struct amqp_content content = *given;
-    size_t lists = given->headers.len, room = 2 * given->headers.len + CONTENT_FIXED;
-    char *block = malloc(lists + 2 * room + lists), *keys = block, *headers = block + lists, *end;
+    size_t lists = given->headers.len, room = 2 * given->headers.len + CONTENT_FIXED,
+           prefixes = prefixes_bytes(channel, given), bytes = lists + 2 * room + lists;
+    char *block = malloc(bytes + prefixes), *keys = block, *headers = block + lists, *end;
     struct amqp_out table = amqp_out_of(headers, block ? room : 0);
     struct slice copies;
 
@@ -554,6 +582,9 @@ bool amqp_rewrite(struct amqp_channel *channel, const struct amqp_content *given
     if (!end)
         return false;
     publication->more_keys = slice_of(block, (size_t)(keys - block));
+    if (prefixes)
+        publication->more_keys =
+            put_prefixes(block + bytes, publication->more_keys, channel->connection->prefix);
     publication->head = slice_of(headers + room, (size_t)(end - (headers + room)));
     return true;
 }

@@ -11,6 +11,8 @@
 
 /* How long to wait before the disk is asked again for room. */
 #define STUCK_US (100 * US_PER_MS)
+/* What a head that is written anew takes, by its length. */
+#define REWRITTEN_TIMES 6
 
 _Static_assert(AMQP_FRAME_HEAD == ENVELOPE_ITEM_OVERHEAD, "a content header becomes an item in place");
 
@@ -24,7 +26,9 @@ void amqp_publish_begin(struct amqp_channel *channel, const struct amqp_method *
         amqp_fail_connection(c, AMQP_NOT_IMPLEMENTED, method->id, "immediate=true");
         return;
     }
-    if (!amqp_may(channel, ACCESS_WRITE, true, method->exchange, method->id))
+    if (!amqp_may(channel, ACCESS_WRITE, true, method->exchange, method->id) ||
+        !amqp_is_name(channel, method->exchange, method->id) ||
+        (!method->exchange.len && !amqp_is_name(channel, method->routing_key, method->id)))
         return;
     channel->publishing = (struct amqp_publishing){
         .active = true,
@@ -36,14 +40,23 @@ void amqp_publish_begin(struct amqp_channel *channel, const struct amqp_method *
     c->block->refs++;
 }
 
+static void return_room(struct amqp_channel *channel)
+{
+    struct amqp_connection *c = channel->connection;
+    struct amqp_publishing *p = &channel->publishing;
+
+    if (!p->room)
+        return;
+    queue_hold_pass(c->port, &c->hold, p->room);
+    queue_batch_return_room(c->port, p->room);
+    p->room = 0;
+}
+
 void amqp_publish_abandon(struct amqp_channel *channel)
 {
     struct amqp_publishing *p = &channel->publishing;
 
-    if (p->room) {
-        queue_batch_return_room(channel->connection->port, p->room);
-        channel->connection->n_bodies--;
-    }
+    return_room(channel);
     free(p->body);
     amqp_block_release(p->blocks[0]);
     amqp_block_release(p->blocks[1]);
@@ -81,6 +94,11 @@ static bool check_content(struct amqp_channel *channel, const struct amqp_conten
            amqp_may_rewrite(channel, content);
 }
 
+int amqp_wait_room(struct amqp_connection *c, uint64_t bytes)
+{
+    return queue_hold_room(c->port, &c->hold, bytes);
+}
+
 /* Room for a body that comes in pieces. */
 static bool make_body(struct amqp_channel *channel, uint64_t bytes)
 {
@@ -89,11 +107,19 @@ static bool make_body(struct amqp_channel *channel, uint64_t bytes)
     int error;
 
     amqp_flush(c); /* what is counted now may be what room is waited for */
-    error = queue_batch_room(c->port, bytes, NEVER);
+    error = amqp_wait_room(c, bytes);
+    if (error == -ENOBUFS) {
+        amqp_fail_connection(c, AMQP_RESOURCE_ERROR, AMQP_BASIC_PUBLISH,
+                             "too many messages of the connection are not whole");
+        return false;
+    }
     if (!error) {
         p->room = bytes;
         p->body = malloc(bytes);
-        c->n_bodies++;
+    }
+    if (!error && (channel->state != CHANNEL_OPEN || c->state != AMQP_STATE_OPEN)) {
+        amqp_publish_abandon(channel);
+        return false;
     }
     if (!error && p->body)
         return true;
@@ -143,6 +169,7 @@ void amqp_publish_body(struct amqp_channel *channel, struct slice payload)
     }
     if (!p->body && !make_body(channel, bytes))
         return;
+    channel->connection->hold.moved += payload.len;
     if (payload.len)
         memcpy(p->body + p->body_len, payload.ptr, payload.len);
     p->body_len += payload.len;
@@ -228,7 +255,7 @@ static bool look_first(struct amqp_channel *channel, struct slice exchange)
 {
     if (!channel->transacts || is_known(channel, exchange))
         return true;
-    if (!amqp_exchange_takes(channel, exchange))
+    if (!amqp_exchange_takes(channel, exchange) || !channel->publishing.active)
         return false;
     know(channel, exchange);
     return true;
@@ -261,6 +288,20 @@ static bool make(struct amqp_channel *channel, struct slice body, struct queue_p
     return publication->exchange.ptr && publication->key.ptr && set_head(channel, publication, published);
 }
 
+/* What waits for a commit is not under way: it counts by itself, nobody waits for it, and there is an end to it. */
+static void keep(struct amqp_channel *channel, struct amqp_batch *batch)
+{
+    struct queue_port *port = channel->connection->port;
+
+    port->kept += batch->memory - batch->kept;
+    batch->kept = batch->memory;
+    if (port->kept > port->bytes_most)
+        amqp_fail(
+            channel, AMQP_PRECONDITION_FAILED, AMQP_BASIC_PUBLISH,
+            "there is no room for what transactions have not committed; %llu bytes of it are this one's",
+            (unsigned long long)batch->kept);
+}
+
 static void complete(struct amqp_channel *channel, struct slice body)
 {
     struct amqp_connection *c = channel->connection;
@@ -279,10 +320,15 @@ static void complete(struct amqp_channel *channel, struct slice body)
             batch->published[batch->batch.n_publications - 1].confirm = channel->next_confirm++;
         channel->n_doubtful += published.doubtful;
         channel->counts[AMQP_COUNT_PUBLISH]++;
-        batch->batch.bytes += body.len + p->head.len;
-        batch->batch.counted += p->room;
-        c->n_bodies -= p->room != 0;
-        p->room = 0;
+        batch->memory += p->room + (published.owned[1] ? REWRITTEN_TIMES * p->head.len : 0);
+        if (channel->transacts) {
+            return_room(channel);
+            keep(channel, batch);
+        } else if (p->room) {
+            queue_hold_pass(c->port, &c->hold, p->room);
+            batch->batch.counted += p->room;
+            p->room = 0;
+        }
     } else {
         free_owned(&published);
         if (channel->state == CHANNEL_OPEN)
@@ -422,6 +468,17 @@ static void answer(struct amqp_connection *c, const struct amqp_batch *batch)
     send_confirms(&s);
 }
 
+/* Answers it, unless the disk had no room for some of it. */
+static void take_back(struct amqp_connection *c, struct amqp_batch *batch)
+{
+    if (has_no_space(&batch->batch)) {
+        c->stuck = batch;
+        return;
+    }
+    answer(c, batch);
+    amqp_batch_free(batch);
+}
+
 void amqp_batch_done(struct queue_batch *base)
 {
     struct amqp_batch *batch = container_of(base, struct amqp_batch, batch);
@@ -438,12 +495,10 @@ void amqp_batch_done(struct queue_batch *base)
         batch->back = true;
         return;
     }
-    if (has_no_space(base) && !c->stuck) {
-        c->stuck = batch;
-        return;
-    }
-    answer(c, batch);
-    amqp_batch_free(batch);
+    if (c->stuck) /* a confirm speaks for all before it */
+        list_push_back(&c->behind, &batch->list);
+    else
+        take_back(c, batch);
 }
 
 /* ---- a disk that is full ----------------------------------------------------------------------------------------- */
@@ -466,8 +521,9 @@ static int wait_back(struct amqp_connection *c, struct amqp_batch *batch)
 
     while (!error && !batch->back)
         error = wait_queue_wait(&c->batch_back, NEVER);
-    if (error)
-        batch->waits = false; /* it comes back to nobody */
+    if (batch->back)
+        return 0;
+    batch->waits = false; /* it comes back to nobody */
     return error;
 }
 
@@ -475,27 +531,26 @@ static int wait_back(struct amqp_connection *c, struct amqp_batch *batch)
 int amqp_retry_stuck(struct amqp_connection *c)
 {
     struct amqp_batch *batch = c->stuck;
+    struct list *at;
     int error;
 
     tell_blocked(c, true);
     error = fiber_sleep_until(loop_deadline(STUCK_US));
     if (error)
         return error;
-    c->stuck = NULL;
     batch->waits = batch->batch.again = true;
     batch->back = false;
     amqp_send_batch(c, batch);
     error = wait_back(c, batch);
+    c->stuck = NULL;
     if (error)
         return error;
     batch->waits = false;
-    if (has_no_space(&batch->batch)) {
-        c->stuck = batch;
-        return 0;
-    }
-    tell_blocked(c, false);
-    answer(c, batch);
-    amqp_batch_free(batch);
+    take_back(c, batch);
+    while (!c->stuck && (at = list_pop_front(&c->behind)))
+        take_back(c, container_of(at, struct amqp_batch, list));
+    if (!c->stuck)
+        tell_blocked(c, false);
     return 0;
 }
 
@@ -548,7 +603,7 @@ static void commit(struct amqp_channel *channel)
     }
     if (error)
         amqp_fail(channel, AMQP_PRECONDITION_FAILED, AMQP_TX_COMMIT, "not all messages were accepted");
-    else
+    else if (channel->state == CHANNEL_OPEN)
         amqp_send(c, channel->number, &(struct amqp_method){.id = AMQP_TX_COMMIT_OK});
 }
 

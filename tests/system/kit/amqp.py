@@ -46,8 +46,8 @@ class MaitredBroker:
     """The binary under test, with a listener for AMQP."""
     name = "maitred"
 
-    def __init__(self, directory):
-        self.proxy = Maitred(CONFIGURATION, Path(directory))
+    def __init__(self, directory, text=CONFIGURATION):
+        self.proxy = Maitred(text, Path(directory))
 
     @property
     def port(self):

@@ -35,6 +35,7 @@ class Handling:
     start: float                # when the worker had read the request
     redelivered: bool
     end: float = None           # when its answer was written; None: it never was
+    given_back: bool = False    # the answer asked for it to come again
 
 
 @dataclass
@@ -58,10 +59,17 @@ class Ledger:
         self.crashes = []
 
     def begin(self, worker, asked):
-        handling = Handling(worker, time.monotonic(), asked.get("Maitred-Redelivered") == "true")
+        return self.enter(worker, asked.body, asked.get("Maitred-Redelivered") == "true")
+
+    def enter(self, worker, body, redelivered):
+        handling = Handling(worker, time.monotonic(), redelivered)
         with self.lock:
-            self.handled.setdefault(name_of(asked.body), []).append(handling)
+            self.handled.setdefault(name_of(body), []).append(handling)
         return handling
+
+    def confirm(self, names):
+        with self.lock:
+            self.confirmed.update(names)
 
     def repeats(self):
         """(name, handling, the next one, the crashes that explain it) for each that was not the first."""
