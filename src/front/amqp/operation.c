@@ -67,12 +67,29 @@ static void free_operation(struct queue_job *job)
     amqp_operation_free(container_of(job, struct amqp_operation, job));
 }
 
+bool amqp_is_name(struct slice name)
+{
+    return slice_find(name, '\0') == name.len;
+}
+
+/* Whether it has a NUL behind its virtual host: it would be a name in another one. */
+static bool is_foreign(struct slice prefix, struct slice name)
+{
+    if (name.len < prefix.len)
+        return false;
+    slice_drop(&name, prefix.len);
+    return !amqp_is_name(name);
+}
+
 static void run_operation(struct queue_job *job, struct broker *broker, uint64_t now_us)
 {
     struct amqp_operation *o = container_of(job, struct amqp_operation, job);
 
     o->code = AMQP_SUCCESS;
-    o->run(o, broker, now_us);
+    if (is_foreign(o->prefix, o->name) || is_foreign(o->prefix, o->other))
+        amqp_refuse(o, AMQP_PRECONDITION_FAILED, "a name has a NUL in it");
+    else
+        o->run(o, broker, now_us);
 }
 
 static struct slice take_copy(char **at, struct slice s)
