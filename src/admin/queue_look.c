@@ -21,8 +21,10 @@ static char *readable(struct slice name)
 
     if (!text)
         return NULL;
+    memcpy(text, name.ptr, name.len);
     for (size_t i = 0; i < name.len; i++)
-        text[i] = name.ptr[i] ? name.ptr[i] : '/';
+        if (!text[i])
+            text[i] = '/';
     text[name.len] = '\0';
     return text;
 }

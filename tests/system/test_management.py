@@ -783,6 +783,36 @@ def test_its_own_interface_tells_virtual_hosts_apart(maitred):
     assert sorted(labels["queue"] for labels, _ in own.metrics().all("maitred_queue_ready_messages")) == wanted
 
 
+def test_a_name_with_a_nul_leads_to_no_other_virtual_host(maitred):
+    proxy = maitred(top('state = "{dir}/state"') + admin() + AMQP_SECTION.replace(
+        '"limited" { password = "limited" }', '"limited" { password = "limited"  virtual-hosts = {"inner"} }'))
+    api, amqp = Api(proxy.port9), Amqp(type("Broker", (), {"port": proxy.port}))
+    inner = amqp.channel(user="limited", virtual_host="inner")
+    inner.queue_declare("secret")
+    publish(inner, "secret", "theirs")
+    wait_count(inner, "secret", 1)
+    foreign = "inner\0secret"
+    for attempt in (lambda channel: channel.basic_get(foreign),
+                    lambda channel: channel.queue_declare(foreign),
+                    lambda channel: channel.queue_purge(foreign),
+                    lambda channel: channel.queue_delete(foreign),
+                    lambda channel: channel.basic_consume(foreign, print),
+                    lambda channel: channel.queue_bind(foreign, "amq.fanout"),
+                    lambda channel: channel.exchange_declare(foreign),
+                    lambda channel: channel.queue_declare("a", arguments={"x-dead-letter-exchange": foreign}),
+                    lambda channel: channel.queue_declare("b", arguments={"x-dead-letter-exchange": "",
+                                                                          "x-dead-letter-routing-key": foreign}),
+                    lambda channel: (publish(channel, foreign, "ours"), channel.queue_declare("c")),
+                    lambda channel: (publish(channel, "", "ours", exchange=foreign), channel.queue_declare("d"))):
+        with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="NUL"):
+            attempt(amqp.channel())
+    publish(amqp.channel(confirm=True), "nowhere", "ours", headers={"CC": [foreign]})
+    assert api.post("/exchanges/%2F/amq.default/publish", publishing(foreign)).status == 400
+    assert api.post("/definitions", {"queues": [{"name": "inner\0made-up", "vhost": "/", "durable": True}]}).status == 400
+    assert bodies(inner, "secret") == [b"theirs"] and names(api.get("/queues/inner")) == ["secret"]
+    amqp.close()
+
+
 def test_users_and_virtual_hosts_are_the_configurations(both):
     _, api, _ = both()
     assert api.put("/vhosts/new", "").status == 405

@@ -1,6 +1,7 @@
 /* private.h - what the files of src/admin/management share.
  *
- *   management.c    paths, who may ask, how it is answered
+ *   management.c    paths, who may ask, what comes with a request
+ *   answer.c        errors, documents, and the part of a list that is asked for
  *   user.c          who asks: users of the configuration, their passwords and virtual hosts
  *   listing.c       lists: filters, pages, columns
  *   terms.c         AMQP in JSON
@@ -80,7 +81,9 @@ struct amqp_operator management_operator(const struct management_call *call, str
 
 /* Take the reference of value; NULL: there was no memory for it. */
 void management_answer(struct management_call *call, json_t *value);
-/* {"error": ..., "reason": ...} */
+/* {"error": ..., "reason": ...}. field: one that the status asks for, or NULL. */
+void management_answer_error(struct exchange *x, unsigned status, const struct http_field *field,
+                             const char *error, const char *reason);
 void management_refuse(struct management_call *call, unsigned status, const char *error, const char *format,
                        ...) __attribute__((format(printf, 4, 5)));
 void management_not_found(struct management_call *call);

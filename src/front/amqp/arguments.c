@@ -349,6 +349,8 @@ static bool set_dead_key(struct amqp_operation *o, const char *argument, const s
         return false;
     if (!amqp_table_find(o->method.table, SLICE("x-dead-letter-exchange"), &exchange))
         return invalid(o, argument, "routing_key_but_no_dlx_defined");
+    if (!amqp_is_name(value->bytes))
+        return invalid(o, argument, "a name has a NUL in it");
     o->queue.dead_keeps_key = false;
     o->queue.dead_key = value->bytes;
     if (slice_find(value->bytes, '\0') < value->bytes.len)

@@ -418,8 +418,9 @@ int amqp_publish_by_hand(const struct amqp_operator *who, struct slice exchange,
     *outcome = (struct amqp_outcome){.code = AMQP_SUCCESS};
     if (!who->port->thread)
         return -ENODEV;
-    if (exchange.len > 255 || key.len > BROKER_KEY_MAX) {
-        refuse(outcome, AMQP_SYNTAX_ERROR, "a name or key has 255 bytes at most");
+    if (exchange.len > 255 || key.len > BROKER_KEY_MAX || !amqp_is_name(exchange) ||
+        (!exchange.len && !amqp_is_name(key))) {
+        refuse(outcome, AMQP_SYNTAX_ERROR, "a name or key has 255 bytes at most, and no NUL");
         return 0;
     }
     if (!may(who, ACCESS_WRITE, true, exchange, outcome) || !take_ttl(content, &ttl_us, outcome) ||

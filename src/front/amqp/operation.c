@@ -19,15 +19,6 @@ struct slice amqp_qualify(const struct amqp_connection *c, struct slice name, ch
     return slice_of(block, c->prefix.len + name.len);
 }
 
-/* A NUL is what stands between a virtual host and a name in it, and so in no name. */
-bool amqp_is_name(struct amqp_channel *channel, struct slice name, uint32_t method)
-{
-    if (slice_find(name, '\0') == name.len)
-        return true;
-    amqp_fail(channel, AMQP_PRECONDITION_FAILED, method, "a name has a NUL byte in it");
-    return false;
-}
-
 bool amqp_queue_name(struct amqp_channel *channel, struct slice given, uint32_t method, struct slice *name)
 {
     *name = given.len ? given : slice_of(channel->last_queue, channel->last_queue_len);
@@ -76,12 +67,29 @@ static void free_operation(struct queue_job *job)
     amqp_operation_free(container_of(job, struct amqp_operation, job));
 }
 
+bool amqp_is_name(struct slice name)
+{
+    return slice_find(name, '\0') == name.len;
+}
+
+/* Whether it has a NUL behind its virtual host: it would be a name in another one. */
+static bool is_foreign(struct slice prefix, struct slice name)
+{
+    if (name.len < prefix.len)
+        return false;
+    slice_drop(&name, prefix.len);
+    return !amqp_is_name(name);
+}
+
 static void run_operation(struct queue_job *job, struct broker *broker, uint64_t now_us)
 {
     struct amqp_operation *o = container_of(job, struct amqp_operation, job);
 
     o->code = AMQP_SUCCESS;
-    o->run(o, broker, now_us);
+    if (is_foreign(o->prefix, o->name) || is_foreign(o->prefix, o->other))
+        amqp_refuse(o, AMQP_PRECONDITION_FAILED, "a name has a NUL in it");
+    else
+        o->run(o, broker, now_us);
 }
 
 static struct slice take_copy(char **at, struct slice s)
@@ -141,11 +149,8 @@ struct amqp_operation *amqp_operation_create(struct amqp_channel *channel, const
 {
     struct amqp_connection *c = channel->connection;
     struct amqp_place place = {c->session, slice_from_text(c->virtual_host), c->prefix};
-    struct amqp_operation *o;
+    struct amqp_operation *o = amqp_operation_make(&place, method, name, other);
 
-    if (!amqp_is_name(channel, name, method->id) || !amqp_is_name(channel, other, method->id))
-        return NULL;
-    o = amqp_operation_make(&place, method, name, other);
     if (!o)
         amqp_drop_connection(c, "no memory");
     return o;

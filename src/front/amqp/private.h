@@ -363,11 +363,11 @@ void amqp_random_name(const char *prefix, char text[48]);
 
 /* A queue's or exchange's name as the broker has it; in block, or the name itself. */
 struct slice amqp_qualify(const struct amqp_connection *c, struct slice name, char block[BROKER_NAME_MAX]);
-/* Whether it can be one. False: the channel was failed. */
-bool amqp_is_name(struct amqp_channel *channel, struct slice name, uint32_t method);
 /* The queue that a method names: with no name, the one that the channel declared last. False: the channel was failed. */
 bool amqp_queue_name(struct amqp_channel *channel, struct slice given, uint32_t method, struct slice *name);
 
+/* Names at the broker have a NUL behind their virtual host, so that no client may have one in a name. */
+bool amqp_is_name(struct slice name);
 /* Whether some user of the listener has it. */
 bool amqp_has_virtual_host(const struct amqp_connection *c, struct slice name);
 /* At the broker: who holds the connection's exclusive queues; and the exchanges that every virtual host has. */

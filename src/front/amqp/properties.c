@@ -483,8 +483,7 @@ static void put_keys(char **at, const struct amqp_value *list)
     struct amqp_value key;
 
     while (list->type == AMQP_ARRAY && amqp_array_take(&rest, &key)) {
-        if (key.type != AMQP_TEXT || key.bytes.len > BROKER_KEY_MAX ||
-            slice_find(key.bytes, '\0') < key.bytes.len)
+        if (key.type != AMQP_TEXT || key.bytes.len > BROKER_KEY_MAX || !amqp_is_name(key.bytes))
             continue;
         *(*at)++ = (char)key.bytes.len;
         memcpy(*at, key.bytes.ptr, key.bytes.len);

@@ -26,10 +26,12 @@ void amqp_publish_begin(struct amqp_channel *channel, const struct amqp_method *
         amqp_fail_connection(c, AMQP_NOT_IMPLEMENTED, method->id, "immediate=true");
         return;
     }
-    if (!amqp_may(channel, ACCESS_WRITE, true, method->exchange, method->id) ||
-        !amqp_is_name(channel, method->exchange, method->id) ||
-        (!method->exchange.len && !amqp_is_name(channel, method->routing_key, method->id)))
+    if (!amqp_may(channel, ACCESS_WRITE, true, method->exchange, method->id))
         return;
+    if (!amqp_is_name(method->exchange) || (!method->exchange.len && !amqp_is_name(method->routing_key))) {
+        amqp_fail(channel, AMQP_PRECONDITION_FAILED, method->id, "a name has a NUL in it");
+        return;
+    }
     channel->publishing = (struct amqp_publishing){
         .active = true,
         .mandatory = method->mandatory,
