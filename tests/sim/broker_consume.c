@@ -259,10 +259,11 @@ static void settle_one(struct entry *e, struct rng *rng)
     }
     sim_check(error == 0, "a delivery cannot be settled: %s", strerror(-error));
     e = &w.m.entries[at];
-    /* where an exchange sends it cannot be told while it cannot be read */
-    sim_check(e->state != DYING || entry_dead_targets(e, END_REJECTED, targets) > 0 ||
-                  (w.failing && w.m.queues[e->queue].dead_exchange[0]),
-              "dead, and still there");
+    /* where an exchange, or its own key, sends it cannot be told while it cannot be read */
+    sim_check(
+        e->state != DYING || entry_dead_targets(e, END_REJECTED, targets) > 0 ||
+            (w.failing && (w.m.queues[e->queue].dead_exchange[0] || queue_options(e->queue)->dead_keeps_key)),
+        "dead, and still there");
     error = broker_ack(w.broker, c->handle, ref, w.now_us);
     sim_check(error == -ENOENT, "settled twice");
 }

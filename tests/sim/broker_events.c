@@ -18,13 +18,15 @@ static bool waits_now(const struct entry *e)
     return e->state == WAITS || (e->state == DELAYED && e->due_high <= w.now_us && !w.taker);
 }
 
-/* It leaves what waits, and was the first. By key others may be passed over. */
-static void check_first(const struct entry *e, const char *what)
+/* It leaves what waits, and was the first: of those, if it dies, that did not come from other queues that made room for it. By key
+ * others may be passed over. */
+static void check_first(const struct entry *e, const char *what, bool dies)
 {
     for (size_t i = 0; !queue_options(e->queue)->order_by.len && i < w.m.n; i++) {
         const struct entry *o = &w.m.entries[i];
 
-        sim_check(!entry_is_beside(o, e) || !waits_now(o) || !entry_is_before(&w.m, o, e),
+        sim_check(!entry_is_beside(o, e) || !waits_now(o) || !entry_is_before(&w.m, o, e) ||
+                      (dies && o->position >= log_durable(w.log)),
                   "message %llu is %s before %llu", (unsigned long long)e->number, what,
                   (unsigned long long)o->number);
     }
@@ -34,7 +36,7 @@ static void check_order(const struct entry *e)
 {
     const struct model_queue *q = &w.m.queues[e->queue];
 
-    check_first(e, "delivered");
+    check_first(e, "delivered", false);
     for (size_t i = 0; q->options.order_by.len && i < w.m.n && w.m.entries[i].number < e->number; i++) {
         const struct entry *o = &w.m.entries[i];
 
@@ -239,7 +241,7 @@ static void check_trimmed(const struct entry *e)
               "message %llu is dropped, and nothing is over", (unsigned long long)e->number);
     sim_check(e->position < log_durable(w.log), "message %llu is dropped before it was offered",
               (unsigned long long)e->number);
-    check_first(e, "dropped");
+    check_first(e, "dropped", true);
     entry_check_takers(e, "is dropped");
     sim_count("trimmed");
 }
@@ -300,7 +302,7 @@ static void ended(void *arg, const struct broker_ending *ending)
                   (unsigned long long)e->number);
         sim_check(e->position < log_durable(w.log), "message %llu expires before it was offered",
                   (unsigned long long)e->number);
-        check_first(e, "expired");
+        check_first(e, "expired", true);
     }
     e->state = GONE;
     e->gone_low = log_end(w.log);
