@@ -17,6 +17,9 @@ NO_ASLR := $(if $(no_aslr),--wrapper='$(no_aslr)')
 sources = $$(find src tests fuzz bench -name '*.[ch]' 2>/dev/null)
 say = @printf '\n== %s\n'
 pytest = $(PYTHON) -B -m pytest -q --tb=short -p no:cacheprovider
+# Those of AMQP mostly wait for a client or a broker: several at a time, a file each.
+amqp = -n 4 --dist loadfile tests/system/test_amqp_*.py tests/system/test_management.py
+others = tests/system --ignore-glob='*/test_amqp_*' --ignore=tests/system/test_management.py
 
 .PHONY: help run build test bench deb fuzz mutate sim reference format clean
 help: ## this list
@@ -31,7 +34,7 @@ build: build/release/build.ninja ## builds build/maitred
 	@ninja -C build/release maitred
 	@ln -sfn release/maitred build/maitred
 
-test: ## installs what is missing and runs every check and test (about 10 minutes on 2 cores)
+test: ## installs what is missing and runs every check and test (about 25 minutes on 2 cores)
 	@tools/setup test
 	@$(MAKE) --no-print-directory check-includes check-sources check-format check-reference test-tools \
 		test-release test-asan test-tsan test-system test-system-asan test-system-tsan check-tidy check-aarch64
@@ -146,12 +149,14 @@ test-tsan: build/tsan/build.ninja ## unit tests of suite threads: clang, thread 
 
 test-system: build ## system tests: the release binary
 	$(say) "system tests: the release binary"
-	@MAITRED_BINARY=$(CURDIR)/build/release/maitred $(pytest) tests/system
+	@MAITRED_BINARY=$(CURDIR)/build/release/maitred $(pytest) $(others)
+	@MAITRED_BINARY=$(CURDIR)/build/release/maitred $(pytest) $(amqp)
 
 test-system-asan: build/asan/build.ninja ## system tests: the address and undefined sanitizers
 	$(say) "system tests: the address and undefined sanitizers"
 	@ninja --quiet -C build/asan
-	@MAITRED_BINARY=$(CURDIR)/build/asan/maitred $(pytest) tests/system
+	@MAITRED_BINARY=$(CURDIR)/build/asan/maitred $(pytest) $(others)
+	@MAITRED_BINARY=$(CURDIR)/build/asan/maitred $(pytest) $(amqp)
 
 test-system-tsan: build/tsan/build.ninja ## system tests of several threads: the thread sanitizer
 	$(say) "system tests of several threads: the thread sanitizer"
