@@ -50,12 +50,15 @@ int broker_open(struct broker **result, const struct broker_options *options, st
     if (!broker)
         return -ENOMEM;
     error = broker_recover(broker, options->storage, report);
-    broker->replayed_end = error ? 0 : log_end(broker->log);
-    if (!error)
+    if (!error) {
+        broker->replayed_end = log_end(broker->log);
         error = topology_drop_transient(broker);
-    if (!error)
-        error = broker_delete_transient(broker);
-    if (error && error != -ENOSPC) { /* those that stay go with the next start */
+        if (!error)
+            error = broker_delete_transient(broker);
+        if (error == -ENOSPC) /* those that stay go with the next start */
+            error = 0;
+    }
+    if (error) {
         broker_close(broker);
         return error;
     }

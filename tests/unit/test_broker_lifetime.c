@@ -333,6 +333,54 @@ static void a_restart_keeps_all_options(void **state)
     }
 }
 
+/* ---- a start --------------------------------------------------------------------------------------------------------- */
+
+/* 0: it is open, as far as it says. */
+static int try_to_open(void)
+{
+    static const struct broker_events events = {.deliver = on_delivery, .ended = on_ending};
+    struct log_options of_log = {.storage = disk_storage(disk), .segment_bytes = 1u << 20, .id = 7};
+    struct broker_options of_broker = {
+        .storage = disk_storage(disk), .events = &events, .seed = 1, .now_us = now_us};
+    struct log_report report;
+    int error = log_open(&store, &of_log, &report);
+
+    if (error)
+        return error;
+    of_broker.log = store;
+    error = broker_open(&broker, &of_broker, &report);
+    if (error)
+        log_close(store);
+    return error;
+}
+
+static void a_start_that_a_full_disk_stops_does_not_begin_with_a_part(void **state)
+{
+    unsigned n_failed = 0;
+
+    (void)state;
+    declare(Q, plain());
+    publish_each("abc");
+    turn();
+    for (unsigned i = 0; i < 12; i++) {
+        publish_many(1); /* some of it may be on disk, as a torn tail */
+        assert_int_equal(log_write(store), 0);
+        close_broker();
+        disk_crash(disk);
+        disk_fail(disk, i % 2 ? DISK_FILL : DISK_WRITE, i / 2, ENOSPC, true);
+        if (try_to_open() != 0) {
+            n_failed++;
+            disk_heal(disk);
+            open_broker();
+        }
+        disk_heal(disk);
+        assert_true(numbers_of(Q).ready >= 3 + i);
+        publish_many(1);
+        turn();
+    }
+    assert_true(n_failed > 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -351,6 +399,7 @@ int main(void)
         TEST_BOTH(a_restart_begins_its_time_anew),
         TEST(a_start_without_room_begins_its_time_too),
         TEST_BOTH(a_restart_keeps_all_options),
+        TEST(a_start_that_a_full_disk_stops_does_not_begin_with_a_part),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,6 +11,13 @@ import time
 DEADLINE = 8.0  # seconds; a wait that lasts this long is a failure
 
 
+def has_come(sock, seconds):
+    """Whether there is something to read within that time; of any descriptor, also one above those that select takes."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
 class PeerGone(AssertionError):
     """The other side closed (or reset) the connection before the awaited bytes came."""
 
@@ -126,14 +133,14 @@ class Peer:
         """Whether bytes, an end or a reset are there within that time."""
         if self.taken < len(self.received) or self.ended:
             return True
-        return bool(select.select([self.sock], [], [], seconds)[0])
+        return has_come(self.sock, seconds)
 
     def fill(self, deadline, wanted):
         """Takes what the socket has, waiting until the deadline for something."""
         left = deadline - time.monotonic()
         if self.ended:
             raise PeerGone(f"{self.ended} while waiting for {wanted}; unread: {self.unread[-500:]!r}")
-        if left <= 0 or not select.select([self.sock], [], [], left)[0]:
+        if left <= 0 or not has_come(self.sock, left):
             raise TimedOut(f"no {wanted} in time; unread: {self.unread[-500:]!r}")
         self.take_bytes()
         if self.ended:
