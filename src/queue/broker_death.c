@@ -67,12 +67,16 @@ void held_end(struct held *held, enum message_end end)
 
 /* ---- to another queue -------------------------------------------------------------------------------------------- */
 
+/* Mostly enough; the broker may run on a small stack. */
+#define DEAD_TARGETS_FEW 16
+
 /* What becomes of a message that goes on to other queues. */
 struct passage {
     enum message_end end;
     const struct exchange *exchange; /* NULL: the default one */
     struct slice key;
-    struct queue **targets;
+    struct queue **targets;                      /* few, many, or borrowed */
+    struct queue *few[DEAD_TARGETS_FEW], **many; /* owned; NULL: a few are all */
     unsigned n;
     unsigned attempts; /* that it had */
     bool bury;         /* its head tells of its death */
@@ -159,8 +163,6 @@ static int pass_on(struct queue *queue, const struct ready_entry *entry, const s
     }
 }
 
-#define DEAD_TARGETS_MOST 64
-
 /* Whether a message that dies in queue would come back to target by dying alone, where it died before without anybody having
  * said no to it since: it would go round for ever. */
 static bool goes_round(const struct queue *queue, enum message_end end, const struct queue *target,
@@ -216,9 +218,24 @@ static struct slice kept_key(char block[BROKER_KEY_MAX], struct slice key, struc
     return copied_key(block, !from_default && to_default ? host : SLICE(""), key);
 }
 
-/* Where a message goes that dies in the queue; false: nowhere. */
-static bool dead_passage(const struct queue *queue, const struct message *message, enum message_end end,
-                         struct queue *targets[DEAD_TARGETS_MOST], struct passage *passage)
+/* As many as one that is published may have. */
+static int find_dead_targets(struct broker *broker, const struct routing *routing, struct passage *passage)
+{
+    int n = broker_route(broker, routing, passage->few, DEAD_TARGETS_FEW);
+
+    passage->targets = passage->few;
+    if (n != -EMSGSIZE)
+        return n;
+    passage->many = malloc(MESSAGE_TARGETS_MAX * sizeof *passage->many);
+    if (!passage->many)
+        return -ENOMEM;
+    passage->targets = passage->many;
+    return broker_route(broker, routing, passage->many, MESSAGE_TARGETS_MAX);
+}
+
+/* Where a message goes that dies in the queue: 1, 0: nowhere, or an error. The caller frees passage->many. */
+static int dead_passage(const struct queue *queue, const struct message *message, enum message_end end,
+                        struct passage *passage)
 {
     const struct broker_queue_options *o = &queue->options;
     struct slice key = o->dead_keeps_key ? message->routing_key : o->dead_key, host = virtual_host(queue);
@@ -226,7 +243,7 @@ static bool dead_passage(const struct queue *queue, const struct message *messag
                               .head = message->head};
     int n;
 
-    *passage = (struct passage){.end = end, .targets = targets, .bury = true, .exchange = routing.exchange};
+    *passage = (struct passage){.end = end, .bury = true, .exchange = routing.exchange};
     routing.key = passage->key =
         o->dead_keeps_key ? kept_key(passage->key_block, key, host, !message->exchange, !routing.exchange)
                           : copied_key(passage->key_block, SLICE(""), key);
@@ -234,18 +251,18 @@ static bool dead_passage(const struct queue *queue, const struct message *messag
     if (o->dead_keeps_key && !(host.len && !routing.exchange))
         routing.more_keys = envelope_find(message->head, ENVELOPE_COPIES);
     if (!o->has_dead_letter || (o->dead_exchange.len && !passage->exchange))
-        return false;
-    n = broker_route(queue->broker, &routing, targets, DEAD_TARGETS_MOST);
+        return 0;
+    n = find_dead_targets(queue->broker, &routing, passage);
     for (int i = 0; i < n; i++)
-        if (goes_round(queue, end, targets[i], message->head))
-            targets[i--] = targets[--n];
+        if (goes_round(queue, end, passage->targets[i], message->head))
+            passage->targets[i--] = passage->targets[--n];
     passage->n = n > 0 ? (unsigned)n : 0;
-    return n > 0;
+    return n > 0 ? 1 : n;
 }
 
 /* The same of one that is in the queue: 1, 0, or why it cannot be read. */
 static int find_passage(const struct queue *queue, const struct ready_entry *entry, enum message_end end,
-                        struct queue *targets[DEAD_TARGETS_MOST], struct passage *passage)
+                        struct passage *passage)
 {
     const struct broker_queue_options *o = &queue->options;
     struct message message;
@@ -256,45 +273,46 @@ static int find_passage(const struct queue *queue, const struct ready_entry *ent
         (!o->dead_exchange.len && !o->dead_keeps_key && !broker_queue(queue->broker, o->dead_key)))
         return 0;
     error = broker_read(queue->broker, entry->position, &message);
-    return error ? error : dead_passage(queue, &message, end, targets, passage);
+    return error ? error : dead_passage(queue, &message, end, passage);
 }
 
 void queue_bury_new(struct queue *queue, const struct message *refused)
 {
-    struct queue *targets[DEAD_TARGETS_MOST];
     struct message message = *refused;
-    struct passage passage;
+    struct passage passage = {.n = 0};
     uint64_t position, bytes = broker_bytes_of(&message);
+    bool takes = queue->options.has_dead_letter && dead_passage(queue, &message, END_MAXLEN, &passage) == 1 &&
+                 !queues_make_room(passage.targets, passage.n, bytes);
 
-    if (!queue->options.has_dead_letter || !dead_passage(queue, &message, END_MAXLEN, targets, &passage))
-        return;
-    if (queues_make_room(targets, passage.n, bytes))
-        return;
-    message.head = bury(queue, refused, END_MAXLEN);
+    message.head = takes ? bury(queue, refused, END_MAXLEN) : (struct slice){0};
     message.routing_key = passage.key;
     message.exchange = passage.exchange ? passage.exchange->id : 0;
     message.idempotency = (struct slice){0};
     message.due_us = message.ttl_us = 0;
     if (message.head.ptr)
-        broker_append(queue->broker, &message, targets, passage.n, &position);
+        broker_append(queue->broker, &message, passage.targets, passage.n, &position);
     free((char *)(uintptr_t)message.head.ptr);
+    free(passage.many);
 }
 
 void held_die(struct held *held, enum message_end end)
 {
-    struct queue *queue = held->queue, *targets[DEAD_TARGETS_MOST];
+    struct queue *queue = held->queue;
     struct ready_entry entry = held->entry;
     struct done_entry done = {{queue->id, entry.number}, end, held->attempts};
     struct retry_entry retry = {.ref = done.ref, .attempts = held->attempts};
     struct passage passage;
-    int found = find_passage(queue, &entry, end, targets, &passage);
+    int found = find_passage(queue, &entry, end, &passage);
+    bool went;
 
     if (found == 0) {
         held_end(held, end);
         return;
     }
     passage.attempts = held->attempts;
-    if (found == 1 && pass_on(queue, &entry, &passage) == 0) {
+    went = found == 1 && pass_on(queue, &entry, &passage) == 0;
+    free(passage.many);
+    if (went) {
         held_free(held);
         take_leave(queue, &entry, &done);
         return;
@@ -346,16 +364,18 @@ static int drop_oldest(struct queue *queue, enum message_end end, const struct p
 /* To the dead letters, if there are any. */
 static bool kill_oldest(struct queue *queue, enum message_end end)
 {
-    struct queue *targets[DEAD_TARGETS_MOST];
     struct passage passage;
+    bool went;
     struct ready_entry entry;
     struct held *held;
     int error = 0, found;
 
     if (!queue_oldest(queue, &held, &entry, &error))
         return false;
-    found = find_passage(queue, &entry, end, targets, &passage);
-    return found >= 0 && drop_oldest(queue, end, found ? &passage : NULL) == 0;
+    found = find_passage(queue, &entry, end, &passage);
+    went = found >= 0 && drop_oldest(queue, end, found ? &passage : NULL) == 0;
+    free(passage.many);
+    return went;
 }
 
 /* ---- limits ------------------------------------------------------------------------------------------------------ */

@@ -1,142 +1,5 @@
 /* test_broker.c - what broker.h promises of consumers, limits and queues, a sentence each; tests/sim tries whole stories. */
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
-
-#include "base/clock.h"
-#include "queue/broker.h"
-#include "sim/disk.h"
-
-#define Q SLICE("q")
-#define START_US (UINT64_C(1700000000) * US_PER_S)
-#define DELIVERIES_MAX 100000
-
-static struct disk *disk;
-static struct log *store;
-static struct broker *broker;
-static uint64_t now_us;
-
-static struct {
-    struct broker_consumer *consumer;
-    struct broker_delivery delivery;
-} deliveries[DELIVERIES_MAX];
-static size_t n_deliveries;
-static struct broker_ending last_ending;
-static unsigned n_endings;
-
-static void on_delivery(void *arg, struct broker_consumer *consumer, const struct broker_delivery *delivery)
-{
-    (void)arg;
-    assert_true(n_deliveries < DELIVERIES_MAX);
-    deliveries[n_deliveries].consumer = consumer;
-    deliveries[n_deliveries++].delivery = *delivery;
-}
-
-static void on_ending(void *arg, const struct broker_ending *ending)
-{
-    (void)arg;
-    last_ending = *ending;
-    n_endings++;
-}
-
-static void open_broker(void)
-{
-    static const struct broker_events events = {.deliver = on_delivery, .ended = on_ending};
-    struct log_options of_log = {.storage = disk_storage(disk), .segment_bytes = 1u << 20, .id = 7};
-    struct broker_options of_broker = {
-        .storage = disk_storage(disk), .events = &events, .seed = 1, .now_us = now_us};
-    struct log_report report;
-
-    assert_int_equal(log_open(&store, &of_log, &report), 0);
-    of_broker.log = store;
-    assert_int_equal(broker_open(&broker, &of_broker, &report), 0);
-}
-
-static void close_broker(void)
-{
-    broker_close(broker);
-    log_close(store);
-}
-
-static int set_up(void **state)
-{
-    (void)state;
-    disk = disk_new(1);
-    now_us = START_US;
-    n_deliveries = n_endings = 0;
-    open_broker();
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    close_broker();
-    disk_free(disk);
-    return 0;
-}
-
-/* ---- small things ---------------------------------------------------------------------------------------------------- */
-
-static struct broker_queue_options plain(void)
-{
-    return (struct broker_queue_options){
-        .ack_timeout_us = 60 * US_PER_S, .retry_first_us = US_PER_S, .retry_most_us = 10 * US_PER_S};
-}
-
-static void declare(struct slice name, struct broker_queue_options options)
-{
-    assert_int_equal(broker_declare_queue(broker, name, &options, DECLARE_SAME), 0);
-}
-
-static enum publish_result publish(struct slice queue, struct slice body)
-{
-    struct broker_publication publication = {.key = queue, .body = body};
-    struct broker_published published;
-
-    return broker_publish(broker, &publication, &published, now_us);
-}
-
-static void publish_many(unsigned n)
-{
-    for (unsigned i = 0; i < n; i++)
-        assert_int_equal(publish(Q, SLICE("body")), PUBLISH_OK);
-}
-
-static void turn(void)
-{
-    broker_flush(broker);
-    assert_int_equal(log_commit(store), 0);
-    broker_run(broker, now_us);
-}
-
-static struct broker_consumer *subscribe(struct slice queue, unsigned prefetch, double rate, unsigned burst)
-{
-    struct broker_consumer_options options = {.prefetch = prefetch, .rate = rate, .burst = burst};
-    struct broker_consumer *consumer;
-
-    assert_int_equal(broker_subscribe(broker, queue, &options, &consumer), 0);
-    return consumer;
-}
-
-static void ack(size_t i)
-{
-    assert_int_equal(broker_ack(broker, deliveries[i].consumer, deliveries[i].delivery.ref, now_us), 0);
-}
-
-static struct broker_queue_numbers numbers_of(struct slice queue)
-{
-    struct broker_queue_view view;
-
-    assert_true(broker_find_queue(broker, queue, &view));
-    return view.numbers;
-}
+#include "broker_kit.h"
 
 /* ---- consumers ------------------------------------------------------------------------------------------------------- */
 
@@ -148,7 +11,7 @@ static void consumers_take_turns(void **state)
     (void)state;
     declare(Q, plain());
     for (unsigned i = 0; i < 3; i++)
-        consumers[i] = subscribe(Q, 0, 0, 1);
+        consumers[i] = subscribe(Q, 0);
     publish_many(300);
     turn();
     assert_int_equal(n_deliveries, 300);
@@ -165,8 +28,8 @@ static void one_that_is_full_leaves_its_share_to_the_others(void **state)
 
     (void)state;
     declare(Q, plain());
-    slow = subscribe(Q, 2, 0, 1);
-    quick = subscribe(Q, 0, 0, 1);
+    slow = subscribe(Q, 2);
+    quick = subscribe(Q, 0);
     publish_many(100);
     turn();
     assert_int_equal(n_deliveries, 100);
@@ -181,7 +44,7 @@ static void prefetch_is_the_most_in_flight(void **state)
 {
     (void)state;
     declare(Q, plain());
-    subscribe(Q, 5, 0, 1);
+    subscribe(Q, 5);
     publish_many(20);
     turn();
     assert_int_equal(n_deliveries, 5);
@@ -194,13 +57,13 @@ static void prefetch_is_the_most_in_flight(void **state)
 }
 
 /* Deliveries in each tenth of a second, while the broker is run whenever it asks for it. */
-static void run_for(uint64_t us, unsigned *per_tenth)
+static void run_counting(uint64_t us, unsigned *per_tenth)
 {
     uint64_t end = now_us + us, start = now_us;
 
     while (now_us < end) {
-        uint64_t next = broker_next_us(broker);
         size_t before = n_deliveries;
+        uint64_t next;
 
         turn();
         per_tenth[(now_us - start) / (100 * US_PER_MS)] += (unsigned)(n_deliveries - before);
@@ -219,8 +82,8 @@ static void fifty_thousand_a_second_come_evenly(void **state)
     declare(Q, plain());
     publish_many(60000);
     turn();
-    subscribe(Q, 0, 50000, 1);
-    run_for(US_PER_S, per_tenth);
+    consume(Q, (struct broker_consumer_options){.rate = 50000, .burst = 1});
+    run_counting(US_PER_S, per_tenth);
     assert_in_range(n_deliveries, 49900, 50100);
     for (unsigned i = 0; i < 10; i++)
         assert_in_range(per_tenth[i], 4900, 5100);
@@ -234,8 +97,8 @@ static void one_a_second_comes_each_second(void **state)
     declare(Q, plain());
     publish_many(30);
     turn();
-    subscribe(Q, 0, 1, 1);
-    run_for(10 * US_PER_S, per_tenth);
+    consume(Q, (struct broker_consumer_options){.rate = 1, .burst = 1});
+    run_counting(10 * US_PER_S, per_tenth);
     assert_in_range(n_deliveries, 10, 11);
     for (unsigned i = 0; i < 100; i++)
         assert_true(per_tenth[i] <= 1);
@@ -247,11 +110,11 @@ static void after_a_silence_a_burst_comes_at_once(void **state)
 
     (void)state;
     declare(Q, plain());
-    subscribe(Q, 0, 10, 5);
+    consume(Q, (struct broker_consumer_options){.rate = 10, .burst = 5});
     turn();
     now_us += 60 * US_PER_S;
     publish_many(50);
-    run_for(2 * US_PER_S, per_tenth);
+    run_counting(2 * US_PER_S, per_tenth);
     assert_in_range(per_tenth[0], 5, 6);
     assert_in_range(n_deliveries, 24, 26);
 }
@@ -262,7 +125,7 @@ static void one_that_is_held_gets_nothing_until_its_time(void **state)
 
     (void)state;
     declare(Q, plain());
-    consumer = subscribe(Q, 0, 0, 1);
+    consumer = subscribe(Q, 0);
     broker_consumer_hold(broker, consumer, now_us + 5 * US_PER_S);
     publish_many(3);
     turn();
@@ -279,11 +142,11 @@ static void what_one_had_goes_to_the_next_in_order_and_marked(void **state)
 
     (void)state;
     declare(Q, plain());
-    gone = subscribe(Q, 3, 0, 1);
+    gone = subscribe(Q, 3);
     publish_many(5);
     turn();
     broker_unsubscribe(broker, gone, now_us);
-    subscribe(Q, 0, 0, 1);
+    subscribe(Q, 0);
     turn();
     assert_int_equal(n_deliveries, 8);
     for (unsigned i = 0; i < 5; i++) {
@@ -300,7 +163,7 @@ static void one_that_is_not_acknowledged_in_time_comes_again(void **state)
     (void)state;
     options.ack_timeout_us = 10 * US_PER_S;
     declare(Q, options);
-    subscribe(Q, 1, 0, 1);
+    subscribe(Q, 1);
     publish_many(1);
     turn();
     now_us += 10 * US_PER_S;
@@ -320,7 +183,7 @@ static void back_off_doubles_up_to_its_most_less_a_quarter(void **state)
 
     (void)state;
     declare(Q, plain());
-    consumer = subscribe(Q, 1, 0, 1);
+    consumer = subscribe(Q, 1);
     publish_many(1);
     turn();
     for (unsigned i = 0; i < 6; i++) {
@@ -354,7 +217,7 @@ static void one_over_max_age_expires_to_the_dead_letters(void **state)
     turn();
     assert_int_equal(numbers_of(Q).ready, 0);
     assert_int_equal(numbers_of(SLICE("dead")).ready, 2);
-    assert_int_equal(last_ending.end, END_EXPIRED);
+    assert_int_equal(endings[1].end, END_EXPIRED);
 }
 
 static void at_max_length_each_rule_does_what_it_says(void **state)
@@ -443,7 +306,7 @@ static void a_pause_outlives_a_restart(void **state)
     close_broker();
     disk_crash(disk);
     open_broker();
-    subscribe(Q, 0, 0, 1);
+    subscribe(Q, 0);
     turn();
     assert_int_equal(n_deliveries, 0);
     assert_int_equal(broker_pause(broker, Q, false), 0);
@@ -467,8 +330,6 @@ static void after_a_failed_sync_nothing_is_taken_any_more(void **state)
     assert_int_equal(publish(Q, SLICE("x")), PUBLISH_CLOSED);
     assert_int_equal(log_commit(store), -EIO);
 }
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
 {

@@ -501,6 +501,29 @@ static void the_dead_keep_their_key_where_none_is_given(void **state)
     assert_string_equal(look_into(DEAD).key, "k");
 }
 
+static void the_dead_go_to_as_many_queues_as_they_are_sent_to(void **state)
+{
+    struct broker_queue_options options = plain();
+    char name[8];
+
+    (void)state;
+    declare_exchange(SLICE("x"), EXCHANGE_FANOUT);
+    for (unsigned i = 0; i < 200; i++) {
+        snprintf(name, sizeof name, "d%u", i);
+        declare(slice_from_text(name), options);
+        bind_queue(SLICE("x"), slice_from_text(name), SLICE(""));
+    }
+    options.has_dead_letter = true;
+    options.dead_exchange = SLICE("x");
+    options.max_age_us = US_PER_S;
+    declare(Q, options);
+    publish_each("a");
+    turn();
+    run_for(2 * US_PER_S);
+    assert_string_equal(waiting_in(SLICE("d0")), "a");
+    assert_string_equal(waiting_in(SLICE("d199")), "a");
+}
+
 /* Expires in Q, with the copies' keys k1 and k2 beside its own. */
 static void let_one_with_copies_die(bool keeps_key)
 {
@@ -600,6 +623,7 @@ int main(void)
         TEST(one_that_is_rejected_may_come_back_to_its_queue),
         TEST_BOTH(the_first_death_stays_beside_the_latest),
         TEST(the_dead_keep_their_key_where_none_is_given),
+        TEST(the_dead_go_to_as_many_queues_as_they_are_sent_to),
         TEST(the_dead_that_keep_their_key_keep_their_copies),
         TEST(the_dead_with_another_key_lose_their_copies),
         TEST(more_copies_than_a_death_can_tell_of_do_not_keep_one_from_dying),
