@@ -168,6 +168,38 @@ def test_names_in_other_virtual_hosts_are_others(amqp, api):
         assert api.delete(f"/queues/%2F/{name}").status == 204
 
 
+@pytest.fixture
+def elsewhere(amqp, api):
+    """elsewhere(name, arguments): a queue in another virtual host; and one of that name in the default one."""
+    found = []
+
+    def declare(name, arguments=None):
+        found.append(name)
+        for vhost, user in (("closed", "other"), ("%2F", "guest")):
+            assert api.put(f"/queues/{vhost}/{name}", {"durable": True, "arguments": arguments or {}}, user=user).status == 201
+        return name
+    yield declare
+    for name in found:
+        api.delete(f"/queues/closed/{name}", user="other")
+        api.delete(f"/queues/%2F/{name}")
+
+
+def test_copies_and_the_dead_stay_in_their_virtual_host(amqp, elsewhere):
+    channel = amqp.channel(user="other", virtual_host="closed")
+    dead, copy = elsewhere(amqp.name("dead")), elsewhere(amqp.name("copy"))
+    queue = elsewhere(amqp.name("queue"), {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead})
+    keeps = elsewhere(amqp.name("keeps"), {"x-dead-letter-exchange": ""})
+    channel.queue_bind(keeps, "amq.fanout")
+    publish(channel, queue, "1", headers={"CC": [copy]})
+    publish(channel, dead, "2", exchange="amq.fanout")
+    for each in (queue, keeps):
+        channel.basic_nack(get(channel, each, ack=False)[0].delivery_tag, requeue=False)
+    assert bodies(channel, copy, 1) == [b"1"] and sorted(bodies(channel, dead, 2)) == [b"1", b"2"]
+    channel.queue_unbind(keeps, "amq.fanout")
+    ours = amqp.channel()
+    assert [bodies(ours, each) for each in (dead, copy)] == [[], []]
+
+
 # --- the whole
 
 def test_the_overview_has_what_dashboards_read(api):
