@@ -5,7 +5,8 @@
  *   input.c        blocks of bytes read, frames out of them, batches for the queue thread
  *   output.c       what is to be written: frames, deliveries, heartbeats; the writer fiber
  *   channel.c      channels: opening, closing, errors, which method does what
- *   publish.c      publishes, confirms, returns, transactions
+ *   publish.c      publishes
+ *   confirm.c      confirms, returns, transactions
  *   consume.c      consumers, deliveries, get
  *   settle.c       acknowledgements
  *   qos.c          prefetch
@@ -328,6 +329,11 @@ void amqp_publish_abandon(struct amqp_channel *channel);
 /* Waits until so many bytes more may be under way, and counts them as held; 0: until more may be read. 0, -ECANCELED, or as
  * queue_hold_room. */
 int amqp_wait_room(struct amqp_connection *c, uint64_t bytes);
+/* It was there when it was published to. */
+void amqp_know_exchange(struct amqp_channel *channel, struct slice exchange);
+
+/* ---- confirm.c --------------------------------------------------------------------------------------------------- */
+
 /* Until all is told that may have to be told of what was published, so that no answer overtakes it. False: the channel, the
  * connection or the fiber ends. */
 bool amqp_publish_told(struct amqp_channel *channel);
