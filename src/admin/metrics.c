@@ -183,7 +183,7 @@ static const struct family families[] = {
      "Messages that wait for an older one of their key (order-by).", queue_blocked, ALONE},
     {"maitred_queue_in_flight_messages", GAUGE, PER_QUEUE, "Messages that a worker has and has not answered.",
      queue_in_flight, ALONE},
-    {"maitred_queue_bytes", GAUGE, PER_QUEUE, "Heads and bodies of all its messages.", queue_bytes, ALONE},
+    {"maitred_queue_bytes", GAUGE, PER_QUEUE, "Bodies of all its messages, and fields of those that came by HTTP.", queue_bytes, ALONE},
     {"maitred_queue_oldest_age_seconds", GAUGE, PER_QUEUE,
      "How long the oldest message that is ready has been in the queue; 0 when none is.", queue_oldest_age,
      ALONE_IN_SECONDS},
