@@ -58,6 +58,22 @@ def test_a_user_that_left_the_file_may_do_nothing_more(maitred):
     connection.close()
 
 
+def test_a_connection_that_slept_over_reloads_has_the_last_ones_permissions(maitred):
+    proxy = maitred(house(GUEST, 'user "some" { password = "some" }'))
+    connections = [connect(proxy, "some") for _ in range(12)]
+    for connection in connections:
+        connection.channel().queue_declare("", exclusive=True)
+    for number, connection in enumerate(connections):
+        proxy.reload(house(GUEST, f'user "some" {{ password = "some"  configure = "^mine{number}$" }}'))
+        channel = connection.channel()
+        channel.queue_declare(f"mine{number}", exclusive=True)
+        with pytest.raises(ChannelClosedByBroker) as closed:
+            channel.queue_declare("mine")
+        assert closed.value.reply_code == 403
+    for connection in connections:
+        connection.close()
+
+
 def test_clients_of_a_listener_that_left_the_file_are_told(maitred):
     proxy = maitred(house(GUEST) + 'amqp "127.0.0.1:{port2}" { ' + GUEST + ' }\n')
     stays, goes = connect(proxy), connect(proxy, port="port2")

@@ -105,9 +105,10 @@ struct access *amqp_access(const struct amqp_connection *c)
 struct access_user *amqp_user(struct amqp_connection *c)
 {
     const struct amqp_service *service = service_of(c);
+    uint64_t number = service->service.scene->generation->number;
 
-    if (c->looked != service) {
-        c->looked = service;
+    if (c->looked != number) { /* a service's address may be that of one that has gone */
+        c->looked = number;
         c->user = access_find(service->access, slice_from_text(c->user_name));
     }
     return c->user;
@@ -215,6 +216,12 @@ static void let_scene_go(struct amqp_connection *c)
     c->scene = NULL;
 }
 
+static void tell_shutdown(struct amqp_connection *c)
+{
+    amqp_fail_connection(c, AMQP_CONNECTION_FORCED, 0,
+                         "broker forced connection closure with reason 'shutdown'");
+}
+
 /* One client, from accept to close. */
 static void run_client(struct client *base)
 {
@@ -228,6 +235,8 @@ static void run_client(struct client *base)
                              loop_deadline(config->handshake_timeout_us)) == 0) {
         if (amqp_shake_hands(c) == 0) {
             amqp_register(c);
+            if (c->draining) /* since before it was open: its service goes with the scene */
+                tell_shutdown(c);
             let_scene_go(c);
             serve(c);
         }
@@ -245,9 +254,8 @@ static void drain(struct client *base)
     struct amqp_connection *c = container_of(base, struct amqp_connection, client);
 
     c->draining = true;
-    if (c->virtual_host)
-        amqp_fail_connection(c, AMQP_CONNECTION_FORCED, 0,
-                             "broker forced connection closure with reason 'shutdown'");
+    if (!c->scene)
+        tell_shutdown(c);
 }
 
 const struct listener_kind amqp_listener_kind = {

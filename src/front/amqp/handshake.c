@@ -200,7 +200,7 @@ static int log_in(struct amqp_connection *c, const struct amqp_method *method, u
     if (result != ACCESS_GRANTED)
         return refuse_login(c, method->mechanism, name, access_result_text(result));
     memcpy(c->user_name, name.ptr, name.len);
-    c->looked = NULL;
+    c->looked = 0;
     return 0;
 }
 

@@ -67,8 +67,8 @@ struct amqp_connection {
     struct client client;
     struct stream stream;
     struct queue_port *port;
-    struct scene *scene;               /* held until it is open */
-    const struct amqp_service *looked; /* that user is of; compared only */
+    struct scene *scene; /* held until it is open */
+    uint64_t looked;     /* number of the configuration that user is of; 0: none */
     struct access_user *user;
     char user_name[CONFIG_AMQP_NAME_MAX + 1];
     uint64_t message_max; /* bytes of a body */
