@@ -1,16 +1,13 @@
 """AMQP: rabbitmq-c, in a program on it: kit/amqp_flow.c."""
-import re
 import shutil
 import subprocess
-import threading
 from pathlib import Path
 
 import pytest
 
-from kit.wire import TimedOut
+from kit.looping import SECONDS, Looping
 
 SOURCE = Path(__file__).parent / "kit" / "amqp_flow.c"
-SECONDS = 30
 
 
 @pytest.fixture(scope="module")
@@ -49,52 +46,9 @@ def test_it_goes_through_it_all(amqp, program, prefix):
         f"closed: 404 NOT_FOUND - no queue '{prefix}-nowhere' in vhost '/'", "open again", "closed"]
 
 
-class Looping:
-    """The program, publishing and consuming; .lines is what it says."""
-
-    def __init__(self, program, port, prefix):
-        self.process = subprocess.Popen([program, str(port), prefix, "loop"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, text=True)
-        self.lines, self.errors = [], []
-        self._news = threading.Condition()
-        self._pumps = [threading.Thread(target=self._pump, args=pair, daemon=True) for pair in
-                       ((self.process.stdout, self.lines), (self.process.stderr, self.errors))]
-        for pump in self._pumps:
-            pump.start()
-
-    def _pump(self, stream, lines):
-        for line in stream:
-            with self._news:
-                lines.append(line.rstrip("\n"))
-                self._news.notify_all()
-
-    def count(self, pattern):
-        return sum(bool(re.fullmatch(pattern, line)) for line in list(self.lines))
-
-    def wait(self, pattern, wanted, seconds=SECONDS):
-        """Until so many lines are like that."""
-        with self._news:
-            if not self._news.wait_for(lambda: self.count(pattern) >= wanted, seconds):
-                raise TimedOut(f"{self.count(pattern)} lines are {pattern!r}, not {wanted}:\n{self.errors}\n{self.lines[-50:]}")
-
-    def numbers(self, what):
-        return {int(line.split()[1]) for line in self.lines if line.startswith(what)}
-
-    def finish(self):
-        self.process.stdin.close()
-        assert self.process.wait(SECONDS) == 0, self.errors
-        for pump in self._pumps:
-            pump.join(SECONDS)
-
-    def stop(self):
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-
-
 def test_what_was_confirmed_is_not_lost_when_the_server_is_killed(amqp, program, prefix):
     """It opens a connection again, declares again what is gone, and goes on."""
-    looping = Looping(program, amqp.broker.port, prefix)
+    looping = Looping(program, str(amqp.broker.port), prefix, "loop")
     try:
         kills = 3 if amqp.broker.name == "maitred" else 1
         for kill in range(1, kills + 1):
