@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kit.looping import Looping
 from kit.process import ROOT
 
 HERE = Path(__file__).parent / "node"
@@ -42,3 +43,31 @@ def test_its_users_stories_come_true(amqp, node, script):
     amqp.queues += [f"{prefix}-{number}" for number in range(20)]
     done = subprocess.run(["node", script, str(amqp.broker.port), prefix], cwd=node, capture_output=True, text=True, timeout=50)
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == "passed", f"{done.stdout}\n{done.stderr}"
+
+
+def test_a_connection_manager_goes_on_after_a_kill_and_nothing_confirmed_is_lost(amqp, node):
+    """A program that declares again what is gone; each number is consumed, returned or a dead letter."""
+    prefix = amqp.name("node")
+    amqp.queues += [f"{prefix}-{number}" for number in range(3)]
+    amqp.exchanges.append(f"{prefix}-orders")
+    loses = ["loses-dead-letters"] if amqp.broker.name == "rabbitmq" else []
+    looping = Looping("node", "recover.js", str(amqp.broker.port), prefix, *loses, cwd=node)
+    kills = 1 if amqp.broker.name == "rabbitmq" else 2
+    try:
+        for kill in range(1, kills + 2):
+            looping.wait("connected", kill)
+            looping.wait("confirmed .*", looping.count("confirmed .*") + 100)
+            if kill <= kills:
+                amqp.broker.kill()
+                looping.wait("lost", kill)
+                amqp.broker.start_again()
+        looping.finish()
+    finally:
+        looping.stop()
+    assert looping.lines[-1] == "done" and "refused" in looping.lines
+    confirmed = looping.numbers("confirmed")
+    for what, wanted in {"returned": {3}, "died": {7}, "came": set(range(10)) - {3, 7}}.items():
+        found = looping.numbers(what)
+        assert found and found <= confirmed and {number % 10 for number in found} <= wanted, what
+        if not (what == "died" and loses):
+            assert found == {number for number in confirmed if number % 10 in wanted}, what

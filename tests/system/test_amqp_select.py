@@ -93,3 +93,29 @@ def test_asyncio_connection_goes_through_it_all(amqp, flow):
     loop.run_forever()
     loop.close()
     flow.check()
+
+
+@pytest.mark.parametrize("kind", [pika.SelectConnection, AsyncioConnection])
+def test_what_a_full_queue_refuses_is_nacked(amqp, kind):
+    heard, queue = [], amqp.queue_name()
+
+    def opened(channel):
+        channel.confirm_delivery(lambda frame: answered(channel, frame.method))
+        channel.queue_declare(queue, arguments={"x-max-length": 1, "x-overflow": "reject-publish"}, callback=lambda _: publish(channel))
+
+    def publish(channel):
+        channel.basic_publish("", queue, b"x")
+
+    def answered(channel, method):
+        heard.append((type(method), method.delivery_tag))
+        if len(heard) == 3:
+            channel.connection.close()
+        else:
+            publish(channel)
+
+    loop = pika.adapters.select_connection.IOLoop() if kind is pika.SelectConnection else asyncio.new_event_loop()
+    kind(amqp.parameters(), custom_ioloop=loop, on_open_callback=lambda connection: connection.channel(on_open_callback=opened),
+         on_close_callback=lambda *_: loop.stop())
+    loop.start() if kind is pika.SelectConnection else loop.run_forever()
+    loop.close()
+    assert heard == [(pika.spec.Basic.Ack, 1), (pika.spec.Basic.Nack, 2), (pika.spec.Basic.Nack, 3)]

@@ -62,6 +62,13 @@ class MaitredBroker:
         assert self.proxy.wait() == 0, self.proxy.errors
         self.proxy.start_again()
 
+    def kill(self):
+        """At once, as a power cut does; start_again() brings it back."""
+        self.proxy.kill()
+
+    def start_again(self):
+        self.proxy.start_again()
+
     def client(self):
         return self.proxy.client()
 

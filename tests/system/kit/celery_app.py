@@ -1,4 +1,4 @@
-"""The Celery application of test_amqp_celery.py. CELERY_TEST has its settings as JSON: broker, backend, queue, log, and
+"""The Celery application of celery_worker.py. CELERY_TEST has its settings as JSON: broker, backend, queue, log, and
 conf, which is added to Celery's own. Tasks tell what they do in the log, a line each."""
 import json
 import os

@@ -152,6 +152,14 @@ class RabbitMQ:
         self._end()
         self._start()
 
+    def kill(self):
+        """At once, as a power cut does; start_again() brings it back."""
+        self.process.kill()
+        self.process.wait()
+
+    def start_again(self):
+        self._start()
+
     def stop(self):
         self._end()
         self.epmd.kill()
