@@ -97,11 +97,11 @@ def test_asyncio_connection_goes_through_it_all(amqp, flow):
 
 @pytest.mark.parametrize("kind", [pika.SelectConnection, AsyncioConnection])
 def test_what_a_full_queue_refuses_is_nacked(amqp, kind):
-    heard, queue = [], amqp.queue_name()
+    heard, queue, arguments = [], amqp.queue_name(), {"x-max-length": 1, "x-overflow": "reject-publish"}
 
     def opened(channel):
         channel.confirm_delivery(lambda frame: answered(channel, frame.method))
-        channel.queue_declare(queue, arguments={"x-max-length": 1, "x-overflow": "reject-publish"}, callback=lambda _: publish(channel))
+        channel.queue_declare(queue, arguments=arguments, callback=lambda _: publish(channel))
 
     def publish(channel):
         channel.basic_publish("", queue, b"x")

@@ -1,8 +1,8 @@
 // amqp-connection-manager: publishes numbers and consumes them until its input ends and all that was confirmed is where it should
 // be, while the server is killed and started again. What becomes of a number goes by its last digit: 3 finds no queue and is
 // returned, 5 is given back once, 7 is a dead letter. The exchange does not outlive the server, the queues do.
-// Usage: node recover.js PORT PREFIX [loses-dead-letters]. A line for each thing that it hears. The last word: of a server that does
-// not wait until dead letters are on disk, so that those under way when it is killed may be missing.
+// Usage: node recover.js PORT PREFIX [loses-dead-letters]. A line for each thing that it hears. The last word is for a
+// server that publishes dead letters without confirms, so that those under way when it is killed may be missing.
 'use strict';
 const assert = require('node:assert');
 const manager = require('amqp-connection-manager');
@@ -23,7 +23,8 @@ async function topology(channel) {
 }
 
 async function main() {
-  const connection = manager.connect([`amqp://guest:guest@127.0.0.1:${port}/`], { reconnectTimeInSeconds: 0.05, heartbeatIntervalInSeconds: 5 });
+  const url = `amqp://guest:guest@127.0.0.1:${port}/`;
+  const connection = manager.connect([url], { reconnectTimeInSeconds: 0.05, heartbeatIntervalInSeconds: 5 });
   const confirmed = new Set(), settled = new Set();
   connection.on('disconnect', () => {
     if (loses) for (const which of confirmed) if (which % 10 === 7) settled.add(which);
@@ -77,7 +78,8 @@ async function main() {
   for (const channel of [producer, consumer]) channel.on('error', () => {});    // a setup that was cut is tried again
 
   // What was not confirmed when a connection was lost is refused to the program, which publishes it once more.
-  const send = (which) => producer.publish(exchange, which % 10 === 3 ? 'nowhere' : 'a', { number: which }, { persistent: true, mandatory: true })
+  const key = (which) => (which % 10 === 3 ? 'nowhere' : 'a');
+  const send = (which) => producer.publish(exchange, key(which), { number: which }, { persistent: true, mandatory: true })
     .then(() => {
       confirmed.add(which);
       say('confirmed', which);
