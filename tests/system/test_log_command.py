@@ -79,6 +79,7 @@ def test_check_changes_nothing(maitred):
 
 def test_a_log_in_use_is_left_alone(maitred):
     proxy = maitred(stored(ORDERS, queue("orders")))
+    accepted(post(proxy))   # it listens before it has its log open
     for arguments in (("check", folder(proxy)), ("salvage", folder(proxy), folder(proxy, "new"))):
         result = process.run("log", *arguments)
         assert result.returncode == 1 and "a maitred has it open; stop it first" in result.stderr
