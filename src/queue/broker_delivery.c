@@ -328,11 +328,12 @@ static uint64_t token_us(const struct broker *broker, const struct broker_consum
 static bool may_take(struct broker *broker, struct broker_consumer *consumer)
 {
     const struct broker_consumer_options *o = &consumer->options;
-    const struct broker_window *window = o->window;
-
 #ifdef MAITRED_PLANT_WINDOW /* a fault for the simulator to find: only each consumer's own prefetch counts */
-    window = NULL;
+    const struct broker_window *window = NULL;
+#else
+    const struct broker_window *window = o->window;
 #endif
+
     if (!o->auto_ack && ((o->prefetch && consumer->in_flight >= o->prefetch) ||
                          (window && window->prefetch && window->in_flight >= window->prefetch)))
         return false;
