@@ -29,7 +29,8 @@ def cpu_of(pids):
     total, user_ticks, system_ticks = 0, 0, 0
     for pid in pids:
         for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-            total += int((task / "schedstat").read_text().split()[0])
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):   # a helper thread that has ended
+                total += int((task / "schedstat").read_text().split()[0])
         stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
         fields = stat[stat.rindex(")") + 2:].split()
         user_ticks += int(fields[11])
