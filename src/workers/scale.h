@@ -64,14 +64,14 @@ struct scale_sight {
 };
 
 enum scale_why {
-    SCALE_ENOUGH,   /* as many as there are needed */
-    SCALE_BOUNDS,   /* min or max asks for it */
-    SCALE_GROW,     /* more are needed */
-    SCALE_GROW_AGE, /* the oldest message is older than twice the drain target */
+    SCALE_ENOUGH, /* as many as there are needed */
+    SCALE_BOUNDS, /* min or max asks for it */
+    SCALE_GROW,   /* more are needed */
+    SCALE_GROW_AGE, /* the oldest message is older than twice the drain target, and nobody is idle or starting */
     SCALE_SHRINK,   /* fewer do */
-    SCALE_STEP,     /* more are needed, once the last step is SCALE_STEP_US old */
-    SCALE_COOLDOWN, /* fewer do, once that has been so for the cooldown, and the last step is SCALE_STEP_US old */
-    SCALE_BUSY,     /* fewer do, once one of them is without a message */
+    SCALE_STEP,     /* more are needed; the last step was a moment ago */
+    SCALE_COOLDOWN, /* fewer do, but not for the whole cooldown yet; or the last step was a moment ago */
+    SCALE_BUSY,     /* fewer do, but there is none without a message */
     SCALE_AT_MAX,   /* more are needed than may be */
     SCALE_CRASHING, /* more are needed, but they crash */
     SCALE_GAUGE,    /* more are needed, but the gauge is full */
@@ -92,26 +92,25 @@ struct scale_decision {
 /* The least and the greatest of what was added lately, in pieces of a 32nd of the time that is asked for. Private. */
 #define SCALE_PIECES 36u
 struct scale_window {
-    struct scale_piece {
+    struct {
         uint64_t from_us, until_us;
         uint64_t least, greatest;
     } pieces[SCALE_PIECES]; /* a ring */
     unsigned newest, n;
 };
 
-/* Private to scale.c but for what scale_rate and its neighbours say. */
+/* Private. */
 struct scale {
     unsigned desired;
-    bool seen; /* `last` is there */
-    struct scale_sight last;
-    uint64_t since_us;                   /* when averaging began */
-    double arrival;                      /* per second, not corrected for the time before since_us */
-    double handled, busy_s;              /* decaying sums; their quotient is the service time */
-    uint64_t handled_n;                  /* in all, up to SCALE_HANDLED_MIN */
+    bool seen;               /* `last` is there */
+    struct scale_sight last; /* the totals of the tick before */
+    double arrival;          /* per second, averaged */
+    double handled, busy_s;  /* sums that fade as messages are handled: their quotient is the service time */
+    uint64_t handled_n;      /* in all, up to SCALE_HANDLED_MIN */
     struct scale_window steps;           /* desired, for SCALE_STEP_US */
-    struct scale_window wishes;          /* tenths of a worker, for the cooldown */
+    struct scale_window wishes;          /* in tenths of a worker, for the cooldown */
     struct scale_window starts, crashes; /* the totals, for a minute */
-    enum scale_why held;                 /* what was last said to hold it, or SCALE_ENOUGH */
+    enum scale_why held;                 /* what was last said to hold it; SCALE_ENOUGH: nothing */
     uint64_t held_us;                    /* when it last did */
 };
 
@@ -127,7 +126,7 @@ void scale_watch(struct scale *scale, const struct scale_sight *sight);
 void scale_tick(struct scale *scale, const struct scale_limits *limits, const struct scale_sight *sight,
                 struct scale_decision *decision);
 
-/* Attempts per second that come in, over SCALE_STEP_US; seconds that one takes, negative: not known yet. */
+/* Attempts per second that come in; seconds that one takes, negative: not known yet. */
 double scale_arrival_rate(const struct scale *scale);
 double scale_service_time(const struct scale *scale);
 
