@@ -160,6 +160,7 @@ static const struct row rows[] = {
     {METHOD_GET, "/api/state", state_serve, false},
     {METHOD_GET, "/api/events", events_serve, false},
     {METHOD_GET, "/api/explain", explain_serve, false},
+    {METHOD_GET, "/api/history", history_serve, false},
     {METHOD_GET, "/api/queues", queues_serve, false},
     {METHOD_GET, "/api/queues/*", queues_serve_one, false},
     {METHOD_GET, "/api/queues/*/messages", queues_peek, false},
@@ -283,13 +284,23 @@ void admin_serve(struct exchange *x, void *owner)
 
 /* ---- life -------------------------------------------------------------------------------------------------- */
 
+static void take_history(struct admin *admin, struct model *model)
+{
+    model_look(model, admin->system);
+    model_count(model, &admin->sample);
+    history_sample(&admin->history, model, &admin->queues);
+}
+
 static void take_sample(struct admin *admin)
 {
     struct model *model = model_create(admin->system);
     struct queue_look *look;
 
-    if (model)
+    if (model) {
         model_sample(model, &admin->sample);
+        if (history_is_due(&admin->history, model->now_us))
+            take_history(admin, model);
+    }
     model_free(model);
     if (queue_history_wants(&admin->queues, clock_monotonic_us()) &&
         queue_look(admin->system->port, NULL, &look) == 0)
@@ -299,6 +310,7 @@ static void take_sample(struct admin *admin)
 static void forget_samples(struct admin *admin)
 {
     sample_forget(&admin->sample);
+    history_free(&admin->history);
     queue_history_forget(&admin->queues);
 }
 
@@ -341,6 +353,7 @@ void admin_free(struct admin *admin)
     bell_free(admin->bell);
     manager_free(admin->manager);
     sample_free(&admin->sample);
+    history_free(&admin->history);
     queue_history_forget(&admin->queues);
     free(admin);
 }

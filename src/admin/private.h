@@ -5,6 +5,7 @@
 #define ADMIN_PRIVATE_H
 
 #include "admin/admin.h"
+#include "admin/history.h"
 #include "admin/queue_look.h"
 #include "admin/sample.h"
 #include "base/json.h"
@@ -18,6 +19,7 @@ struct admin {
     struct system *system;
     struct sample sample;
     struct queue_history queues;
+    struct history history;
     struct fiber *sampler;
     struct bell *bell;
     struct manager *manager; /* NULL: nobody has asked as a user yet */
@@ -42,6 +44,7 @@ void actions_said(struct exchange *x, const char *text);
 void queues_refuse(struct exchange *x, int error);
 void queues_refuse_name(struct admin_call *call, const char *name);
 
+void history_serve(struct admin_call *call);
 void queues_serve(struct admin_call *call);
 void queues_serve_one(struct admin_call *call);
 void queues_peek(struct admin_call *call);
@@ -62,6 +65,9 @@ struct bell *bell_create(struct admin *admin);
 void bell_free(struct bell *bell);
 
 struct model;
+
+/* A sample of what model counted and looked at. */
+void history_sample(struct history *history, const struct model *model, const struct queue_history *rates_of);
 
 /* Queues, topics and the log, as members of the open object. */
 void queues_put(struct json *json, const struct model *model, const struct queue_history *history);
