@@ -13,6 +13,7 @@
 #include "admin/private.h"
 #include "admin/query.h"
 #include "admin/reply.h"
+#include "admin/requests.h"
 
 /* ---- the state of the process ------------------------------------------------------------------------------ */
 
@@ -161,6 +162,7 @@ static const struct row rows[] = {
     {METHOD_GET, "/api/events", events_serve, false},
     {METHOD_GET, "/api/explain", explain_serve, false},
     {METHOD_GET, "/api/history", history_serve, false},
+    {METHOD_GET, "/api/requests", requests_serve, false},
     {METHOD_GET, "/api/queues", queues_serve, false},
     {METHOD_GET, "/api/queues/*", queues_serve_one, false},
     {METHOD_GET, "/api/queues/*/messages", queues_peek, false},
@@ -338,11 +340,14 @@ struct admin *admin_create(struct system *system)
     admin->system = system;
     sample_init(&admin->sample, loop_now_us());
     admin->bell = bell_create(admin);
-    admin->sampler = admin->bell ? fiber_spawn("admin sampler", sample_main, admin) : NULL;
+    admin->requests = requests_create(system->tail);
+    if (admin->bell && admin->requests)
+        admin->sampler = fiber_spawn("admin sampler", sample_main, admin);
     if (admin->sampler)
         return admin;
     if (admin->bell)
         bell_free(admin->bell);
+    requests_free(admin->requests);
     free(admin);
     return NULL;
 }
@@ -351,6 +356,7 @@ void admin_free(struct admin *admin)
 {
     fiber_cancel_and_join(admin->sampler);
     bell_free(admin->bell);
+    requests_free(admin->requests);
     manager_free(admin->manager);
     sample_free(&admin->sample);
     history_free(&admin->history);

@@ -12,8 +12,9 @@
 
 #define ADMIN_ARGS_MAX 2
 
-struct bell;    /* private to events.c */
-struct manager; /* private to management/user.c */
+struct bell;     /* private to events.c */
+struct requests; /* requests.h */
+struct manager;  /* private to management/user.c */
 
 struct admin {
     struct system *system;
@@ -22,6 +23,7 @@ struct admin {
     struct history history;
     struct fiber *sampler;
     struct bell *bell;
+    struct requests *requests;
     struct manager *manager; /* NULL: nobody has asked as a user yet */
 };
 
@@ -45,6 +47,7 @@ void queues_refuse(struct exchange *x, int error);
 void queues_refuse_name(struct admin_call *call, const char *name);
 
 void history_serve(struct admin_call *call);
+void requests_serve(struct admin_call *call);
 void queues_serve(struct admin_call *call);
 void queues_serve_one(struct admin_call *call);
 void queues_peek(struct admin_call *call);
