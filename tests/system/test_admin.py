@@ -37,7 +37,7 @@ def said(response):
 # --- what a document looks like: a type, a tuple of types, a list of one, or a dictionary; None: may be null
 
 NUMBER = (int, float)
-LATENCY = {"p50_ms": (*NUMBER, None), "p90_ms": (*NUMBER, None), "p99_ms": (*NUMBER, None)}
+LATENCY = {name: (*NUMBER, None) for name in ("p50_ms", "p90_ms", "p95_ms", "p99_ms")}
 STATUSES = {name: int for name in ("1xx", "2xx", "3xx", "4xx", "5xx")}
 BYTES = {"in": int, "out": int}
 FIGURES = {"requests": int, "rate": NUMBER, "errors": int, "error_rate": NUMBER, "latency": LATENCY}
@@ -57,6 +57,7 @@ POOL = {"name": str, "balance": str, "state": str, "waiting": int, "max_waiting"
         "servers": [SERVER], **FIGURES}
 QUEUE = {"name": str, "place": (str, None), "push": (str, None), "dead_letter": (str, None), "state": str, "reason": str,
          "ready": int, "delayed": int, "blocked": int, "in_flight": int, "bytes": int, "oldest_age": (*NUMBER, None),
+         "drains_in": (*NUMBER, None),
          "consumers": int, "resting": int, "limits": {"length": int, "bytes": int, "age": NUMBER, "overflow": str},
          "rates": {name: NUMBER for name in ("published", "delivered", "redelivered", "acked", "dead")},
          "totals": {name: int for name in ("published", "refused", "delivered", "redelivered", "retried", "acked", "expired",
@@ -283,11 +284,11 @@ def test_requests_are_counted_where_they_went(maitred, echo, closed):
     assert (http["requests"], http["errors"]) == (11, 2)
     assert http["connections"] == {"open": 0, "accepted": 12, "refused": 0}     # the first one looked whether it listens
     assert 0 < http["rate"] <= 11 and 0 < http["error_rate"] <= 2
-    assert 0 < http["latency"]["p50_ms"] <= http["latency"]["p99_ms"]
+    assert 0 < http["latency"]["p50_ms"] <= http["latency"]["p90_ms"] <= http["latency"]["p95_ms"] <= http["latency"]["p99_ms"]
     routes = {each["name"]: each for each in http["routes"]}
     assert {name: each["requests"] for name, each in routes.items()} == {"/": 5, "/old": 3, "/dead": 2, "/only host=x": 0}
     assert routes["/dead"]["action"] == "pool dead" and routes["/old"]["action"] == "redirect 308 to /new"
-    assert routes["/only host=x"]["latency"] == {"p50_ms": None, "p90_ms": None, "p99_ms": None}
+    assert routes["/only host=x"]["latency"] == dict.fromkeys(LATENCY)
     pools = {each["name"]: each for each in state["pools"]}
     assert (pools["web"]["requests"], pools["web"]["errors"]) == (5, 0)
     server = pools["web"]["servers"][0]
