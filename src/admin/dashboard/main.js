@@ -24,11 +24,12 @@ function completed(answer) {
 // For those who hear the page: only what has changed.
 const spoken = new Map();
 
-function announce(subject, text) {
+// about: what has to change for it; text: what is said then.
+function announce(subject, about, text = about) {
     const before = spoken.get(subject);
 
-    spoken.set(subject, text);
-    if (before !== text && (before !== undefined || subject === "silence"))
+    spoken.set(subject, about);
+    if (before !== about && (before !== undefined || subject === "silence"))
         setText($("announcer"), text);
 }
 
@@ -55,13 +56,16 @@ function showTexts(list, texts) {
 
 function showBottleneck() {
     const found = state.bottleneck;
-    const none = !found || found.layer === "none";
+    const none = found?.layer === "none";
 
-    $("bottleneck").hidden = none;
-    announce("bottleneck", none ? "No layer is the bottleneck" : `The bottleneck: ${found.text}`);
-    if (none)
+    $("bottleneck").hidden = !found;
+    if (!found)
         return;
-    setText($("bottleneck-title"), `The bottleneck: ${found.layer}${found.name ? ` ${found.name}` : ""}`);
+    const title = none ? "No bottleneck" : `The bottleneck: ${[found.layer, found.name].filter(Boolean).join(" ")}`;
+
+    $("bottleneck").className = `notice ${none ? "calm" : "tight"}`;
+    announce("bottleneck", title, `${title}. ${found.text}`);
+    setText($("bottleneck-title"), title);
     setText($("bottleneck-text"), found.text);
     showTexts($("bottleneck-figures"), found.figures ?? []);
     showTexts($("bottleneck-relief"), found.relief ?? []);
@@ -105,7 +109,21 @@ function textOfHash(text) {
     }
 }
 
-const showSection = () => state ? sections[current].update(state) : null;
+// A tab for each layer that there is, and for the one that is shown.
+function showTabs() {
+    const has = {servers: state.pools.length, queues: state.queues.length, database: state.gauges.length,
+        workers: state.workers.length};
+
+    for (const name of Object.keys(SECTIONS))
+        $(`tab-${name}`).parentNode.hidden = has[name] === 0 && name !== current;
+}
+
+function showSection() {
+    if (!state)
+        return null;
+    showTabs();
+    return sections[current].update(state);
+}
 
 // ---- the state, again and again ----
 
@@ -131,7 +149,7 @@ async function readState() {
 }
 
 async function readHistory() {
-    const answer = state ? await ask("/api/history").catch(() => null) : null;
+    const answer = await ask("/api/history").catch(() => null);
 
     if (answer)
         history = answer.series ?? {};
@@ -234,6 +252,6 @@ $("login").addEventListener("submit", signIn);
 $("sign-out").addEventListener("click", signOut);
 addEventListener("hashchange", () => goToSection(true));
 goToSection(false);
+repeat(readHistory, HISTORY_PERIOD_MS);
 refresh = repeat(readState, PERIOD_MS);
 prepareDialog(() => refresh());
-repeat(readHistory, HISTORY_PERIOD_MS);

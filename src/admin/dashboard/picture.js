@@ -56,13 +56,14 @@ function edgeView(node, from, to) {
     const p95 = h("dd");
     const errors = h("dd", {class: "wrongs"});
     const what = [h("dt", {}, "rate"), h("dt", {}, "p95"), h("dt", {}, "errors")];
+    const lines = [rateText, p95, errors].map((text, i) => h("div", {}, what[i], text));
 
     node.setAttribute("role", "group");
     node.setAttribute("aria-label", `From ${from} to ${to}`);
     node.append(h("span", {class: "arrow", "aria-hidden": "true"}),
-        h("dl", {}, h("div", {}, what[0], rateText), h("div", {}, what[1], p95), h("div", {}, what[2], errors)));
+        h("dl", {}, ...lines));
     return {
-        // {rate, p95 (ms), p95Name, errors (per second), errorsName}; null: nobody measures it.
+        // {rate, p95 (ms), p95Name, errors (per second), errorsHelp}; null: nobody measured it, undefined: nobody can.
         update(flow, absent = false) {
             const wrong = isNumber(flow.errors) && flow.errors > 0;
 
@@ -72,7 +73,9 @@ function edgeView(node, from, to) {
             setText(rateText, rate(flow.rate));
             setText(what[1], flow.p95Name ?? "p95");
             setText(p95, milliseconds(flow.p95));
-            setText(what[2], flow.errorsName ?? "errors");
+            lines[1].hidden = flow.p95 === undefined;
+            lines[2].hidden = flow.errors === undefined;
+            setAttribute(what[2], "title", flow.errorsHelp ?? null);
             setText(errors, wrong ? `${rate(flow.errors)} ${shareText(flow)}` : isNumber(flow.errors) ? "0" : NONE);
         },
     };
@@ -111,14 +114,14 @@ function workFlow(state, pools) {
         p95: pools.length ? highestOf(pools, p95Of) : times,
         p95Name: pools.length ? "p95" : "takes",
         errors: sumOf(state.queues, (queue) => queue.rates.redelivered + queue.rates.dead),
-        errorsName: "again or dead",
+        errorsHelp: "delivered again, or dead",
     };
 }
 
 function databaseFlow(state) {
     const known = state.workers.filter((workers) => isNumber(workers.handled_rate));
 
-    return {rate: known.length ? sumOf(known, (workers) => workers.handled_rate) : null, p95: null, errors: null};
+    return {rate: known.length ? sumOf(known, (workers) => workers.handled_rate) : null};
 }
 
 // ---- rows of nodes ----
@@ -256,8 +259,8 @@ function workersRow(first) {
             marks.update((workers.processes ?? []).map((process) => ({
                 key: String(process.number), state: process.state, text: processText(process),
             })));
-            setText(words, `${count(workers.running)} running, ${count(workers.desired)} desired, ` +
-                `${count(workers.busy)} busy` + (workers.backing_off ? `, ${count(workers.backing_off)} backing off` : ""));
+            setText(words, `${count(workers.running)} running, ${count(workers.busy)} busy, ${count(workers.desired)} desired ` +
+                `(${count(workers.min)} to ${count(workers.max)})` + (workers.backing_off ? `, ${count(workers.backing_off)} backing off` : ""));
             setText(why, isTrouble(workers.state) ? workers.reason : workers.decision?.text ?? workers.reason ?? "");
             spark.update(historyOf(`workers ${workers.name}`, "running"), historyOf(`workers ${workers.name}`, "desired"));
         },
@@ -392,7 +395,9 @@ function makePicture() {
             ...pools.map((pool) => ({pool})), ...readers.map((queue) => ({queue}))];
         const running = sumOf(state.workers, (workers) => workers.running);
         const desired = sumOf(state.workers, (workers) => workers.desired);
-        const words = state.workers.length ? `${count(running)} of ${count(desired)} running`
+        const crashing = state.workers.filter((workers) => workers.state === "crashing").length;
+        const words = state.workers.length
+            ? `${count(running)} of ${count(desired)} running${crashing ? `, ${count(crashing)} crashing` : ""}`
             : pools.length ? upText(pools.flatMap((pool) => pool.servers)) : readers.length ? "" : "no workers are configured";
         const troubled = [...state.workers, ...pools].some((item) => isTrouble(item.state));
 

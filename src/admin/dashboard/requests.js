@@ -1,6 +1,6 @@
 // requests.js - the live tail of requests: the last ones that fit the filter, newest first.
 
-const TAIL_ROWS = 100;
+const TAIL_ROWS = 50;         // a page of the table
 
 function requestsSection() {
     const field = (name, label, element) => ({name, element, node: h("label", {}, `${label} `, element)});

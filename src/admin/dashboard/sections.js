@@ -156,7 +156,7 @@ function queuesSection() {
 // ---- workers ----
 
 function decisionsView() {
-    const list = h("ol", {class: "events"});
+    const list = h("ol", {class: "events plain"});
     const title = h("h3", {});
     const node = h("div", {hidden: true}, title, list);
     let asked = 0;      // when

@@ -59,7 +59,7 @@ function tableView(columns, options) {
             column.value ? button : h("span", {title: column.help}, column.title));
     });
     const head = h("tr", {role: "row"}, ...heads,
-        options.actions ? h("th", {role: "columnheader", scope: "col"}, "Actions") : null);
+        options.actions ? h("th", {role: "columnheader", scope: "col", class: "actions"}, "Actions") : null);
     const table = h("table", {role: "table"}, h("caption", {class: "unseen"}, options.caption),
         h("thead", {role: "rowgroup"}, head), body);
     const tools = h("div", {class: "tools"}, h("label", {}, "Filter ", filter),
