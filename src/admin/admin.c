@@ -176,6 +176,10 @@ static const struct row rows[] = {
     {METHOD_POST, "/api/pools/*/servers/*/enable", actions_enable, false},
     {METHOD_POST, "/api/pools/*/servers/*/reset", actions_reset, false},
     {METHOD_POST, "/api/pools/*/servers/*/weight", actions_weight, false},
+    {METHOD_GET, "/api/workers", workers_serve_all, false},
+    {METHOD_GET, "/api/workers/*", workers_serve_one, false},
+    {METHOD_GET, "/api/workers/*/desired", workers_serve_desired, false},
+    {METHOD_GET, "/api/workers/*/decisions", workers_serve_decisions, false},
     {METHOD_POST, "/api/reload", actions_reload, false},
     {METHOD_POST, "/api/upgrade", actions_upgrade, false},
 };
@@ -287,11 +291,14 @@ void admin_serve(struct exchange *x, void *owner)
 
 /* ---- life -------------------------------------------------------------------------------------------------- */
 
-static void take_history(struct admin *admin, struct model *model)
+static void look_closer(struct admin *admin, struct model *model)
 {
     model_look(model, admin->system);
     model_count(model, &admin->sample);
-    history_sample(&admin->history, model, &admin->queues);
+    if (history_is_due(&admin->history, model->now_us))
+        history_sample(&admin->history, model, &admin->queues);
+    if (bottleneck_is_due(&admin->bottleneck, model->now_us))
+        bottleneck_sample(&admin->bottleneck, model, &admin->queues);
 }
 
 static void take_sample(struct admin *admin)
@@ -301,8 +308,9 @@ static void take_sample(struct admin *admin)
 
     if (model) {
         model_sample(model, &admin->sample);
-        if (history_is_due(&admin->history, model->now_us))
-            take_history(admin, model);
+        if (history_is_due(&admin->history, model->now_us) ||
+            bottleneck_is_due(&admin->bottleneck, model->now_us))
+            look_closer(admin, model);
     }
     model_free(model);
     if (queue_history_wants(&admin->queues, clock_monotonic_us()) &&
@@ -314,6 +322,7 @@ static void forget_samples(struct admin *admin)
 {
     sample_forget(&admin->sample);
     history_free(&admin->history);
+    bottleneck_free(&admin->bottleneck);
     queue_history_forget(&admin->queues);
 }
 
@@ -361,6 +370,7 @@ void admin_free(struct admin *admin)
     manager_free(admin->manager);
     sample_free(&admin->sample);
     history_free(&admin->history);
+    bottleneck_free(&admin->bottleneck);
     queue_history_forget(&admin->queues);
     free(admin);
 }

@@ -377,6 +377,8 @@ const struct config_pool *config_pool_find(const struct config *config, const ch
 const struct config_queue *config_queue_find(const struct config *config, const char *name);
 const struct config_topic *config_topic_find(const struct config *config, const char *name);
 const struct config_workers *config_workers_find(const struct config *config, const char *name);
+/* "consumer" */
+const char *config_worker_kind_name(enum worker_kind kind);
 const struct config_gauge *config_gauge_find(const struct config *config, const char *name);
 
 /* Writes the reference of every section and option (Markdown or roff), from the same rows. */

@@ -10,6 +10,11 @@ static const char *const kinds[] = {
     NULL,
 };
 
+const char *config_worker_kind_name(enum worker_kind kind)
+{
+    return kinds[kind];
+}
+
 static const struct config_row workers_rows[] = {
     {.name = "queue",
      .type = &config_type_queue,
