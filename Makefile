@@ -19,6 +19,8 @@ say = @printf '\n== %s\n'
 pytest = $(PYTHON) -B -m pytest -q --tb=short -p no:cacheprovider
 # They mostly wait, for a client, a server or a deadline: several at a time, a file each.
 amqp = -n 4 --dist loadfile tests/system/test_amqp_*.py tests/system/test_management.py
+# A browser's tests are about the page; under a sanitizer they would only be slow.
+not_sanitized = --ignore=tests/system/test_dashboard.py
 others = -n 3 --dist loadfile tests/system --ignore-glob='*/test_amqp_*' --ignore=tests/system/test_management.py
 
 .PHONY: help run build test bench deb fuzz mutate sim reference format clean
@@ -155,7 +157,7 @@ test-system: build ## system tests: the release binary
 test-system-asan: build/asan/build.ninja ## system tests: the address and undefined sanitizers
 	$(say) "system tests: the address and undefined sanitizers"
 	@ninja --quiet -C build/asan
-	@MAITRED_BINARY=$(CURDIR)/build/asan/maitred $(pytest) $(others)
+	@MAITRED_BINARY=$(CURDIR)/build/asan/maitred $(pytest) $(others) $(not_sanitized)
 	@MAITRED_BINARY=$(CURDIR)/build/asan/maitred $(pytest) $(amqp)
 
 test-system-tsan: build/tsan/build.ninja ## system tests of several threads: the thread sanitizer

@@ -156,6 +156,7 @@ struct row {
 };
 
 static const struct row rows[] = {
+    {METHOD_GET, "/", page_serve, true},
     {METHOD_GET, "/healthz", serve_healthz, true},
     {METHOD_GET, "/readyz", serve_readyz, true},
     {METHOD_GET, "/metrics", metrics_serve, false},

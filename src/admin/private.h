@@ -36,6 +36,7 @@ struct admin_call {
     struct slice args[ADMIN_ARGS_MAX]; /* what stood for each '*' of the row's path, decoded */
 };
 
+void page_serve(struct admin_call *call);
 void state_serve(struct admin_call *call);
 void metrics_serve(struct admin_call *call);
 void events_serve(struct admin_call *call);

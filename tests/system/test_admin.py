@@ -1,4 +1,6 @@
 """The admin interface as others meet it: state, metrics, events, actions, and who may ask. (test_explain.py has explain.)"""
+import base64
+import hashlib
 import json
 import re
 import shutil
@@ -191,7 +193,7 @@ def test_a_page_of_its_own_may_act(maitred, echo):
 
 
 @pytest.mark.parametrize("method, target, status, allow", [
-    ("GET", "/", 404, None), ("GET", "/api", 404, None), ("GET", "/api/state/", 404, None), ("GET", "/metrics/x", 404, None),
+    ("GET", "/api", 404, None), ("GET", "/api/state/", 404, None), ("GET", "/metrics/x", 404, None),
     ("GET", "/api/pools/web/servers/x/explode", 404, None), ("GET", "/api/pools//servers//drain", 405, "POST"),
     ("POST", "/api/state", 405, "GET, HEAD"), ("DELETE", "/metrics", 405, "GET, HEAD"), ("PUT", "/healthz", 405, "GET, HEAD"),
     ("GET", "/api/reload", 405, "POST"), ("HEAD", "/api/upgrade", 405, "POST"),
@@ -205,10 +207,28 @@ def test_wrong_paths_and_methods_are_said(maitred, echo, method, target, status,
         assert error_of(response, status)
 
 
+def test_the_dashboard_needs_no_token_and_loads_nothing_from_elsewhere(maitred, echo):
+    proxy = maitred(proxying(echo(), general=admin(f'token = "{TOKEN}"')))
+    response = admin_of(proxy).get("/")
+    assert response.status == 200
+    assert response.get("Content-Type") == "text/html; charset=utf-8"
+    policy = dict(rule.split(" ", 1) for rule in response.get("Content-Security-Policy").split("; "))
+    assert policy["default-src"] == policy["base-uri"] == policy["frame-ancestors"] == policy["form-action"] == "'none'"
+    assert policy["connect-src"] == "'self'"
+    for tag, rule in ((b"script", "script-src"), (b"style", "style-src")):
+        (text,) = re.findall(rb"<%s[^>]*>(.*?)</%s>" % (tag, tag), response.body, re.DOTALL)
+        assert policy[rule] == f"'sha256-{base64.b64encode(hashlib.sha256(text).digest()).decode()}'"
+    assert not re.search(rb"""(src|href|action)=["']?(https?:)?//|@import|url\(""", response.body)
+    assert len(response.body) <= 150 * 1024
+    assert response.get("X-Content-Type-Options") == "nosniff"
+    assert response.get("Referrer-Policy") == "no-referrer"
+    assert admin_of(proxy).get("/api/state").status == 401
+
+
 def test_head_gets_the_head_alone(maitred, echo):
     proxy = maitred(proxying(echo(), general=admin()))
     peer = admin_of(proxy).connect()
-    for target in ("/healthz", "/api/state", "/metrics", "/nothing", "/api/state"):
+    for target in ("/", "/healthz", "/api/state", "/metrics", "/nothing", "/api/state"):
         assert peer.ask(request("HEAD", target)).status == (404 if target == "/nothing" else 200)
     assert peer.unread == b""
     peer.close()
