@@ -16,7 +16,7 @@ import pytest
 from kit import postgresql
 from kit.books import Books, Crash
 from kit.guests import Guest
-from kit.keeper import Keeper
+from kit.staff import Staff
 from kit.ledger import is_empty
 from kit.process import SANITIZER
 
@@ -38,19 +38,19 @@ class Chaos:
     def __init__(self, folder, cluster):
         self.chance, self.cluster = random.Random(SEED), cluster
         url = cluster.new_database() if cluster else None
-        self.keeper = Keeper(folder, {"DATABASE_URL": url} if url else {})
-        self.books = Books(self.keeper.logs, url)
+        self.staff = Staff(folder, {"DATABASE_URL": url} if url else {})
+        self.books = Books(self.staff.logs, url)
         self.crashes, self.kinds = [], collections.Counter()
         self.began = time.monotonic()
-        self.guests = [Guest(number, self.keeper.client, self.chance.random()) for number in range(GUESTS)]
+        self.guests = [Guest(number, self.staff.client, self.chance.random()) for number in range(GUESTS)]
 
     def tell(self, text):
         print(f"{time.monotonic() - self.began:7.1f} s  {text}", flush=True)
 
     def open(self):
-        self.keeper.open()
+        self.staff.open()
         for script, queue in [("thumbnailer.py", "thumbnails")] * 2 + [("analyst.py", "analytics")]:
-            self.keeper.hire(script, queue)
+            self.staff.hire(script, queue)
 
     # --- kills. Each returns when what was killed is there again
 
@@ -74,18 +74,18 @@ class Chaos:
         return f"{part.name}, pid {crash.pid}"
 
     def kill_web(self):
-        return self.kill_part(self.chance.choice(self.keeper.of_kind("web")))
+        return self.kill_part(self.chance.choice(self.staff.of_kind("web")))
 
     def kill_kitchen(self):
-        return self.kill_part(self.chance.choice(self.keeper.of_kind("kitchen")))
+        return self.kill_part(self.chance.choice(self.staff.of_kind("kitchen")))
 
     def kill_worker(self):
-        return self.kill_part(self.chance.choice(self.keeper.workers))
+        return self.kill_part(self.chance.choice(self.staff.workers))
 
     def kill_maitred(self):
-        told = self.kill_part(self.keeper.maitred)
+        told = self.kill_part(self.staff.maitred)
         self.crashes[-1].end = time.time()
-        for worker in self.keeper.workers:
+        for worker in self.staff.workers:
             worker.process.wait(30)
             worker.start()
         return told
@@ -123,7 +123,7 @@ class Chaos:
         for guest in self.guests:
             guest.end()
         before = time.monotonic()
-        self.keeper.admin.wait(is_empty, "every queue is empty", seconds=SETTLE_SECONDS)
+        self.staff.admin.wait(is_empty, "every queue is empty", seconds=SETTLE_SECONDS)
         self.tell(f"all queues are empty, {time.monotonic() - before:.1f} s after the last guest")
 
     # --- the end
@@ -133,11 +133,11 @@ class Chaos:
         return {wish: message_id for guest in self.guests for wish, message_id in guest.confirmed.items()}
 
     def close(self):
-        codes = self.keeper.close()
-        for part in [*self.keeper.servers, self.keeper.maitred, *self.keeper.workers]:
+        codes = self.staff.close()
+        for part in [*self.staff.servers, self.staff.maitred, *self.staff.workers]:
             print(f"--- {part.name}\n{part.told()}")
         assert not any(codes.values()), codes
-        assert not SANITIZER.search(self.keeper.maitred.log.read_text(errors="replace"))
+        assert not SANITIZER.search(self.staff.maitred.log.read_text(errors="replace"))
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
-"""The diner with a keeper that kills its processes and starts them again: web servers, kitchens and maitred, with the
-example's own configuration, in a folder of the test's own. Everything here is called from the thread that made it: the
-processes die with that."""
+"""The diner's processes, which a test kills and starts again: web servers, kitchens and maitred, with the example's own
+configuration, in a folder of the test's own. Everything here is called from the thread that made it: the processes die with
+that."""
 import contextlib
 import os
 import signal
@@ -76,7 +76,7 @@ class Part:
         return self.process.wait(END_SECONDS)
 
 
-class Keeper:
+class Staff:
     """open() starts everything but videos and auth, which have no part in what is stored; close() ends it, and is to be
     called however the test ends."""
 
@@ -150,4 +150,4 @@ class Keeper:
         return codes
 
 
-__all__ = ["Keeper", "Part"]
+__all__ = ["Staff", "Part"]
