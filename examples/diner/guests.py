@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """guests.py - visitors of the diner: as many requests a second as you say, however long the answers take.
 
-Usage: guests.py [--port N] [--seconds S] [--connections N] [--json] [WISH...]
+Usage: guests.py [--port N] [--seconds S] [--connections N] [--json] [--listen] [WISH...]
        A wish is "RATE METHOD TARGET [BODY]"; # in target or body is a number that counts up.
 Example: guests.py --seconds 10 "300 GET /" "100 GET /menu?table=#" "50 POST /orders order=#"
 
-A line of standard input has other wishes, with ";" between them (an empty one: the same), from then on. At each such
-line, and at the end, it tells how those went that were sent before.
+It ends after S seconds, or at Ctrl-C, and tells how they went. With --listen a line of standard input has other wishes,
+with ";" between them (an empty one: the same), from then on; at each such line it tells how those went that were sent
+before, and at the end of its input it ends, too.
 
 A request leaves when its time has come, not when the one before is answered (an open loop), as people do who know
 nothing of each other; what it waited for a free connection counts as its time.
@@ -236,17 +237,17 @@ class Guests:
         connection.socket.close()
 
 
-class Orders:
-    """The lines of standard input, as they come. At its end there are no more; a closed one never has any."""
+class Input:
+    """The lines of standard input, as they come."""
 
     def __init__(self):
         self.text = b""
-        self.is_open = True
+        self.has_ended = False
 
     def lines(self):
-        if self.is_open and select.select([0], [], [], 0)[0]:
+        if select.select([0], [], [], 0)[0]:
             data = os.read(0, READ_BYTES)
-            self.is_open = bool(data)
+            self.has_ended = not data
             self.text += data
         *lines, self.text = self.text.split(b"\n")
         return [line.decode("utf-8", "replace") for line in lines]
@@ -257,15 +258,23 @@ def tell(tables, as_json):
         print(json.dumps(table) if as_json else sentence(table), flush=True)
 
 
-def visit(guests, seconds, as_json):
-    """Until the time is over, or nobody is there to tell us more."""
-    orders, end = Orders(), time.monotonic() + seconds
-    while time.monotonic() < end and (orders.is_open or seconds < math.inf):
-        for line in orders.lines():
-            try:
-                guests.change(wishes_of(line) if line.strip() else None)
-            except ValueError as error:
-                print(f"guests.py: {error}", file=sys.stderr, flush=True)
+def listen(guests, told):
+    for line in told.lines():
+        try:
+            guests.change(wishes_of(line) if line.strip() else None)
+        except ValueError as error:
+            print(f"guests.py: {error}", file=sys.stderr, flush=True)
+
+
+def visit(guests, seconds, told, as_json):
+    """Until the time is over, or nobody is there to tell us more, or somebody has us end."""
+    ended = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.append(True))
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not ended and not (told and told.has_ended):
+        if told:
+            listen(guests, told)
         guests.step()
         tell(guests.done(), as_json)
     guests.change([])
@@ -278,15 +287,15 @@ def main():
     parser = argparse.ArgumentParser(description="Visitors of the diner.", epilog="A wish: RATE METHOD TARGET [BODY]")
     parser.add_argument("wishes", nargs="*", type=Wish, metavar="WISH")
     parser.add_argument("--port", type=int, default=int(os.environ.get("PORT", 8080)))
-    parser.add_argument("--seconds", type=float, default=math.inf, help="(until standard input ends)")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="how long they come (until Ctrl-C)")
     parser.add_argument("--connections", type=int, default=256, help="at a time, at the most (256)")
     parser.add_argument("--json", action="store_true", help="figures for programs")
+    parser.add_argument("--listen", action="store_true", help="take other wishes from standard input, a line each time")
     args = parser.parse_args()
     guests = Guests(args.port, args.connections)
     guests.wishes = args.wishes
-    visit(guests, args.seconds, args.json)
+    visit(guests, args.seconds, Input() if args.listen else None, args.json)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     main()

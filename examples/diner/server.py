@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """server.py - one server of the diner. Every answer says which server gave it.
 
-Usage: server.py web|videos|auth|kitchen PORT [--cooks N]
+Usage: server.py web|videos|auth|kitchen PORT [--cooks N] [--cooking MS]
 
-A server works on as many requests at a time as it has cooks (4), and each takes a cook a few milliseconds: fewer
-cooks make a smaller server. It keeps what it knows in its own memory, as many real ones do.
+A server works on as many requests at a time as it has cooks (4), and each takes a cook 3 milliseconds, or as many as
+you say: fewer cooks make a smaller server. It keeps what it knows in its own memory, as many real ones do.
 """
 import argparse
 import http.server
@@ -15,7 +15,6 @@ import threading
 import time
 import urllib.parse
 
-COOKING_SECONDS = 0.003
 VIDEO_BYTES, VIDEO_SECONDS = 1_000_000, 2
 BODY_BYTES_MAX = 64 * 1024
 
@@ -37,7 +36,7 @@ class Server(http.server.BaseHTTPRequestHandler):
             self.answer(text="ok\n")
             return
         with self.server.cooks:
-            time.sleep(COOKING_SECONDS)
+            time.sleep(self.server.cooking_seconds)
             self.serve(url.path)
 
     do_HEAD = do_POST = do_GET
@@ -173,9 +172,11 @@ def main():
     parser.add_argument("kind", choices=kinds)
     parser.add_argument("port", type=int)
     parser.add_argument("--cooks", type=int, default=4, help="requests it works on at a time (4)")
+    parser.add_argument("--cooking", type=float, default=3, help="milliseconds that a request takes a cook (3)")
     args = parser.parse_args()
     with Listener(("127.0.0.1", args.port), kinds[args.kind]) as listener:
         listener.name = f"{args.kind} {args.port}"
+        listener.cooking_seconds = args.cooking / 1000
         listener.cooks = threading.BoundedSemaphore(args.cooks)
         listener.serve_forever()
 
