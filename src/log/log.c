@@ -177,6 +177,7 @@ static int hand_over(struct log *log)
         return log_fail(log, error, "writing the log");
     log->written += log->buffered;
     log->buffered = 0;
+    spare_hurry(log);
     return 0;
 }
 

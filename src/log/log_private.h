@@ -46,7 +46,9 @@ struct log {
     size_t n_segments, segments_room;
     struct segment *spares; /* owned */
     size_t n_spares, spares_room;
-    unsigned n_making; /* spares that are being made elsewhere */
+    unsigned n_making;    /* spares that are being made elsewhere */
+    uint64_t making_from; /* where the log ended when the last of them was begun */
+    atomic_bool hurried;  /* whoever makes one should not rest */
     uint32_t next_file_number;
 
     char *buffer; /* what is appended and not written: [written, end) */
@@ -125,6 +127,8 @@ int spare_make_now(struct log *log);
  * no record that was not durable ever follows what is written there next: it verifies, and its chain may fit by chance
  * or because the same is written again. */
 int file_clear(struct storage_file *file, uint64_t offset, uint64_t behind, uint64_t *cleared);
+/* Says to whoever makes a spare whether it may be needed soon. */
+void spare_hurry(struct log *log);
 /* A spare's file goes, so that there is room for something else. */
 void spare_remove(struct log *log);
 /* What of a segment can be used by records that were promised, whatever their sizes. */

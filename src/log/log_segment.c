@@ -13,6 +13,8 @@
 
 #define MAGIC "MAITRED\n"
 #define SPARES_AHEAD 2
+/* A log that fills such a part of a segment while a spare is made may need that one soon. */
+#define HURRY_PART 8
 
 void segment_file_name(uint32_t file_number, char name[FILE_NAME_MAX])
 {
@@ -410,6 +412,14 @@ bool log_spare_wanted(const struct log *log)
     return !log->failure[0] && wants_spares(log, log->n_spares + log->n_making) && another_fits(log);
 }
 
+void spare_hurry(struct log *log)
+{
+    bool hurried = log->n_spares == 0 || log->end - log->making_from > log->segment_bytes / HURRY_PART;
+
+    if (log->n_making && hurried != atomic_load_explicit(&log->hurried, memory_order_relaxed))
+        atomic_store_explicit(&log->hurried, hurried, memory_order_relaxed);
+}
+
 struct log_spare *log_spare_begin(struct log *log)
 {
     struct log_spare *spare = calloc(1, sizeof *spare);
@@ -423,6 +433,8 @@ struct log_spare *log_spare_begin(struct log *log)
         .segment_bytes = log->segment_bytes,
     };
     log->n_making++;
+    log->making_from = log->end;
+    spare_hurry(log);
     return spare;
 }
 
@@ -436,7 +448,7 @@ int log_spare_make(struct log_spare *spare)
     error = storage_open(spare->storage, name, true, &spare->file);
     if (error)
         return error;
-    error = storage_fill(spare->file, spare->segment_bytes);
+    error = storage_fill(spare->file, spare->segment_bytes, &spare->log->hurried);
     if (!error)
         error = storage_sync_names(spare->storage);
     if (!error)
@@ -466,10 +478,13 @@ void log_spare_add(struct log *log, struct log_spare *spare, int error)
 int spare_make_now(struct log *log)
 {
     struct log_spare *spare = another_fits(log) ? log_spare_begin(log) : NULL;
-    int error = spare ? log_spare_make(spare) : -ENOSPC;
+    int error = -ENOSPC;
 
-    if (spare)
+    if (spare) {
+        atomic_store_explicit(&log->hurried, true, memory_order_relaxed);
+        error = log_spare_make(spare);
         log_spare_add(log, spare, error);
+    }
     return error;
 }
 

@@ -7,6 +7,7 @@
 #ifndef LOG_STORAGE_H
 #define LOG_STORAGE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -30,8 +31,9 @@ struct storage_kind {
     int (*write)(struct storage_file *file, const struct iovec *parts, int n, uint64_t offset);
     int (*sync)(struct storage_file *file);
     /* Makes it at least so long, filled with zeros and synced, so that a later write needs neither room nor metadata. -ENOSPC:
-     * there is no room, which is found out before much is written. Blocks for as long as that takes. */
-    int (*fill)(struct storage_file *file, uint64_t bytes);
+     * there is no room, which is found out before much is written. Blocks for as long as that takes, and takes its time, so that
+     * syncs of other files hardly wait for it, until hurried is true. NULL: as fast as it can. */
+    int (*fill)(struct storage_file *file, uint64_t bytes, const atomic_bool *hurried);
     /* Calls each with every name, in no order; each may open, but not create or remove. */
     int (*list)(struct storage *storage, void (*each)(void *arg, const char *name), void *arg);
     int (*remove)(struct storage *storage, const char *name);
@@ -73,9 +75,9 @@ static inline int storage_sync(struct storage_file *file)
     return file->storage->kind->sync(file);
 }
 
-static inline int storage_fill(struct storage_file *file, uint64_t bytes)
+static inline int storage_fill(struct storage_file *file, uint64_t bytes, const atomic_bool *hurried)
 {
-    return file->storage->kind->fill(file, bytes);
+    return file->storage->kind->fill(file, bytes, hurried);
 }
 
 static inline int storage_list(struct storage *storage, void (*each)(void *arg, const char *name), void *arg)

@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "log/storage.h"
@@ -24,6 +25,10 @@
 /* Parts that go to the kernel in one call. */
 #define PARTS_MAX 64
 #define ZEROS_BYTES 16384
+/* Of a file that is filled so much is written at a time, and then rested for so many times as long. */
+#define PIECE_BYTES (128 << 10)
+#define REST_TIMES 3
+#define REST_MOST_US (20 * US_PER_MS)
 
 struct folder {
     struct storage storage;
@@ -36,7 +41,6 @@ struct folder_file {
 };
 
 static const char zeros[ZEROS_BYTES];
-static const struct timespec fill_rest = {.tv_nsec = 1000 * 1000};
 
 static struct folder *folder_of(struct storage *storage)
 {
@@ -173,36 +177,57 @@ static int take_room(int fd, uint64_t from, uint64_t to)
     return 0;
 }
 
-/* Zeros that are there, and not only promised by the file system, which would note down for each part that it was written. In pieces,
- * each synced, with a rest behind it: a sync of another file waits for all that was handed to the disk before, and with 64 MiB that
- * were 100 ms. */
-static int write_zeros(struct storage_file *file, uint64_t from, uint64_t to)
+/* Hands what was written to the disk, and waits for that; it is durable only once the file is synced. */
+static int push_out(int fd, uint64_t from, uint64_t to)
 {
-    struct iovec parts[PARTS_MAX];
+    const unsigned how = SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+
+    while (sync_file_range(fd, (off_t)from, (off_t)(to - from), how) != 0) {
+        if (errno == ENOSYS)
+            return 0;
+        if (errno != EINTR)
+            return -errno;
+    }
+    return 0;
+}
+
+static void rest_after(uint64_t took_us)
+{
+    uint64_t us = took_us < REST_MOST_US / REST_TIMES ? took_us * REST_TIMES : REST_MOST_US;
+
+    nanosleep(&(struct timespec){(time_t)(us / US_PER_S), (long)(us % US_PER_S * 1000)}, NULL);
+}
+
+/* Zeros that are there, and not only promised by the file system, which would note down for each part that it was written. A sync of
+ * another file waits for what the disk has to do before: with 64 MiB that were 100 ms, with a piece and a rest behind it, during which
+ * the disk is the others', it is a fraction of one. */
+static int write_zeros(struct storage_file *file, uint64_t from, uint64_t to, const atomic_bool *hurried)
+{
+    struct iovec parts[PIECE_BYTES / ZEROS_BYTES];
     int error = 0;
 
     while (from < to && error == 0) {
-        uint64_t at = from;
+        uint64_t at = from, start_us = clock_monotonic_us();
         int n = 0;
 
-        for (; n < PARTS_MAX && at < to; n++) {
+        for (; n < PIECE_BYTES / ZEROS_BYTES && at < to; n++) {
             size_t some = to - at < ZEROS_BYTES ? (size_t)(to - at) : ZEROS_BYTES;
 
             parts[n] = (struct iovec){(char *)zeros, some};
             at += some;
         }
         error = folder_write(file, parts, n, from);
+        if (error == 0)
+            error = push_out(fd_of(file), from, at);
         from = at;
-        if (error == 0 && from < to) {
-            error = folder_sync(file);
-            nanosleep(&fill_rest, NULL);
-        }
+        if (error == 0 && from < to && hurried && !atomic_load_explicit(hurried, memory_order_relaxed))
+            rest_after(clock_monotonic_us() - start_us);
     }
     return error;
 }
 
 /* What failed is taken back, the room and the length: a second try must not find the length of one whose sync failed. */
-static int folder_fill(struct storage_file *file, uint64_t bytes)
+static int folder_fill(struct storage_file *file, uint64_t bytes, const atomic_bool *hurried)
 {
     uint64_t size = 0;
     int error = folder_size(file, &size);
@@ -212,7 +237,7 @@ static int folder_fill(struct storage_file *file, uint64_t bytes)
     if (size < bytes)
         error = take_room(fd_of(file), size, bytes);
     if (error == 0)
-        error = write_zeros(file, size, bytes);
+        error = write_zeros(file, size, bytes, hurried);
     if (error == 0)
         error = folder_sync(file);
     if (error != 0 && size < bytes && ftruncate(fd_of(file), (off_t)size) != 0)

@@ -183,10 +183,11 @@ static int shadow_sync(struct storage_file *file)
     return 0;
 }
 
-static int shadow_fill(struct storage_file *file, uint64_t bytes)
+static int shadow_fill(struct storage_file *file, uint64_t bytes, const atomic_bool *hurried)
 {
     int error = copy(file_of(file));
 
+    (void)hurried;
     return error ? error : make_size(file_of(file)->node, bytes);
 }
 

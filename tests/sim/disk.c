@@ -540,13 +540,14 @@ static int disk_sync(struct storage_file *file)
     return error;
 }
 
-static int disk_fill(struct storage_file *file, uint64_t bytes)
+static int disk_fill(struct storage_file *file, uint64_t bytes, const atomic_bool *hurried)
 {
     struct disk *disk = disk_of(file->storage);
     struct inode *inode = inode_of(file);
     bool partly;
     int error = begin(disk, DISK_FILL, &partly);
 
+    (void)hurried;
     if (error == 0 && allowed(disk, inode, (size_t)bytes) < bytes)
         error = -ENOSPC;
     if (error == 0 && inode->len < bytes) {

@@ -85,7 +85,7 @@ static struct storage_file *filled(uint64_t seed, const char *name, size_t n)
 
     disk_reset(disk, seed);
     file = open_file(name, true);
-    assert_int_equal(storage_fill(file, n), 0);
+    assert_int_equal(storage_fill(file, n, NULL), 0);
     assert_int_equal(storage_sync_names(storage), 0);
     return file;
 }
@@ -324,7 +324,7 @@ static void a_name_is_the_old_file_or_the_new_one(void **state)
         storage_close(file);
         assert_int_equal(storage_remove(storage, "one"), 0);
         file = open_file("one", true);
-        assert_int_equal(storage_fill(file, 20), 0);
+        assert_int_equal(storage_fill(file, 20, NULL), 0);
         storage_close(file);
         disk_crash(disk);
         seen[!exists("one") ? 0 : disk_size(disk, "one") == 10 ? 1 : 2]++;
@@ -383,7 +383,7 @@ static void the_nth_operation_of_a_kind_fails(void **state)
     disk_fail(disk, DISK_FILL, 0, ENOSPC, false);
     disk_fail(disk, DISK_NAMES, 0, EIO, false);
     assert_int_equal(storage_sync(file), -EIO);
-    assert_int_equal(storage_fill(file, 200), -ENOSPC);
+    assert_int_equal(storage_fill(file, 200, NULL), -ENOSPC);
     assert_int_equal(disk_size(disk, "one"), 100);
     assert_int_equal(storage_sync_names(storage), -EIO);
     storage_close(file);
@@ -502,7 +502,7 @@ static void a_full_disk_refuses_more(void **state)
     file = filled(3, "one", 1000);
     disk_limit(disk, 1500);
     other = open_file("two", true);
-    assert_int_equal(storage_fill(other, 501), -ENOSPC);
+    assert_int_equal(storage_fill(other, 501, NULL), -ENOSPC);
     assert_int_equal(disk_size(disk, "two"), 0);
     assert_int_equal(put(other, 'a', 600, 0), -ENOSPC);
     assert_int_equal(disk_size(disk, "two"), 500);
@@ -510,7 +510,7 @@ static void a_full_disk_refuses_more(void **state)
     assert_int_equal(disk_used(disk), 1500);
     assert_int_equal(storage_remove(storage, "two"), 0);
     storage_close(other);
-    assert_int_equal(storage_fill(file, 1500), 0);
+    assert_int_equal(storage_fill(file, 1500, NULL), 0);
     storage_close(file);
 }
 

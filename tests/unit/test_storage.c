@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -29,7 +30,7 @@ static struct storage *storage;
 static struct {
     int pwritev_error, fdatasync_error, fallocate_error, fsync_error;
     size_t most;
-    unsigned pwritev_calls, fdatasync_calls, fsync_calls;
+    unsigned pwritev_calls, fdatasync_calls, fsync_calls, sync_file_range_calls, nanosleep_calls;
 } next;
 
 static int take_error(int *error)
@@ -62,6 +63,20 @@ int fsync(int fd)
 {
     next.fsync_calls++;
     return next.fsync_error ? take_error(&next.fsync_error) : (int)syscall(SYS_fsync, fd);
+}
+
+int sync_file_range(int fd, off_t offset, off_t n, unsigned flags)
+{
+    next.sync_file_range_calls++;
+    return (int)syscall(SYS_sync_file_range, fd, offset, n, flags);
+}
+
+int nanosleep(const struct timespec *wanted, struct timespec *left)
+{
+    (void)wanted;
+    (void)left;
+    next.nanosleep_calls++;
+    return 0;
 }
 
 int fallocate(int fd, int mode, off_t offset, off_t n)
@@ -372,7 +387,7 @@ static void a_filled_file_is_zeros_that_have_their_room(void **state)
     struct storage_file *file = open_file("one");
 
     (void)state;
-    assert_int_equal(storage_fill(file, FILL_BYTES), 0);
+    assert_int_equal(storage_fill(file, FILL_BYTES, NULL), 0);
     assert_int_equal(size_of(file), FILL_BYTES);
     assert_zeros(file, 0, FILL_BYTES);
     assert_true(stat_of("one").st_blocks * 512 >= FILL_BYTES);
@@ -380,13 +395,30 @@ static void a_filled_file_is_zeros_that_have_their_room(void **state)
     storage_close(file);
 }
 
+#define PIECES (FILL_BYTES / (128u << 10))
+
 static void a_fill_leaves_the_disk_to_others_between_pieces(void **state)
 {
     struct storage_file *file = open_file("one");
+    const atomic_bool hurried = false;
 
     (void)state;
-    assert_int_equal(storage_fill(file, FILL_BYTES), 0);
-    assert_true(next.fdatasync_calls >= FILL_BYTES / (1u << 20));
+    assert_int_equal(storage_fill(file, FILL_BYTES, &hurried), 0);
+    assert_true(next.sync_file_range_calls >= PIECES);
+    assert_true(next.nanosleep_calls >= PIECES - 1);
+    assert_true(next.fdatasync_calls >= 1);
+    storage_close(file);
+}
+
+static void a_fill_that_is_hurried_does_not_rest(void **state)
+{
+    struct storage_file *file = open_file("one");
+    const atomic_bool hurried = true;
+
+    (void)state;
+    assert_int_equal(storage_fill(file, FILL_BYTES, &hurried), 0);
+    assert_int_equal(storage_fill(file, 2 * FILL_BYTES, NULL), 0);
+    assert_int_equal(next.nanosleep_calls, 0);
     storage_close(file);
 }
 
@@ -402,7 +434,7 @@ static void a_large_file_is_gone_at_once(void **state)
     bool there = false;
 
     (void)state;
-    assert_int_equal(storage_fill(file, 17u << 20), 0);
+    assert_int_equal(storage_fill(file, 17u << 20, NULL), 0);
     storage_close(file);
     assert_int_equal(storage_list(storage, note_name, &there), 0);
     assert_true(there);
@@ -421,8 +453,8 @@ static void a_fill_leaves_what_is_there(void **state)
 
     (void)state;
     assert_int_equal(write_text(file, "abc", 0), 0);
-    assert_int_equal(storage_fill(file, 5000), 0);
-    assert_int_equal(storage_fill(file, 2), 0);
+    assert_int_equal(storage_fill(file, 5000, NULL), 0);
+    assert_int_equal(storage_fill(file, 2, NULL), 0);
     assert_int_equal(size_of(file), 5000);
     assert_int_equal(storage_read(file, bytes, 3, 0), 3);
     assert_memory_equal(bytes, "abc", 3);
@@ -436,7 +468,7 @@ static void a_fill_without_room_writes_nothing(void **state)
 
     (void)state;
     next.fallocate_error = ENOSPC;
-    assert_int_equal(storage_fill(file, FILL_BYTES), -ENOSPC);
+    assert_int_equal(storage_fill(file, FILL_BYTES, NULL), -ENOSPC);
     assert_int_equal(next.pwritev_calls, 0);
     assert_int_equal(size_of(file), 0);
     storage_close(file);
@@ -448,7 +480,7 @@ static void a_file_system_without_fallocate_is_filled_all_the_same(void **state)
 
     (void)state;
     next.fallocate_error = EOPNOTSUPP;
-    assert_int_equal(storage_fill(file, FILL_BYTES), 0);
+    assert_int_equal(storage_fill(file, FILL_BYTES, NULL), 0);
     assert_zeros(file, 0, FILL_BYTES);
     storage_close(file);
 }
@@ -460,7 +492,7 @@ static void a_failed_fill_gives_its_room_back(void **state)
     (void)state;
     assert_int_equal(write_text(file, "abc", 0), 0);
     next.pwritev_error = ENOSPC;
-    assert_int_equal(storage_fill(file, FILL_BYTES), -ENOSPC);
+    assert_int_equal(storage_fill(file, FILL_BYTES, NULL), -ENOSPC);
     assert_holds(file, "abc", 3);
     assert_true(stat_of("one").st_blocks * 512 < FILL_BYTES);
     storage_close(file);
@@ -474,10 +506,10 @@ static void a_fill_whose_sync_failed_is_done_again(void **state)
 
     (void)state;
     next.fdatasync_error = EIO;
-    assert_int_equal(storage_fill(file, FILL_BYTES), -EIO);
+    assert_int_equal(storage_fill(file, FILL_BYTES, NULL), -EIO);
     assert_int_equal(size_of(file), 0);
     writes = next.pwritev_calls;
-    assert_int_equal(storage_fill(file, FILL_BYTES), 0);
+    assert_int_equal(storage_fill(file, FILL_BYTES, NULL), 0);
     assert_true(next.pwritev_calls > writes);
     storage_close(file);
 }
@@ -503,6 +535,7 @@ int main(void)
         TEST(an_error_of_a_sync_is_told_and_not_tried_again),
         TEST(a_filled_file_is_zeros_that_have_their_room),
         TEST(a_fill_leaves_the_disk_to_others_between_pieces),
+        TEST(a_fill_that_is_hurried_does_not_rest),
         TEST(a_large_file_is_gone_at_once),
         TEST(a_fill_leaves_what_is_there),
         TEST(a_fill_without_room_writes_nothing),
