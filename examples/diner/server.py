@@ -1,19 +1,25 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """server.py - one server of the diner. Every answer says which server gave it.
 
 Usage: server.py web|videos|auth|kitchen PORT [--cooks N] [--cooking MS]
 
 A server works on as many requests at a time as it has cooks (4), and each takes a cook 3 milliseconds, or as many as
-you say: fewer cooks make a smaller server. It keeps what it knows in its own memory, as many real ones do.
+you say: fewer cooks make a smaller server. It keeps what it knows in its own memory, as many real ones do; what was
+ordered is in the database, so that any of them knows it. Told to end (SIGTERM) it answers what it was asked, and goes.
 """
 import argparse
+import contextlib
+import errno
 import http.server
 import json
 import secrets
+import signal
 import sys
 import threading
 import time
 import urllib.parse
+
+import database
 
 VIDEO_BYTES, VIDEO_SECONDS = 1_000_000, 2
 BODY_BYTES_MAX = 64 * 1024
@@ -27,6 +33,12 @@ class Server(http.server.BaseHTTPRequestHandler):
     wbufsize = -1               # head and body leave together
 
     def do_GET(self):
+        with self.server.at_work():
+            self.take()
+
+    do_HEAD = do_POST = do_GET
+
+    def take(self):
         self.body = self.read_body()
         if self.body is None:
             return
@@ -38,8 +50,6 @@ class Server(http.server.BaseHTTPRequestHandler):
         with self.server.cooks:
             time.sleep(self.server.cooking_seconds)
             self.serve(url.path)
-
-    do_HEAD = do_POST = do_GET
 
     def read_body(self):
         """The request's body, or None when it was refused."""
@@ -60,6 +70,7 @@ class Server(http.server.BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def head(self, status, type, length, fields=()):
+        self.close_connection |= self.server.ending
         self.send_response(status)
         for name, value in (("Content-Type", type), ("Content-Length", str(length)),
                             ("X-Served-By", self.server.name), *fields):
@@ -84,9 +95,13 @@ PAGE = """<!doctype html>
 <a href="/api/auth">who you are</a>.</p>
 """
 
+# What became of a message, under which path: the queues that it may have been handled from.
+HANDLED = {"orders": ["orders"], "photos": ["thumbnails"], "signups": ["billing", "analytics", "thumbnails"]}
+
 
 class Web(Server):
-    """Pages: any of the web servers will do, so they take turns. A table's menu is remembered by who made it."""
+    """Pages: any of the web servers will do, so they take turns. A table's menu is remembered by who made it; an order,
+    a photo, a sign-up (by the id that its 202 told) is asked of the database."""
 
     menus = {}
 
@@ -102,7 +117,22 @@ class Web(Server):
                 self.menus.setdefault(table, "pancakes, pie, coffee")
             self.answer(table=table, menu=self.menus.get(table), remembered=remembered)
         else:
+            self.tell_handled(path)
+
+    def tell_handled(self, path):
+        folder, _, message_id = path.removeprefix("/api/").partition("/")
+        if folder not in HANDLED or not message_id:
             self.nothing_here(path)
+            return
+        try:
+            handled = database.find(message_id, *HANDLED[folder])
+        except database.Trouble as trouble:
+            self.answer(503, error=f"the database: {trouble}", fields=[("Retry-After", "1")])
+            return
+        if handled:
+            self.answer(id=message_id, handled=handled)
+        else:
+            self.answer(404, id=message_id, error="not handled, or not yet")
 
 
 class Videos(Server):
@@ -149,17 +179,66 @@ class Auth(Server):
 
 
 class Kitchen(Server):
-    """Orders, which maitred brings one after the other, at the pace that its queue has."""
+    """Orders, which maitred brings at the pace that their queue has, and the bills of those who signed up. While the
+    database is in trouble maitred is asked to wait: that costs no attempt. /slow: see database.py."""
+
+    WORK = {"/cook": "cooked {}", "/bill": "a bill for {}"}
 
     def serve(self, path):
-        if path == "/cook" and self.command == "POST":
-            self.answer(cooked=self.body, attempt=self.headers.get("Maitred-Attempt"))
+        if path in self.WORK and self.command == "POST":
+            self.handle_message(lambda: self.WORK[path].format(self.body))
+        elif path == "/slow":
+            if "ms" in self.query and self.command == "POST":
+                database.set_delay_ms(self.query["ms"])
+            self.answer(ms=database.delay_ms())
         else:
             self.nothing_here(path)
 
+    def handle_message(self, work):
+        told = {name: self.headers.get(f"Maitred-{name}", "") for name in ("Queue", "Message-Id", "Redelivered", "Attempt")}
+        message_id = self.headers.get("Amqp-Message-Id") or told["Message-Id"]
+        if not message_id:
+            self.answer(400, error="no Maitred-Message-Id: orders come from a queue of maitred")
+            return
+        repeated = told["Redelivered"] == "true" or told["Attempt"] != "1"
+        try:
+            result = database.handle(told["Queue"], message_id, self.body, self.server.name, repeated, work)
+        except database.Trouble as trouble:
+            print(f"{self.server.name}: {told['Queue']} {message_id}: {trouble}", file=sys.stderr, flush=True)
+            self.answer(503, error=f"the database: {trouble}", fields=[("Retry-After", "1")])
+            return
+        self.answer(cooked=self.body, result=result, attempt=told["Attempt"])
+
 
 class Listener(http.server.ThreadingHTTPServer):
+    """Knows how many requests are being worked on, so that it can end between two."""
+
     request_queue_size = 128
+
+    def __init__(self, *arguments):
+        self.ending = False
+        self.working, self.changed = 0, threading.Condition()
+        super().__init__(*arguments)
+
+    @contextlib.contextmanager
+    def at_work(self):
+        with self.changed:
+            self.working += 1
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.working -= 1
+                self.changed.notify_all()
+
+    def end(self, *_):
+        """Returns at once; serve_forever() a moment later."""
+        self.ending = True
+        threading.Thread(target=self.shutdown).start()
+
+    def wait_idle(self):
+        with self.changed:
+            self.changed.wait_for(lambda: not self.working)
 
     def handle_error(self, request, client_address):
         if not isinstance(sys.exception(), ConnectionError):     # a client may go whenever it likes
@@ -174,11 +253,20 @@ def main():
     parser.add_argument("--cooks", type=int, default=4, help="requests it works on at a time (4)")
     parser.add_argument("--cooking", type=float, default=3, help="milliseconds that a request takes a cook (3)")
     args = parser.parse_args()
-    with Listener(("127.0.0.1", args.port), kinds[args.kind]) as listener:
-        listener.name = f"{args.kind} {args.port}"
+    name = f"{args.kind} {args.port}"
+    try:
+        listener = Listener(("127.0.0.1", args.port), kinds[args.kind])
+    except OSError as error:
+        sys.exit(f"{name}: " + (f"port {args.port} is taken" if error.errno == errno.EADDRINUSE else str(error)))
+    with listener:
+        listener.name = name
         listener.cooking_seconds = args.cooking / 1000
         listener.cooks = threading.BoundedSemaphore(args.cooks)
-        listener.serve_forever()
+        signal.signal(signal.SIGTERM, listener.end)
+        if args.kind == "kitchen":
+            database.start_telling()
+        listener.serve_forever(poll_interval=0.05)
+    listener.wait_idle()
 
 
 if __name__ == "__main__":
