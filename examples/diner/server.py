@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """server.py - one server of the diner. Every answer says which server gave it.
 
-Usage: server.py web|videos|auth|kitchen PORT [--cooks N] [--cooking MS]
+Usage: server.py web|videos|auth|kitchen PORT [--cooks N] [--cooking MS] [--secret TEXT]
 
 A server works on as many requests at a time as it has cooks (4), and each takes a cook 3 milliseconds, or as many as
 you say: fewer cooks make a smaller server. It keeps what it knows in its own memory, as many real ones do; what was
@@ -10,6 +10,7 @@ ordered is in the database, so that any of them knows it. Told to end (SIGTERM) 
 import argparse
 import contextlib
 import errno
+import hmac
 import http.server
 import json
 import secrets
@@ -157,7 +158,8 @@ class Videos(Server):
 
 
 class Auth(Server):
-    """Sessions live in this server's memory alone: a client has to come back to the same one."""
+    """Sessions live in this server's memory alone: a client has to come back to the same one. With a secret (--secret)
+    the cookie says who it is, signed with that, and any server that has the secret will do."""
 
     users = {}
 
@@ -168,14 +170,25 @@ class Auth(Server):
             self.log_in()
         else:
             _, _, session = self.headers.get("Cookie", "").partition("session=")
-            self.answer(user=self.users.get(session.partition(";")[0], "nobody; POST user=NAME to log in"))
+            self.answer(user=self.user_of(session.partition(";")[0]) or "nobody; POST user=NAME to log in")
 
     def log_in(self):
         user = dict(urllib.parse.parse_qsl(self.body)).get("user", "somebody")
-        session = secrets.token_hex(8)
-        if len(self.users) < 10_000:
+        session = self.signed(user) if self.server.secret else secrets.token_hex(8)
+        if not self.server.secret and len(self.users) < 10_000:
             self.users[session] = user
         self.answer(201, user=user, fields=[("Set-Cookie", f"session={session}; Path=/; HttpOnly")])
+
+
+    def signed(self, user):
+        name = urllib.parse.quote(user)
+        return f"{name}.{hmac.digest(self.server.secret, name.encode(), 'sha256').hex()}"
+
+    def user_of(self, session):
+        user = urllib.parse.unquote(session.rpartition(".")[0])
+        if self.server.secret and hmac.compare_digest(session.encode(), self.signed(user).encode()):
+            return user
+        return self.users.get(session)
 
 
 class Kitchen(Server):
@@ -196,11 +209,8 @@ class Kitchen(Server):
 
     def handle_message(self, work):
         told = {name: self.headers.get(f"Maitred-{name}", "") for name in ("Queue", "Message-Id", "Redelivered", "Attempt")}
-        message_id = self.headers.get("Amqp-Message-Id") or told["Message-Id"]
-        if not message_id:
-            self.answer(400, error="no Maitred-Message-Id: orders come from a queue of maitred")
-            return
-        repeated = told["Redelivered"] == "true" or told["Attempt"] != "1"
+        message_id = self.headers.get("Amqp-Message-Id") or told["Message-Id"] or secrets.token_hex(8)   # straight from a guest
+        repeated = told["Redelivered"] == "true" or told["Attempt"] not in ("", "1")
         try:
             result = database.handle(told["Queue"], message_id, self.body, self.server.name, repeated, work)
         except database.Trouble as trouble:
@@ -252,15 +262,22 @@ def main():
     parser.add_argument("port", type=int)
     parser.add_argument("--cooks", type=int, default=4, help="requests it works on at a time (4)")
     parser.add_argument("--cooking", type=float, default=3, help="milliseconds that a request takes a cook (3)")
+    parser.add_argument("--secret", default="", help="of auth: signs sessions, which any server that has it then knows")
     args = parser.parse_args()
     name = f"{args.kind} {args.port}"
     try:
+        database.open_folder()
+        if args.kind == "kitchen":
+            database.check()
         listener = Listener(("127.0.0.1", args.port), kinds[args.kind])
     except OSError as error:
         sys.exit(f"{name}: " + (f"port {args.port} is taken" if error.errno == errno.EADDRINUSE else str(error)))
+    except database.Trouble as trouble:
+        sys.exit(f"{name}: the database: {trouble}")
     with listener:
         listener.name = name
         listener.cooking_seconds = args.cooking / 1000
+        listener.secret = args.secret.encode()
         listener.cooks = threading.BoundedSemaphore(args.cooks)
         signal.signal(signal.SIGTERM, listener.end)
         if args.kind == "kitchen":
