@@ -14,6 +14,7 @@ import secrets
 import signal
 import sys
 import threading
+import time
 
 try:
     import pika
@@ -56,14 +57,18 @@ class Consumer:
         self.connection.add_callback_threadsafe(self.channel.stop_consuming)
 
     def take(self, _channel, method, properties, body):
+        count = (properties.headers or {}).get("x-delivery-count")      # quorum queues tell it
+        delivery = database.Delivery(
+            self.queue, properties.message_id or secrets.token_hex(8),     # without a name no repeat can be told
+            body.decode("utf-8", "replace"), None if count is None else count + 1, method.redelivered, time.time())
         self.under_way += 1
-        self.threads.submit(self.handle, method, properties, body)
+        self.threads.submit(self.handle, method.delivery_tag, delivery)
 
-    def handle(self, method, properties, body):
-        settle = functools.partial(self.channel.basic_nack, method.delivery_tag)    # it goes back
+    def handle(self, tag, delivery):
+        settle = functools.partial(self.channel.basic_nack, tag)    # it goes back
         try:
-            if self.store(method, properties, body):
-                settle = functools.partial(self.channel.basic_ack, method.delivery_tag)
+            if self.store(delivery):
+                settle = functools.partial(self.channel.basic_ack, tag)
         finally:
             self.connection.add_callback_threadsafe(functools.partial(self.settle, settle))
 
@@ -71,18 +76,15 @@ class Consumer:
         settle()
         self.under_way -= 1
 
-    def store(self, method, properties, body):
+    def store(self, delivery):
         """Whether the message is done with. While the database is in trouble it is kept, and tried again."""
-        text = body.decode("utf-8", "replace")
-        message_id = properties.message_id or secrets.token_hex(8)     # without a name no repeat can be told
-        redelivered = method.redelivered
         while True:
             try:
-                database.handle(self.queue, message_id, text, self.name, redelivered, functools.partial(self.work, text))
+                database.handle(delivery, self.name, functools.partial(self.work, delivery.body))
                 return True
             except database.Trouble as trouble:
-                print(f"{self.name}: message {message_id}: {trouble}", file=sys.stderr, flush=True)
-            redelivered = True
+                print(f"{self.name}: message {delivery.message_id}: {trouble}", file=sys.stderr, flush=True)
+            delivery = delivery._replace(redelivered=True)      # nobody knows whether it was stored
             if self.ending.wait(TROUBLE_SECONDS):
                 return False
 

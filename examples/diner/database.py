@@ -1,12 +1,13 @@
 """database.py - the one database of the diner: a file of SQLite in LOGS, or the PostgreSQL that DATABASE_URL names.
 
 What was handled is in the table `handled`, a row per queue and message: a message that comes again is counted there, and
-its work is not done again. Each single time is in `handlings`. A result and its count are written in one transaction, and
-the message is acknowledged after that: when something dies in between, it comes again, and finds its row.
+its work is not done again. Each single time is in `handlings`: which attempt it was, who had it, and when. A result and its
+count are written in one transaction, and the message is acknowledged after that: when something dies in between, it comes
+again, and finds its row.
 
-A database has so many connections and no more: DATABASE_CONNECTIONS for all processes together, each a lock on a file,
-which goes with the process that holds it. How many are in use one of the processes tells maitred (the gauge `database`),
-so that maitred calls in no workers that would only wait for one. Any thread may call what is here.
+A database does so much at a time and no more: DATABASE_CONNECTIONS are in use at most, by all processes together. Each is a
+lock on a file, which goes with the process that holds it. How many there are one of the processes tells maitred (the gauge
+`database`), so that maitred calls in no workers that would only wait for one. Any thread may call what is here.
 
 Environment: LOGS, DATABASE_URL; DATABASE_CONNECTIONS (20); MAITRED_ADMIN: whom to tell, such as http://127.0.0.1:8900
 """
@@ -21,6 +22,7 @@ import sqlite3
 import sys
 import threading
 import time
+import typing
 import urllib.parse
 
 URL = os.environ.get("DATABASE_URL", "")
@@ -43,8 +45,8 @@ SCHEMA = [
         queue TEXT, message_id TEXT, body TEXT, result TEXT, times INTEGER, first_at DOUBLE PRECISION,
         last_at DOUBLE PRECISION, worker TEXT, PRIMARY KEY (queue, message_id))""",
     """CREATE TABLE IF NOT EXISTS handlings (
-        queue TEXT, message_id TEXT, worker TEXT, pid INTEGER, redelivered INTEGER, began DOUBLE PRECISION,
-        stored DOUBLE PRECISION)""",
+        queue TEXT, message_id TEXT, attempt INTEGER, redelivered INTEGER, worker TEXT, pid INTEGER,
+        received DOUBLE PRECISION, stored DOUBLE PRECISION)""",
 ]
 COLUMNS = ("queue", "message_id", "body", "result", "times", "first_at", "last_at", "worker")
 
@@ -187,11 +189,20 @@ def set_delay_ms(delay):
 
 # --- what was handled -----------------------------------------------------------------------------
 
-def handle(queue, message_id, body, worker, redelivered, work):
+class Delivery(typing.NamedTuple):
+    """A message, and how it came."""
+    queue: str
+    message_id: str
+    body: str
+    attempt: int | None     # None: it was not told
+    redelivered: bool       # whether it may have been handled before
+    received: float
+
+
+def handle(delivery, worker, work):
     """The result of work(), which is written down; that of the first time, when it was done before. Trouble: nobody
     knows whether it is written; the message has to come again."""
-    began = time.time()
-    result = again(queue, message_id, worker, began) if redelivered else None
+    result = again(delivery, worker) if delivery.redelivered else None
     if result is not None:
         return result
     result = work()
@@ -200,24 +211,25 @@ def handle(queue, message_id, body, worker, redelivered, work):
         result, = cursor.row(
             "INSERT INTO handled VALUES (?, ?, ?, ?, 1, ?, ?, ?) ON CONFLICT (queue, message_id) DO UPDATE "
             "SET times = handled.times + 1, last_at = excluded.last_at RETURNING result",
-            queue, message_id, body, result, now, now, worker)
-        enter(cursor, queue, message_id, worker, redelivered, began)
+            delivery.queue, delivery.message_id, delivery.body, result, now, now, worker)
+        enter(cursor, delivery, worker)
     return result
 
 
-def again(queue, message_id, worker, began):
+def again(delivery, worker):
     """Its result, once more; None: it was not done before."""
     with transaction() as cursor:
         row = cursor.row("UPDATE handled SET times = times + 1, last_at = ? WHERE queue = ? AND message_id = ? "
-                         "RETURNING result", time.time(), queue, message_id)
+                         "RETURNING result", time.time(), delivery.queue, delivery.message_id)
         if row:
-            enter(cursor, queue, message_id, worker, True, began)
+            enter(cursor, delivery, worker)
     return row and row[0]
 
 
-def enter(cursor, queue, message_id, worker, redelivered, began):
-    cursor.execute("INSERT INTO handlings VALUES (?, ?, ?, ?, ?, ?, ?)",
-                   queue, message_id, worker, os.getpid(), int(redelivered), began, time.time())
+def enter(cursor, delivery, worker):
+    cursor.execute("INSERT INTO handlings VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                   delivery.queue, delivery.message_id, delivery.attempt, int(delivery.redelivered), worker, os.getpid(),
+                   delivery.received, time.time())
 
 
 def find(message_id, *queues):

@@ -40,6 +40,7 @@ class Server(http.server.BaseHTTPRequestHandler):
     do_HEAD = do_POST = do_GET
 
     def take(self):
+        self.received = time.time()
         self.body = self.read_body()
         if self.body is None:
             return
@@ -208,16 +209,22 @@ class Kitchen(Server):
             self.nothing_here(path)
 
     def handle_message(self, work):
-        told = {name: self.headers.get(f"Maitred-{name}", "") for name in ("Queue", "Message-Id", "Redelivered", "Attempt")}
-        message_id = self.headers.get("Amqp-Message-Id") or told["Message-Id"] or secrets.token_hex(8)   # straight from a guest
-        repeated = told["Redelivered"] == "true" or told["Attempt"] not in ("", "1")
+        delivery = self.delivery()
         try:
-            result = database.handle(told["Queue"], message_id, self.body, self.server.name, repeated, work)
+            result = database.handle(delivery, self.server.name, work)
         except database.Trouble as trouble:
-            print(f"{self.server.name}: {told['Queue']} {message_id}: {trouble}", file=sys.stderr, flush=True)
+            print(f"{self.server.name}: {delivery.queue} {delivery.message_id}: {trouble}", file=sys.stderr, flush=True)
             self.answer(503, error=f"the database: {trouble}", fields=[("Retry-After", "1")])
             return
-        self.answer(cooked=self.body, result=result, attempt=told["Attempt"])
+        self.answer(cooked=self.body, result=result, attempt=delivery.attempt)
+
+    def delivery(self):
+        """What maitred says of the message; one that came by AMQP has the name that its publisher gave it, and
+        what came straight from a guest has none."""
+        queue, message_id, attempt, redelivered = (
+            self.headers.get(f"Maitred-{name}", "") for name in ("Queue", "Message-Id", "Attempt", "Redelivered"))
+        return database.Delivery(queue, self.headers.get("Amqp-Message-Id") or message_id or secrets.token_hex(8), self.body,
+                                 int(attempt) if attempt.isdecimal() else None, redelivered == "true", self.received)
 
 
 class Listener(http.server.ThreadingHTTPServer):
