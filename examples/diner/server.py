@@ -223,7 +223,8 @@ class Kitchen(Server):
         what came straight from a guest has none."""
         queue, message_id, attempt, redelivered = (
             self.headers.get(f"Maitred-{name}", "") for name in ("Queue", "Message-Id", "Attempt", "Redelivered"))
-        return database.Delivery(queue, self.headers.get("Amqp-Message-Id") or message_id or secrets.token_hex(8), self.body,
+        name = self.headers.get("Amqp-Message-Id") or message_id or secrets.token_hex(8)
+        return database.Delivery(queue, name, self.body,
                                  int(attempt) if attempt.isdecimal() else None, redelivered == "true", self.received)
 
 
