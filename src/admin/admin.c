@@ -172,6 +172,10 @@ static const struct row rows[] = {
     {METHOD_POST, "/api/pools/*/servers/*/enable", actions_enable, false},
     {METHOD_POST, "/api/pools/*/servers/*/reset", actions_reset, false},
     {METHOD_POST, "/api/pools/*/servers/*/weight", actions_weight, false},
+    {METHOD_GET, "/api/workers", workers_serve_all, false},
+    {METHOD_GET, "/api/workers/*", workers_serve_one, false},
+    {METHOD_GET, "/api/workers/*/desired", workers_serve_desired, false},
+    {METHOD_GET, "/api/workers/*/decisions", workers_serve_decisions, false},
     {METHOD_POST, "/api/reload", actions_reload, false},
     {METHOD_POST, "/api/upgrade", actions_upgrade, false},
 };
