@@ -21,6 +21,8 @@ static void put_latency(struct json *json, const struct model_figures *figures)
     reply_put_ms(json, figures->p50_us);
     json_key(json, "p90_ms");
     reply_put_ms(json, figures->p90_us);
+    json_key(json, "p95_ms");
+    reply_put_ms(json, figures->p95_us);
     json_key(json, "p99_ms");
     reply_put_ms(json, figures->p99_us);
     json_put_end(json);
