@@ -79,10 +79,9 @@ def before_start():
 class Process:
     """A program in a session of its own, so that Ctrl-C reaches this script alone, which ends all in order."""
 
-    def __init__(self, name, what, *command, stderr=None):
+    def __init__(self, name, what, *command, stdin=subprocess.DEVNULL, **streams):
         self.name, self.what = name, what
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=stderr, start_new_session=True,
-                                        preexec_fn=before_start)
+        self.process = subprocess.Popen(command, stdin=stdin, start_new_session=True, preexec_fn=before_start, **streams)
         self.pid = self.process.pid
 
     def has_ended(self):
@@ -175,7 +174,15 @@ class House:
         port = self.ports[number]
         with open(f"{self.logs}/servers.log", "a") as log:
             return Process(f"{kind} {port}", f"{cooks} cooks", sys.executable, str(HERE / "server.py"), kind, str(port),
-                           "--cooks", str(cooks), stderr=log)
+                           "--cooks", str(cooks), *self.slowness(kind), stderr=log)
+
+    def slowness(self, kind):
+        return ["--cooking", str(self.cooking[kind])] if kind in self.cooking else []
+
+    told = "what it wrote above"        # where maitred's log is
+
+    def start_maitred(self, **streams):
+        return Process("maitred", f"the front door, port {self.port}", self.maitred, "run", CONFIG, **streams)
 
     def open(self):
         self.check_ports()
@@ -185,8 +192,8 @@ class House:
             self.processes.append(self.start_server(number))
         for process, port in zip(self.processes, self.ports):
             wait_until_ready(process, port, f"{self.logs}/servers.log")
-        self.processes.append(Process("maitred", f"the front door, port {self.port}", self.maitred, "run", CONFIG))
-        wait_until_ready(self.processes[-1], self.port, "what it wrote above")
+        self.processes.append(self.start_maitred())
+        wait_until_ready(self.processes[-1], self.port, self.told)
 
     def watch(self):
         """Until we are told to end; says who went before that."""

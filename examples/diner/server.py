@@ -1,15 +1,16 @@
 #!/usr/bin/python3
 """server.py - one server of the diner. Every answer says which server gave it.
 
-Usage: server.py web|videos|auth|kitchen PORT [--cooks N]
+Usage: server.py web|videos|auth|kitchen PORT [--cooks N] [--cooking MS] [--secret TEXT]
 
-A server works on as many requests at a time as it has cooks (4), and each takes a cook a few milliseconds: fewer
-cooks make a smaller server. It keeps what it knows in its own memory, as many real ones do; what was ordered is in the
-database, so that any of them knows it. Told to end (SIGTERM) it answers what it was asked, and goes.
+A server works on as many requests at a time as it has cooks (4), and each takes a cook 3 milliseconds, or as many as
+you say: fewer cooks make a smaller server. It keeps what it knows in its own memory, as many real ones do; what was
+ordered is in the database, so that any of them knows it. Told to end (SIGTERM) it answers what it was asked, and goes.
 """
 import argparse
 import contextlib
 import errno
+import hmac
 import http.server
 import json
 import secrets
@@ -21,7 +22,6 @@ import urllib.parse
 
 import database
 
-COOKING_SECONDS = 0.003
 VIDEO_BYTES, VIDEO_SECONDS = 1_000_000, 2
 BODY_BYTES_MAX = 64 * 1024
 
@@ -50,7 +50,7 @@ class Server(http.server.BaseHTTPRequestHandler):
             self.answer(text="ok\n")
             return
         with self.server.cooks:
-            time.sleep(COOKING_SECONDS)
+            time.sleep(self.server.cooking_seconds)
             self.serve(url.path)
 
     def read_body(self):
@@ -159,7 +159,8 @@ class Videos(Server):
 
 
 class Auth(Server):
-    """Sessions live in this server's memory alone: a client has to come back to the same one."""
+    """Sessions live in this server's memory alone: a client has to come back to the same one. With a secret (--secret)
+    the cookie says who it is, signed with that, and any server that has the secret will do."""
 
     users = {}
 
@@ -170,14 +171,25 @@ class Auth(Server):
             self.log_in()
         else:
             _, _, session = self.headers.get("Cookie", "").partition("session=")
-            self.answer(user=self.users.get(session.partition(";")[0], "nobody; POST user=NAME to log in"))
+            self.answer(user=self.user_of(session.partition(";")[0]) or "nobody; POST user=NAME to log in")
 
     def log_in(self):
         user = dict(urllib.parse.parse_qsl(self.body)).get("user", "somebody")
-        session = secrets.token_hex(8)
-        if len(self.users) < 10_000:
+        session = self.signed(user) if self.server.secret else secrets.token_hex(8)
+        if not self.server.secret and len(self.users) < 10_000:
             self.users[session] = user
         self.answer(201, user=user, fields=[("Set-Cookie", f"session={session}; Path=/; HttpOnly")])
+
+
+    def signed(self, user):
+        name = urllib.parse.quote(user)
+        return f"{name}.{hmac.digest(self.server.secret, name.encode(), 'sha256').hex()}"
+
+    def user_of(self, session):
+        user = urllib.parse.unquote(session.rpartition(".")[0])
+        if self.server.secret and hmac.compare_digest(session.encode(), self.signed(user).encode()):
+            return user
+        return self.users.get(session)
 
 
 class Kitchen(Server):
@@ -198,9 +210,6 @@ class Kitchen(Server):
 
     def handle_message(self, work):
         delivery = self.delivery()
-        if not delivery.message_id:
-            self.answer(400, error="no Maitred-Message-Id: orders come from a queue of maitred")
-            return
         try:
             result = database.handle(delivery, self.server.name, work)
         except database.Trouble as trouble:
@@ -210,10 +219,12 @@ class Kitchen(Server):
         self.answer(cooked=self.body, result=result, attempt=delivery.attempt)
 
     def delivery(self):
-        """What maitred says of the message; one that came by AMQP has the name that its publisher gave it."""
+        """What maitred says of the message; one that came by AMQP has the name that its publisher gave it, and
+        what came straight from a guest has none."""
         queue, message_id, attempt, redelivered = (
             self.headers.get(f"Maitred-{name}", "") for name in ("Queue", "Message-Id", "Attempt", "Redelivered"))
-        return database.Delivery(queue, self.headers.get("Amqp-Message-Id") or message_id, self.body,
+        name = self.headers.get("Amqp-Message-Id") or message_id or secrets.token_hex(8)
+        return database.Delivery(queue, name, self.body,
                                  int(attempt) if attempt.isdecimal() else None, redelivered == "true", self.received)
 
 
@@ -258,14 +269,23 @@ def main():
     parser.add_argument("kind", choices=kinds)
     parser.add_argument("port", type=int)
     parser.add_argument("--cooks", type=int, default=4, help="requests it works on at a time (4)")
+    parser.add_argument("--cooking", type=float, default=3, help="milliseconds that a request takes a cook (3)")
+    parser.add_argument("--secret", default="", help="of auth: signs sessions, which any server that has it then knows")
     args = parser.parse_args()
     name = f"{args.kind} {args.port}"
     try:
+        database.open_folder()
+        if args.kind == "kitchen":
+            database.check()
         listener = Listener(("127.0.0.1", args.port), kinds[args.kind])
     except OSError as error:
         sys.exit(f"{name}: " + (f"port {args.port} is taken" if error.errno == errno.EADDRINUSE else str(error)))
+    except database.Trouble as trouble:
+        sys.exit(f"{name}: the database: {trouble}")
     with listener:
         listener.name = name
+        listener.cooking_seconds = args.cooking / 1000
+        listener.secret = args.secret.encode()
         listener.cooks = threading.BoundedSemaphore(args.cooks)
         signal.signal(signal.SIGTERM, listener.end)
         if args.kind == "kitchen":

@@ -315,6 +315,7 @@ static void fill_figures(struct model_figures *figures, const struct series_tota
         .error_rate = window->error_rate,
         .p50_us = histogram_percentile(&window->latency, 0.5),
         .p90_us = histogram_percentile(&window->latency, 0.9),
+        .p95_us = histogram_percentile(&window->latency, 0.95),
         .p99_us = histogram_percentile(&window->latency, 0.99),
         .latency_sum_us = totals->latency.sum_us,
     };

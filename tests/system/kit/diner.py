@@ -41,26 +41,31 @@ def left_running(folder):
 
 
 class Diner:
-    """examples/diner/run with free ports, from a folder that is not the tree, and with its standard input closed."""
+    """examples/diner/run (or another command) with free ports, from a folder that is not the tree, and with its standard
+    input closed, unless stdin is one."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, *command, stdin=None, seconds=60):
         self.logs, self.port, self.servers = folder / "logs", free_port(), free_prefix()
         self.process = subprocess.Popen(
-            [RUN], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            preexec_fn=lambda: os.close(0),
+            command or [RUN], cwd=folder, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            preexec_fn=None if stdin else lambda: os.close(0),
             env={**os.environ, "PORT": str(self.port), "SERVERS": str(self.servers), "LOGS": str(self.logs),
                  "MAITRED": str(BINARY)})
         self.lines = []
-        self.watchdog = threading.Timer(60, self.process.kill)
+        self.watchdog = threading.Timer(seconds, self.process.kill)
         self.watchdog.start()
 
     def wait_open(self):
         """Until it has told everything there is to try."""
+        self.wait_line("^Ctrl-C closes it")
+
+    def wait_line(self, pattern):
+        """The next line that has it."""
         for line in self.process.stdout:
             self.lines.append(line.rstrip())
-            if line.startswith("Ctrl-C closes it"):
-                return
-        raise AssertionError("it did not open:\n" + "\n".join(self.lines))
+            if re.search(pattern, line):
+                return self.lines[-1]
+        raise AssertionError(f"it ended, and did not say {pattern!r}:\n" + "\n".join(self.lines))
 
     @property
     def pids(self):
