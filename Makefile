@@ -21,7 +21,9 @@ pytest = $(PYTHON) -B -m pytest -q --tb=short -p no:cacheprovider
 amqp = -n 4 --dist loadfile tests/system/test_amqp_*.py tests/system/test_management.py
 # A browser's tests are about the page; under a sanitizer they would only be slow.
 not_sanitized = --ignore=tests/system/test_dashboard.py
-others = -n 3 --dist loadfile tests/system --ignore-glob='*/test_amqp_*' --ignore=tests/system/test_management.py
+# What those of the tour and the demo check takes its time on a machine of two cores: one at a time, and as released.
+alone = tests/system/test_tour.py tests/system/test_demo.py
+others = -n 3 --dist loadfile tests/system --ignore-glob='*/test_amqp_*' --ignore=tests/system/test_management.py $(alone:%=--ignore=%)
 
 .PHONY: help run build test bench deb fuzz mutate sim reference format clean
 help: ## this list
@@ -30,7 +32,7 @@ help: ## this list
 run: ## installs what is missing, builds, and shows the thing working (examples/diner)
 	@tools/setup run
 	@$(MAKE) --no-print-directory build
-	@exec examples/diner/run
+	@exec build/maitred demo
 
 build: build/release/build.ninja ## builds build/maitred
 	@ninja -C build/release maitred
@@ -153,6 +155,7 @@ test-system: build ## system tests: the release binary
 	$(say) "system tests: the release binary"
 	@MAITRED_BINARY=$(CURDIR)/build/release/maitred $(pytest) $(others)
 	@MAITRED_BINARY=$(CURDIR)/build/release/maitred $(pytest) $(amqp)
+	@MAITRED_BINARY=$(CURDIR)/build/release/maitred $(pytest) $(alone)
 
 test-system-asan: build/asan/build.ninja ## system tests: the address and undefined sanitizers
 	$(say) "system tests: the address and undefined sanitizers"
