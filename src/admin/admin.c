@@ -180,6 +180,11 @@ static const struct row rows[] = {
     {METHOD_GET, "/api/workers/*", workers_serve_one, false},
     {METHOD_GET, "/api/workers/*/desired", workers_serve_desired, false},
     {METHOD_GET, "/api/workers/*/decisions", workers_serve_decisions, false},
+    {METHOD_POST, "/api/workers/*/pause", workers_pause, false},
+    {METHOD_POST, "/api/workers/*/resume", workers_resume, false},
+    {METHOD_POST, "/api/workers/*/set", workers_set, false},
+    {METHOD_POST, "/api/workers/*/restart", workers_restart, false},
+    {METHOD_POST, "/api/gauges/*", gauges_tell, false},
     {METHOD_POST, "/api/reload", actions_reload, false},
     {METHOD_POST, "/api/upgrade", actions_upgrade, false},
 };

@@ -76,6 +76,11 @@ void workers_serve_all(struct admin_call *call);
 void workers_serve_one(struct admin_call *call);
 void workers_serve_desired(struct admin_call *call);
 void workers_serve_decisions(struct admin_call *call);
+void workers_pause(struct admin_call *call);
+void workers_resume(struct admin_call *call);
+void workers_set(struct admin_call *call);
+void workers_restart(struct admin_call *call);
+void gauges_tell(struct admin_call *call);
 /* There are none of that name. */
 void workers_refuse(struct admin_call *call);
 
