@@ -296,11 +296,14 @@ void admin_serve(struct exchange *x, void *owner)
 
 /* ---- life -------------------------------------------------------------------------------------------------- */
 
-static void take_history(struct admin *admin, struct model *model)
+static void look_closer(struct admin *admin, struct model *model)
 {
     model_look(model, admin->system);
     model_count(model, &admin->sample);
-    history_sample(&admin->history, model, &admin->queues);
+    if (history_is_due(&admin->history, model->now_us))
+        history_sample(&admin->history, model, &admin->queues);
+    if (bottleneck_is_due(&admin->bottleneck, model->now_us))
+        bottleneck_sample(&admin->bottleneck, model, &admin->queues);
 }
 
 static void take_sample(struct admin *admin)
@@ -310,8 +313,9 @@ static void take_sample(struct admin *admin)
 
     if (model) {
         model_sample(model, &admin->sample);
-        if (history_is_due(&admin->history, model->now_us))
-            take_history(admin, model);
+        if (history_is_due(&admin->history, model->now_us) ||
+            bottleneck_is_due(&admin->bottleneck, model->now_us))
+            look_closer(admin, model);
     }
     model_free(model);
     if (queue_history_wants(&admin->queues, clock_monotonic_us()) &&
@@ -323,6 +327,7 @@ static void forget_samples(struct admin *admin)
 {
     sample_forget(&admin->sample);
     history_free(&admin->history);
+    bottleneck_free(&admin->bottleneck);
     queue_history_forget(&admin->queues);
 }
 
@@ -370,6 +375,7 @@ void admin_free(struct admin *admin)
     manager_free(admin->manager);
     sample_free(&admin->sample);
     history_free(&admin->history);
+    bottleneck_free(&admin->bottleneck);
     queue_history_forget(&admin->queues);
     free(admin);
 }

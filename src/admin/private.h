@@ -5,6 +5,7 @@
 #define ADMIN_PRIVATE_H
 
 #include "admin/admin.h"
+#include "admin/bottleneck.h"
 #include "admin/history.h"
 #include "admin/queue_look.h"
 #include "admin/sample.h"
@@ -21,6 +22,7 @@ struct admin {
     struct sample sample;
     struct queue_history queues;
     struct history history;
+    struct bottleneck bottleneck;
     struct fiber *sampler;
     struct bell *bell;
     struct requests *requests;
@@ -88,6 +90,11 @@ struct model;
 
 /* A sample of what model counted and looked at. */
 void history_sample(struct history *history, const struct model *model, const struct queue_history *rates_of);
+
+/* A tick, by what model counted and looked at; and what is told, as a member of the open object. */
+void bottleneck_sample(struct bottleneck *bottleneck, const struct model *model,
+                       const struct queue_history *rates_of);
+void bottleneck_put(struct json *json, const struct bottleneck *bottleneck);
 
 /* Queues, topics and the log, as members of the open object. */
 void queues_put(struct json *json, const struct model *model, const struct queue_history *history);
