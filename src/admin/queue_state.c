@@ -153,6 +153,7 @@ static void put_queue(struct json *json, const struct queue_seen *q, const struc
         json_put_double(json, now_us > n->oldest_us ? (double)(now_us - n->oldest_us) / US_PER_S : 0);
     else
         json_put_null(json);
+    PUT_DOUBLE(json, "drains_in", queue_drains_in(n, rates));
     PUT_U64(json, "consumers", n->consumers);
     PUT_U64(json, "resting", n->resting);
     put_limits(json, q);

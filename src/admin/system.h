@@ -47,6 +47,7 @@ struct system {
     struct queue_port *port; /* the control thread's; without a thread there is no queue */
     struct seats *seats;
     struct mailbox *const *mailboxes; /* of the serving threads; NULL: it never opened */
+    struct tail *tail;                /* of the serving threads' requests */
     unsigned n_threads;
     bool drains; /* the process is on its way out */
 

@@ -245,8 +245,8 @@ static int share(struct change *change, struct planned *planned)
     }
     if (planned->http->access_log)
         log = find_log(change->process, planned->http->access_log);
-    planned->shared =
-        http_shared_create(planned->http, before, log ? log->log : NULL, system_of(change)->n_threads);
+    planned->shared = http_shared_create(planned->http, before, log ? log->log : NULL,
+                                         system_of(change)->tail, system_of(change)->n_threads);
     return planned->shared ? 0 : -ENOMEM;
 }
 

@@ -447,12 +447,13 @@ static int allot(struct process *process, const struct config *config)
     list_init(&system->draining);
     list_init(&process->logs);
     system->n_threads = config->threads;
+    system->tail = tail_create(config->threads);
     system->seats = seats_create(config->threads, config->max_connections);
     process->admin_seats = seats_create(1, ADMIN_CLIENTS_MAX);
     process->threads = calloc(config->threads, sizeof *process->threads);
     process->mailboxes = calloc(config->threads, sizeof(struct mailbox *));
     process->program = realpath("/proc/self/exe", NULL);
-    if (!system->seats || !process->admin_seats || !process->threads || !process->mailboxes)
+    if (!system->tail || !system->seats || !process->admin_seats || !process->threads || !process->mailboxes)
         return -ENOMEM;
     system->port = &process->threads[0].port;
     system->mailboxes = process->mailboxes;
@@ -478,6 +479,7 @@ static void release(struct process *process)
     change_sweep(process);
     config_unref(process->system.config);
     free(process->system.seats);
+    tail_free(process->system.tail);
     free(process->admin_seats);
     free(process->threads);
     free(process->program);
