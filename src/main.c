@@ -4,6 +4,7 @@
 
 #include "command/command.h"
 #include "config/config.h"
+#include "workers/keeper.h"
 
 /* What all commands that ask a running maitred take. */
 #define ADMIN_ARGUMENTS "[--admin ADDRESS] [--token-file FILE]"
@@ -144,6 +145,8 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "--version") == 0)
         return command_version(1, argv);
+    if (strcmp(argv[1], KEEPER_COMMAND) == 0) /* no command for people */
+        return keeper_main();
     for (size_t i = 0; i < N_COMMANDS; i++)
         if (strcmp(argv[1], commands[i].name) == 0)
             return run_command(&commands[i], argc - 1, argv + 1);

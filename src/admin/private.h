@@ -61,6 +61,22 @@ void actions_upgrade(struct admin_call *call);
 struct bell *bell_create(struct admin *admin);
 void bell_free(struct bell *bell);
 
+struct workers_look;
+
+/* Workers and gauges, as members of the open object. */
+void workers_put(struct json *json, const struct workers_look *look);
+void workers_serve_all(struct admin_call *call);
+void workers_serve_one(struct admin_call *call);
+void workers_serve_desired(struct admin_call *call);
+void workers_serve_decisions(struct admin_call *call);
+void workers_pause(struct admin_call *call);
+void workers_resume(struct admin_call *call);
+void workers_set(struct admin_call *call);
+void workers_restart(struct admin_call *call);
+void gauges_tell(struct admin_call *call);
+/* There are none of that name. */
+void workers_refuse(struct admin_call *call);
+
 struct model;
 
 /* Queues, topics and the log, as members of the open object. */

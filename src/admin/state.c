@@ -7,6 +7,7 @@
 #include "admin/private.h"
 #include "admin/process_usage.h"
 #include "admin/reply.h"
+#include "admin/workers_look.h"
 #include "balance/router_explain.h"
 #include "base/event.h"
 
@@ -282,7 +283,7 @@ static void put_events(struct json *json)
 }
 
 static void put_state(struct json *json, const struct model *model, const struct process_usage *usage,
-                      const struct queue_history *history)
+                      const struct queue_history *history, const struct workers_look *workers)
 {
     json_put_object(json);
     put_process(json, model, usage);
@@ -297,6 +298,7 @@ static void put_state(struct json *json, const struct model *model, const struct
         put_pool(json, &model->pools[i]);
     json_put_end(json);
     queues_put(json, model, history);
+    workers_put(json, workers);
     put_events(json);
     json_put_end(json);
 }
@@ -305,17 +307,22 @@ void state_serve(struct admin_call *call)
 {
     struct process_usage usage = process_usage_now();
     struct model *model = model_create(call->admin->system);
+    struct workers_look *workers;
     struct reply reply;
 
-    if (!model) {
+    if (model)
+        model_look(model, call->admin->system);
+    workers = model ? workers_look(call->admin->system) : NULL;
+    if (!workers) {
         reply_no_memory(call->x);
+        model_free(model);
         return;
     }
-    model_look(model, call->admin->system);
     model_count(model, &call->admin->sample);
     if (reply_begin(&reply, call->x, 200, REPLY_JSON)) {
-        put_state(&reply.json, model, &usage, &call->admin->queues);
+        put_state(&reply.json, model, &usage, &call->admin->queues, workers);
         reply_end(&reply);
     }
+    workers_look_free(workers);
     model_free(model);
 }
