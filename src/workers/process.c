@@ -220,18 +220,19 @@ void keeper_free(struct keeper *keeper)
     free(keeper);
 }
 
-void keeper_give_up(struct keeper *keeper)
-{
-    if (keeper->pid)
-        kill(keeper->pid, SIGKILL);
-}
-
 int keeper_pid(const struct keeper *keeper)
 {
     return (int)keeper->pid;
 }
 
 /* ---- telling it -------------------------------------------------------------------------------------------------- */
+
+/* It does not do as it is told: it goes, and with it all of its processes; the next one is another's. */
+static void keeper_give_up(struct keeper *keeper)
+{
+    if (keeper->pid)
+        kill(keeper->pid, SIGKILL);
+}
 
 static int put_texts(const struct process_options *options, struct keeper_message *m, char *texts,
                      size_t *bytes)
@@ -321,10 +322,21 @@ int process_start(struct process *p, struct keeper *keeper, const struct process
         list_remove(&p->list);
         return error;
     }
-    while (p->state == PROCESS_STARTING)
-        if (fiber_park(loop_now_us() + KEEPER_ANSWER_US) == -ETIMEDOUT)
-            keeper_give_up(keeper);
+    process_await(p, PROCESS_STARTING);
     return p->error;
+}
+
+void process_await(const struct process *p, enum process_state state)
+{
+    uint64_t until_us = loop_now_us() + KEEPER_ANSWER_US;
+
+    while (p->state == state) {
+        if (loop_now_us() >= until_us) {
+            keeper_give_up(p->keeper);
+            until_us = NEVER;
+        }
+        fiber_park(until_us);
+    }
 }
 
 void process_signal(struct process *p, int signal)

@@ -47,10 +47,10 @@ int keeper_pid(const struct keeper *keeper);
 /* In a fiber, which becomes its waiter. 0: it runs. Otherwise it does not: what exec says (-ENOENT, -EACCES, ...), -E2BIG, or what
  * keeps the keeper from running. */
 int process_start(struct process *process, struct keeper *keeper, const struct process_options *options);
-/* The keeper does not do as it is told: it is killed, and with it all of its processes; the next one is another's. */
-void keeper_give_up(struct keeper *keeper);
 /* To its whole group; nothing where it has ended. */
 void process_signal(struct process *process, int signal);
+/* In the waiter: until it is in that state no more, which the keeper has been told to bring about. */
+void process_await(const struct process *process, enum process_state state);
 /* "exit code 3", "signal 9 (Killed)". */
 void process_status_text(int status, char text[64]);
 
