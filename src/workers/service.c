@@ -126,7 +126,8 @@ static void configure(struct http_worker *s)
     };
 }
 
-static int fill_pool(struct http_worker *s, const struct config_server *config, const struct endpoint *endpoint)
+static int fill_pool(struct http_worker *s, const struct config_server *config,
+                     const struct endpoint *endpoint)
 {
     struct server *server = server_create(config, 0, endpoint, 1);
     struct roster *roster = server ? roster_create(&server, NULL, 1, BALANCE_ROUND_ROBIN, 0) : NULL;

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """A worker that maitred starts: a process for one message, which does what its standard input says.
 
-filter_program.py LEDGER [WORD...]: as worker_program.py, and these words: "deaf" (closes its input unread, and ends), "bytes" (notes how
-many there are). A message may say "code", the exit code.
+filter_program.py LEDGER [WORD...]: as worker_program.py, and these words: "deaf" (closes its input unread, and ends), "patient"
+(reads once there is a file "open" beside the ledger), "bytes" (notes how many there are). A message may say "code", the exit code.
 """
 import json
 import os
@@ -17,6 +17,8 @@ def main():
     if "deaf" in sys.argv:
         os.close(0)
         return 0
+    if "patient" in sys.argv:
+        worker_deeds.await_file(worker_deeds.beside_ledger("open"))
     body = sys.stdin.buffer.read()
     if "bytes" in sys.argv:
         note("bytes", len(body))

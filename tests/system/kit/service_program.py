@@ -46,7 +46,9 @@ def main():
     worker_deeds.begin()
     if "late" in sys.argv:
         worker_deeds.await_file(worker_deeds.beside_ledger("open"))
-    Server((os.environ["HOST"], int(os.environ["PORT"])), Handler).serve_forever()
+    server = Server((os.environ["HOST"], int(os.environ["PORT"])), Handler)
+    note("listens")
+    server.serve_forever()
 
 
 main()

@@ -42,6 +42,11 @@ def fail_while_broken():
         sys.exit(3)
 
 
+def begin_sick():
+    """There is a file "sick" beside the ledger."""
+    open(beside_ledger("sick"), "w").close()
+
+
 def ignore_sigterm():
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
