@@ -14,6 +14,7 @@
 #include "admin/query.h"
 #include "admin/reply.h"
 #include "admin/requests.h"
+#include "admin/workers_look.h"
 
 /* ---- the state of the process ------------------------------------------------------------------------------ */
 
@@ -298,12 +299,16 @@ void admin_serve(struct exchange *x, void *owner)
 
 static void look_closer(struct admin *admin, struct model *model)
 {
+    struct workers_look *look;
+
     model_look(model, admin->system);
     model_count(model, &admin->sample);
-    if (history_is_due(&admin->history, model->now_us))
-        history_sample(&admin->history, model, &admin->queues);
-    if (bottleneck_is_due(&admin->bottleneck, model->now_us))
-        bottleneck_sample(&admin->bottleneck, model, &admin->queues);
+    look = workers_look(admin->system);
+    if (look && history_is_due(&admin->history, model->now_us))
+        history_sample(&admin->history, model, &admin->queues, look);
+    if (look && bottleneck_is_due(&admin->bottleneck, model->now_us))
+        bottleneck_sample(&admin->bottleneck, model, &admin->queues, look);
+    workers_look_free(look);
 }
 
 static void take_sample(struct admin *admin)

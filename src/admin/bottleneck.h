@@ -77,7 +77,8 @@ struct bottleneck_pool {
 struct bottleneck_workers {
     const char *name;
     unsigned running, max;
-    const char *held; /* why there are not more of them, other than max; NULL: nothing holds them */
+    const char *held;   /* what they do instead of growing: "crash"; NULL: nothing holds them */
+    const char *reason; /* where something does */
 };
 
 struct bottleneck_queue {

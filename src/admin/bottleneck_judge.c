@@ -311,8 +311,9 @@ static void say_workers(const struct bottleneck_queue *queue, const char *does,
     set_name(finding->name, workers->name);
     bottleneck_say(&finding->figures, "%u of at most %u workers run", workers->running, workers->max);
     if (workers->held) {
-        snprintf(finding->text, sizeof finding->text, "workers %.100s: %.60s, and queue %.100s %s",
+        snprintf(finding->text, sizeof finding->text, "workers %.100s %.40s, and queue %.100s %s",
                  workers->name, workers->held, queue->name, does);
+        bottleneck_say(&finding->figures, "%s", workers->reason);
         bottleneck_say(&finding->relief, "look at what holds them: their log, or what was set by hand");
         return;
     }

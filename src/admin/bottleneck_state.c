@@ -5,6 +5,7 @@
 #include "admin/model.h"
 #include "admin/private.h"
 #include "admin/reply.h"
+#include "admin/workers_look.h"
 
 /* Of what stands beside what is told. */
 #define OTHERS_MAX 10
@@ -63,8 +64,37 @@ static bool is_dead_letter(const struct config *config, const struct config_queu
     return false;
 }
 
+/* NULL: there are none. */
+static const struct crew_seen *crew_of(const struct workers_look *look, const char *queue)
+{
+    for (size_t i = 0; i < look->n; i++)
+        if (!look->crews[i].leaving && strcmp(look->crews[i].section->queue->name, queue) == 0)
+            return &look->crews[i];
+    return NULL;
+}
+
+/* Those of a section without a command are somebody else's: there are as many as there should be. */
+static struct bottleneck_workers workers_of(const struct crew_seen *crew)
+{
+    static const char *const held[] = {
+        [CREW_CRASHING] = "crash", [CREW_HELD] = "are held back", [CREW_PAUSED] = "are paused by hand"};
+    const struct crew_count *n = &crew->count;
+    struct bottleneck_workers workers = {
+        .name = crew->section->name,
+        .running = crew->section->command.text ? n->starting + n->idle + n->busy : crew->desired,
+        .max = crew->section->max,
+        .reason = crew->reason,
+    };
+
+    if (crew->state < sizeof held / sizeof held[0] &&
+        (crew->state != CREW_HELD || workers.running < workers.max))
+        workers.held = held[crew->state];
+    return workers;
+}
+
 static void add_queue(struct bottleneck *bottleneck, const struct model *model, const struct queue_seen *q,
-                      const struct config_queue *in_file, const struct queue_rates *rates)
+                      const struct config_queue *in_file, const struct queue_rates *rates,
+                      const struct crew_seen *crew)
 {
     const struct broker_queue_numbers *n = &q->numbers;
     uint64_t now_us = clock_wall_us();
@@ -85,13 +115,18 @@ static void add_queue(struct bottleneck *bottleneck, const struct model *model, 
         .consumers = n->consumers,
         .resting = n->resting,
     };
+    struct bottleneck_workers workers;
 
+    if (crew) {
+        workers = workers_of(crew);
+        queue.workers = &workers;
+    }
     bottleneck_add_queue(bottleneck, &queue);
 }
 
 /* Those of the file, and of the others those that are in use: there may be any number. */
 static void add_queues(struct bottleneck *bottleneck, const struct model *model,
-                       const struct queue_history *rates_of)
+                       const struct queue_history *rates_of, const struct workers_look *look)
 {
     for (size_t i = 0; model->look && i < model->look->n; i++) {
         const struct queue_seen *q = &model->look->queues[i];
@@ -101,12 +136,45 @@ static void add_queues(struct bottleneck *bottleneck, const struct model *model,
         if (!in_file && !q->numbers.ready && !q->numbers.blocked && !q->numbers.in_flight)
             continue;
         rates = queue_history_rates(rates_of, q, model->look->now_us);
-        add_queue(bottleneck, model, q, in_file, &rates);
+        add_queue(bottleneck, model, q, in_file, &rates, crew_of(look, q->name));
     }
 }
 
+static uint64_t backlog_of(const struct queue_look *look, const char *queue)
+{
+    for (size_t i = 0; look && i < look->n; i++) {
+        const struct broker_queue_numbers *n = &look->queues[i].numbers;
+
+        if (strcmp(look->queues[i].name, queue) == 0)
+            return n->ready + n->blocked + n->in_flight;
+    }
+    return 0;
+}
+
+/* The first of the workers that it holds back speak for all of them. */
+static void add_gauge(struct bottleneck *bottleneck, const struct model *model, const struct gauge_seen *seen,
+                      const struct workers_look *look)
+{
+    struct bottleneck_gauge gauge = {
+        .name = seen->config->name,
+        .unit = seen->config->unit ? seen->config->unit : "",
+        .value = seen->value,
+        .full = seen->config->full,
+    };
+
+    for (size_t i = 0; i < look->n && !gauge.workers; i++) {
+        const struct crew_seen *crew = &look->crews[i];
+
+        if (crew->leaving || !crew->section->gauge || strcmp(crew->section->gauge->name, gauge.name) != 0)
+            continue;
+        gauge.workers = crew->section->name;
+        gauge.backlog = backlog_of(model->look, crew->section->queue->name);
+    }
+    bottleneck_add_gauge(bottleneck, &gauge);
+}
+
 void bottleneck_sample(struct bottleneck *bottleneck, const struct model *model,
-                       const struct queue_history *rates_of)
+                       const struct queue_history *rates_of, const struct workers_look *look)
 {
     struct bottleneck_server *servers =
         calloc(model->n_servers ? model->n_servers : 1, sizeof(struct bottleneck_server));
@@ -116,7 +184,9 @@ void bottleneck_sample(struct bottleneck *bottleneck, const struct model *model,
     bottleneck_begin(bottleneck, model->now_us);
     for (size_t i = 0; i < model->n_pools; i++)
         add_pool(bottleneck, model, &model->pools[i], servers);
-    add_queues(bottleneck, model, rates_of);
+    add_queues(bottleneck, model, rates_of, look);
+    for (size_t i = 0; i < look->n_gauges; i++)
+        add_gauge(bottleneck, model, &look->gauges[i], look);
     bottleneck_end(bottleneck);
     free(servers);
 }

@@ -629,10 +629,12 @@ static void workers_that_are_held_are_one_and_say_what_holds_them(void **state)
 {
     (void)state;
     queue.workers = &workers;
-    workers.held = "they crash";
+    workers.held = "crash";
+    workers.reason = "exit code 1";
     grow(10, 30);
-    assert_told(BOTTLENECK_WORKERS, "cooks", "workers cooks: they crash, and queue orders grows",
-                "2 of at most 4", "log");
+    assert_told(BOTTLENECK_WORKERS, "cooks", "crash", "exit code 1", "log");
+    assert_told(BOTTLENECK_WORKERS, "cooks", "workers cooks crash, and queue orders grows", "2 of at most 4",
+                "log");
 }
 
 /* ---- gauges ------------------------------------------------------------------------------------------------ */
