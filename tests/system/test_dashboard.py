@@ -159,7 +159,7 @@ def test_the_bottleneck_is_marked_with_figures_and_relief(browser, troubled):
 def test_workers_are_set_and_paused_and_a_gauge_is_drawn(browser, maitred):
     crew = Crew(maitred(workers_house(section("min = 1  max = 3  gauge = db"), "gauge db { full = 20  unit = connections }")))
     browser.open(f"http://127.0.0.1:{crew.proxy.port9}/#workers")
-    browser.wait_text("#node-workers", "1 of 1 running", "crew", "1 desired (1 to 3)")
+    browser.wait_text("#node-workers", "1 of 1 running", "crew", "1 to 3", "1 running", "1 desired")
     browser.wait_text("#node-database", "1 gauge", "db", "unknown")
     tell_gauge(crew, "db", 21)
     browser.wait_text("#node-database", "1 of 1 gauge full", "21 connections, full at 20", "full")

@@ -72,11 +72,16 @@ function othersText(pool, server) {
         : "It is the last usable server of its pool: what the pool is asked for will be answered 503.";
 }
 
+function activeText(server) {
+    if (!server.active)
+        return "Nothing is at it now.";
+    return `${server.active === 1 ? "The one that is" : `The ${count(server.active)} that are`} at it, and tunnels, end by themselves.`;
+}
+
 function drainServer(pool, server) {
     confirmAction({
         title: `Drain server ${server.name} of pool ${pool.name}?`,
-        text: [`It gets no new requests. ${server.active === 1 ? "The one that is" : `The ${count(server.active)} that are`} ` +
-            "on it, and tunnels, end by themselves.", othersText(pool, server),
+        text: [`It gets no new requests. ${activeText(server)}`, othersText(pool, server),
         "That stands against the file, over reloads, until it is enabled or reset, or maitred starts anew."],
         button: "Drain it",
         send: () => pathOf(["pools", pool.name, "servers", server.name, "drain"]),

@@ -173,7 +173,8 @@ function listenerRow(listener) {
             setText(kind, now.draining ? `${now.kind}, draining` : now.kind);
             setText(words, (now.kind === "amqp" ? "" : `${rate(now.rate)}, `) +
                 plural(now.connections?.open, "client"));
-            spark.update(historyOf(`listener ${now.name}`, "rate"));
+            if (now.kind !== "amqp")
+                spark.update(historyOf(`listener ${now.name}`, "rate"));
         },
     };
 }
@@ -248,21 +249,23 @@ function processText(process) {
 
 function workersRow(first) {
     const state = stateView();
+    const bounds = h("span", {class: "muted"});
     const marks = marksView(PROCESS_STATES);
     const words = h("p", {class: "words"});
     const why = h("p", {class: "why"});
     const spark = sparkView(`workers ${first.name}: running and (dashed) desired`, count);
 
     return {
-        node: rowOf([linkTo("workers", first.name), state.node], marks.node,
+        node: rowOf([h("span", {}, linkTo("workers", first.name), " ", bounds), state.node], marks.node,
             h("div", {class: "beside"}, words, spark.node), why),
         update(workers) {
             state.update(workers.state);
             marks.update((workers.processes ?? []).map((process) => ({
                 key: String(process.number), state: process.state, text: processText(process),
             })));
-            setText(words, `${count(workers.running)} running, ${count(workers.busy)} busy, ${count(workers.desired)} desired ` +
-                `(${count(workers.min)} to ${count(workers.max)})` + (workers.backing_off ? `, ${count(workers.backing_off)} backing off` : ""));
+            setText(bounds, `${count(workers.min)} to ${count(workers.max)}`);
+            setText(words, `${count(workers.running)} running, ${count(workers.busy)} busy, ${count(workers.desired)} desired` +
+                (workers.backing_off ? `, ${count(workers.backing_off)} backing off` : ""));
             setText(why, isTrouble(workers.state) ? workers.reason : workers.decision ? decisionText(workers.decision) : workers.reason ?? "");
             spark.update(historyOf(`workers ${workers.name}`, "running"), historyOf(`workers ${workers.name}`, "desired"));
         },
