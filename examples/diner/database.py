@@ -145,7 +145,7 @@ def transaction(writes=True):
             connection = None
         except ERRORS as error:
             idle.clear()        # where one is broken, the others are, too
-            raise Trouble(str(error).strip() or type(error).__name__) from error
+            raise Trouble(str(error).strip().partition("\n")[0] or type(error).__name__) from error
         finally:
             if connection:
                 connection.close()

@@ -42,7 +42,7 @@ def test_the_diner_serves_loses_a_server_unnoticed_and_closes_without_a_trace(di
     assert list(diner.pids) == [*web, *(f"videos {diner.servers}{end}" for end in ENDS[3:5]),
                                 *(f"auth {diner.servers}{end}" for end in ENDS[5:7]),
                                 *(f"kitchen {diner.servers}{end}" for end in ENDS[7:]), "maitred"]
-    assert left_running(diner.logs).keys() == {diner.process.pid, *diner.pids.values()}
+    assert left_running(diner.logs).keys() >= {diner.process.pid, *diner.pids.values()}
 
     assert collections.Counter(visit(diner, *["/"] * 12)) == dict(zip(web, (6, 4, 2))), "the turns are not 3 : 2 : 1"
     assert len(set(visit(diner, *["/menu?table=7"] * 5))) == 1
