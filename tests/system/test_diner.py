@@ -9,7 +9,9 @@ import pytest
 
 from kit.diner import ENDS, RUN, Diner, left_running
 from kit.process import BINARY, ROOT, SANITIZER, run
+from kit.queue import wait_state
 from kit.wire import connect, request
+
 
 @pytest.fixture
 def diner(tmp_path):
@@ -76,7 +78,7 @@ def test_an_order_is_stored_and_cooked_a_moment_later(diner):
     told = peer.ask(request("POST", "/orders", "Prefer: wait=10", body=b"3=pies"))
     assert told.status == 200 and '"cooked": "3=pies"' in told.text
     assert told.get("X-Served-By") in {f"kitchen {diner.servers}{end}" for end in ENDS[7:]}
-    assert '"state":"done"' in peer.get(stored.get("Location")).text
+    wait_state(peer, stored.get("Location"), "done")
     peer.close()
 
 

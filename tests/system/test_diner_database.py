@@ -99,8 +99,8 @@ def test_any_web_server_knows_what_became_of_an_order(house, url):
     assert house.told("/api/orders/nobody")[0] == 404
 
 
-def test_each_handling_is_written_down(house, url):
-    house, began = house(url), time.time()
+def test_each_handling_is_written_down(house):
+    house, began = house(), time.time()
     message_id = house.order("/orders", "2=pies")
     house.wait_handled(message_id)
     handling, = house.books.handlings()
@@ -135,8 +135,8 @@ def test_what_comes_again_is_counted_and_has_its_first_result(house, url):
 
 
 @pytest.mark.parametrize("who", ["maitred's", "by hand"])
-def test_a_worker_that_is_to_end_finishes_what_it_has(house, url, who):
-    house = house(url, THUMBNAIL_MS=str(SLOW_MS))
+def test_a_worker_that_is_to_end_finishes_what_it_has(house, who):
+    house = house(THUMBNAIL_MS=str(SLOW_MS))
     if who == "by hand":
         house.staff.set("thumbnailer", 0)
         worker = house.staff.hire("thumbnailer.py", "thumbnails")
