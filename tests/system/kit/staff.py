@@ -177,4 +177,4 @@ class Staff:
         return codes
 
 
-__all__ = ["Part", "Staff", "crew"]
+__all__ = ["FOLDER", "PYTHON", "Part", "Staff", "crew"]
