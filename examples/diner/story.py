@@ -9,6 +9,9 @@ import zlib
 TABLES = 300
 DRINKERS = "320 GET /"
 FLOOD, FLOOD_SHARE = 600, 0.3
+SLOW_MS = 500
+COOLDOWN = "10 s"               # as maitred.conf has it
+SETTLE_SECONDS = 60             # for what ends by itself
 
 
 def took(table):
@@ -149,6 +152,62 @@ def flood_queue(stage):
     return took(table) + f"; the backlog was {orders.most:,} and is {orders.now:,}: {rate:,.0f} a second are cooked"
 
 
+class Crew:
+    """What was seen of workers."""
+
+    def __init__(self, name="thumbnailer"):
+        self.name, self.most, self.now, self.was_held = name, 0, 0, False
+
+    def look(self, state):
+        found = named(state["workers"], self.name)
+        self.now, self.was_held = found["running"], self.was_held or found["state"] == "held"
+        self.most = max(self.most, self.now)
+        return found
+
+    def is_least(self, state):
+        return self.look(state)["running"] == self.look(state)["min"]
+
+
+def call_workers(stage):
+    crew, photos = Crew(), Most("thumbnails")
+    stage.wait(SETTLE_SECONDS, lambda: crew.is_least(stage.admin.state()))
+    stage.wish("100 POST /photos photo-#.jpg")
+
+    def look(state):
+        crew.look(state)
+        photos.look(state)
+    stage.rest(1, look)
+    table = stage.wish()
+    stage.say(f"   There are {crew.now} workers. No more photos: those that are there are done, and after {COOLDOWN} of too little to do "
+              "workers go.")
+    stage.wait(SETTLE_SECONDS, lambda: look(state := stage.admin.state()) or crew.is_least(state))
+    return took(table) + f"; up to {photos.most:,} waited; workers went from 1 to {crew.most} and back to {crew.now}"
+
+
+def set_slow(stage, ms):
+    stage.fetch("POST", f"/slow?ms={ms}")
+
+
+def slow_database(stage):
+    crew, photos = Crew(), Most("thumbnails")
+    highest = 0
+    set_slow(stage, SLOW_MS)
+    stage.wish("60 POST /orders order=#", "60 POST /photos photo-#.jpg")
+
+    def look(state):
+        nonlocal highest
+        crew.look(state)
+        photos.look(state)
+        highest = max(highest, named(state["gauges"], "database")["value"] or 0)
+    stage.rest(1, look)
+    table = stage.wish()
+    set_slow(stage, 0)
+    stage.say("   The database is as fast as before.")
+    stage.wait(SETTLE_SECONDS, lambda: look(state := stage.admin.state()) or photos.now == 0)
+    return (took(table) + f"; up to {highest:,.0f} of 20 connections; {crew.most} workers of 8 at the most, "
+            f"{'held back' if crew.was_held else 'not held back'}; up to {photos.most:,} photos waited, now {photos.now:,}")
+
+
 class Step(typing.NamedTuple):
     title: str
     what: str
@@ -179,4 +238,10 @@ STEPS = [
     Step("The same flood into a queue",
          "Now each is stored first and told yes within milliseconds. The kitchen works as fast as before, and the rest waits.",
          "Queue orders: ready grows while they come and shrinks after that; no errors", "queues", flood_queue),
+    Step("Workers are called in",
+         "100 photos a second, and a worker does 20. As many as needed are started, and taken away when there is less to do.",
+         "Workers thumbnailer: how many, and the sentence that says why", "workers", call_workers),
+    Step("The database is slow",
+         f"Each transaction takes {SLOW_MS} ms longer. It has 20 connections: more workers would only wait for one.",
+         "The gauge is full and workers are held back; guests are told yes as fast as before", "database", slow_database),
 ]

@@ -14,6 +14,7 @@
 #include "admin/query.h"
 #include "admin/reply.h"
 #include "admin/requests.h"
+#include "admin/workers_look.h"
 
 /* ---- the state of the process ------------------------------------------------------------------------------ */
 
@@ -296,11 +297,18 @@ void admin_serve(struct exchange *x, void *owner)
 
 /* ---- life -------------------------------------------------------------------------------------------------- */
 
-static void take_history(struct admin *admin, struct model *model)
+static void look_closer(struct admin *admin, struct model *model)
 {
+    struct workers_look *look;
+
     model_look(model, admin->system);
     model_count(model, &admin->sample);
-    history_sample(&admin->history, model, &admin->queues);
+    look = workers_look(admin->system);
+    if (look && history_is_due(&admin->history, model->now_us))
+        history_sample(&admin->history, model, &admin->queues, look);
+    if (look && bottleneck_is_due(&admin->bottleneck, model->now_us))
+        bottleneck_sample(&admin->bottleneck, model, &admin->queues, look);
+    workers_look_free(look);
 }
 
 static void take_sample(struct admin *admin)
@@ -310,8 +318,9 @@ static void take_sample(struct admin *admin)
 
     if (model) {
         model_sample(model, &admin->sample);
-        if (history_is_due(&admin->history, model->now_us))
-            take_history(admin, model);
+        if (history_is_due(&admin->history, model->now_us) ||
+            bottleneck_is_due(&admin->bottleneck, model->now_us))
+            look_closer(admin, model);
     }
     model_free(model);
     if (queue_history_wants(&admin->queues, clock_monotonic_us()) &&
@@ -323,6 +332,7 @@ static void forget_samples(struct admin *admin)
 {
     sample_forget(&admin->sample);
     history_free(&admin->history);
+    bottleneck_free(&admin->bottleneck);
     queue_history_forget(&admin->queues);
 }
 
@@ -370,6 +380,7 @@ void admin_free(struct admin *admin)
     manager_free(admin->manager);
     sample_free(&admin->sample);
     history_free(&admin->history);
+    bottleneck_free(&admin->bottleneck);
     queue_history_forget(&admin->queues);
     free(admin);
 }

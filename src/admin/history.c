@@ -14,6 +14,8 @@ const struct history_format history_formats[N_HISTORY_KINDS] = {
     [HISTORY_LISTENER] = {"listener", {"rate", "p95_ms", "errors", NULL}},
     [HISTORY_POOL] = {"pool", {"rate", "p95_ms", "errors", NULL}},
     [HISTORY_QUEUE] = {"queue", {"published", "acked", "ready", "oldest_age"}},
+    [HISTORY_WORKERS] = {"workers", {"running", "desired", "busy", NULL}},
+    [HISTORY_GAUGE] = {"gauge", {"value", NULL}},
 };
 
 static void free_thing(struct history_thing *thing)

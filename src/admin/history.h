@@ -15,7 +15,14 @@
 #define HISTORY_LANES 4 /* figures of a thing, at most */
 #define HISTORY_THINGS_MAX 2000
 
-enum history_kind { HISTORY_LISTENER, HISTORY_POOL, HISTORY_QUEUE, N_HISTORY_KINDS };
+enum history_kind {
+    HISTORY_LISTENER,
+    HISTORY_POOL,
+    HISTORY_QUEUE,
+    HISTORY_WORKERS,
+    HISTORY_GAUGE,
+    N_HISTORY_KINDS
+};
 
 struct history_format {
     const char *word;                 /* "listener" */

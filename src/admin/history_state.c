@@ -5,6 +5,7 @@
 #include "admin/model.h"
 #include "admin/private.h"
 #include "admin/reply.h"
+#include "admin/workers_look.h"
 
 /* Of the queues that are not the file's so many, the busiest: clients may declare any number of them. */
 #define OTHERS_MAX 50
@@ -74,7 +75,23 @@ static void add_queues(struct history *history, const struct model *model,
         add_queue(history, busy.at[i].queue, &busy.at[i].rates);
 }
 
-void history_sample(struct history *history, const struct model *model, const struct queue_history *rates_of)
+static void add_workers(struct history *history, const struct workers_look *look)
+{
+    for (size_t i = 0; i < look->n; i++) {
+        const struct crew_count *n = &look->crews[i].count;
+
+        if (!look->crews[i].leaving)
+            history_add(history, HISTORY_WORKERS, look->crews[i].section->name,
+                        (double[HISTORY_LANES]){n->starting + n->idle + n->busy, look->crews[i].desired,
+                                                n->busy, NAN});
+    }
+    for (size_t i = 0; i < look->n_gauges; i++)
+        history_add(history, HISTORY_GAUGE, look->gauges[i].config->name,
+                    (double[HISTORY_LANES]){look->gauges[i].value, NAN, NAN, NAN});
+}
+
+void history_sample(struct history *history, const struct model *model, const struct queue_history *rates_of,
+                    const struct workers_look *look)
 {
     history_begin(history, model->now_us);
     for (size_t i = 0; i + model->n_draining < model->n_listeners; i++)
@@ -82,6 +99,7 @@ void history_sample(struct history *history, const struct model *model, const st
     for (size_t i = 0; i < model->n_pools; i++)
         add_figures(history, HISTORY_POOL, model->pools[i].config->name, &model->pools[i].figures);
     add_queues(history, model, rates_of);
+    add_workers(history, look);
     history_end(history);
 }
 

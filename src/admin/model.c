@@ -96,6 +96,7 @@ static void take_pool(struct model *model, const struct survey_pool *survey)
         .config = cp->config,
         .tally = survey->tally,
         .level = survey->level,
+        .used = survey->used,
         .in_line = atomic_load_explicit(&cp->pool->in_line, memory_order_relaxed),
         .servers = model->servers + model->n_servers,
     };

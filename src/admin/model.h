@@ -40,6 +40,7 @@ struct model_pool {
     const struct config_pool *config; /* of the model's */
     struct tally tally;
     enum level level;
+    bool used; /* see survey_pool */
     unsigned in_line;
     uint64_t refused[N_POOL_REFUSALS];
     struct model_server *servers; /* part of the model's */

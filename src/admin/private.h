@@ -5,6 +5,7 @@
 #define ADMIN_PRIVATE_H
 
 #include "admin/admin.h"
+#include "admin/bottleneck.h"
 #include "admin/history.h"
 #include "admin/queue_look.h"
 #include "admin/sample.h"
@@ -12,6 +13,7 @@
 
 #define ADMIN_ARGS_MAX 2
 
+struct workers_look;
 struct bell;     /* private to events.c */
 struct requests; /* requests.h */
 struct manager;  /* private to management/user.c */
@@ -21,6 +23,7 @@ struct admin {
     struct sample sample;
     struct queue_history queues;
     struct history history;
+    struct bottleneck bottleneck;
     struct fiber *sampler;
     struct bell *bell;
     struct requests *requests;
@@ -68,8 +71,6 @@ void actions_upgrade(struct admin_call *call);
 struct bell *bell_create(struct admin *admin);
 void bell_free(struct bell *bell);
 
-struct workers_look;
-
 /* Workers and gauges, as members of the open object. */
 void workers_put(struct json *json, const struct workers_look *look);
 void workers_serve_all(struct admin_call *call);
@@ -87,7 +88,13 @@ void workers_refuse(struct admin_call *call);
 struct model;
 
 /* A sample of what model counted and looked at. */
-void history_sample(struct history *history, const struct model *model, const struct queue_history *rates_of);
+void history_sample(struct history *history, const struct model *model, const struct queue_history *rates_of,
+                    const struct workers_look *look);
+
+/* A tick, by what model counted and looked at; and what is told, as a member of the open object. */
+void bottleneck_sample(struct bottleneck *bottleneck, const struct model *model,
+                       const struct queue_history *rates_of, const struct workers_look *look);
+void bottleneck_put(struct json *json, const struct bottleneck *bottleneck);
 
 /* Queues, topics and the log, as members of the open object. */
 void queues_put(struct json *json, const struct model *model, const struct queue_history *history);

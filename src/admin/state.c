@@ -285,7 +285,7 @@ static void put_events(struct json *json)
 }
 
 static void put_state(struct json *json, const struct model *model, const struct process_usage *usage,
-                      const struct queue_history *history, const struct workers_look *workers)
+                      const struct workers_look *workers, const struct admin *admin)
 {
     json_put_object(json);
     put_process(json, model, usage);
@@ -299,8 +299,9 @@ static void put_state(struct json *json, const struct model *model, const struct
     for (size_t i = 0; i < model->n_pools; i++)
         put_pool(json, &model->pools[i]);
     json_put_end(json);
-    queues_put(json, model, history);
+    queues_put(json, model, &admin->queues);
     workers_put(json, workers);
+    bottleneck_put(json, &admin->bottleneck);
     put_events(json);
     json_put_end(json);
 }
@@ -322,7 +323,7 @@ void state_serve(struct admin_call *call)
     }
     model_count(model, &call->admin->sample);
     if (reply_begin(&reply, call->x, 200, REPLY_JSON)) {
-        put_state(&reply.json, model, &usage, &call->admin->queues, workers);
+        put_state(&reply.json, model, &usage, workers, call->admin);
         reply_end(&reply);
     }
     workers_look_free(workers);

@@ -168,22 +168,24 @@ static void tell_watchers(const struct http_client *client, const struct exchang
 
     if (client->route)
         name_route(client->route, x, told.texts);
-    tail_put(service->shared->tail, service->thread, loop_now_us(), &told);
+    tail_put(service->shared->tail, service->thread, &told);
 }
 
 /* Once for each request: when it was answered, or became a tunnel. */
 static void count_answer(struct http_client *client, const struct exchange *x)
 {
     struct route_counters *counters = client->counters;
-    uint64_t duration_us = loop_now_us() - x->start_us;
+    uint64_t now_us = loop_now_us(), duration_us = now_us - x->start_us;
     unsigned class = x->status / 100;
+    struct tail *tail;
 
     client->counters = NULL;
     if (!counters || class < 1 || class > 5)
         return;
     counter_add(&counters->statuses[class - 1], 1);
     histogram_add(&counters->latency, duration_us);
-    if (tail_is_watched(client->serving->shared->tail, loop_now_us()))
+    tail = client->serving->shared->tail;
+    if (tail_is_watched(tail, now_us) && tail_wants(tail, client->serving->thread, now_us, x->status))
         tell_watchers(client, x, duration_us);
 }
 

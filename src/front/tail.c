@@ -107,22 +107,28 @@ static void fill(struct tail_entry *entry, const struct tail_request *request)
     entry->status = (uint16_t)request->status;
 }
 
-void tail_put(struct tail *tail, unsigned thread, uint64_t now_us, const struct tail_request *request)
+bool tail_wants(struct tail *tail, unsigned thread, uint64_t now_us, unsigned status)
 {
     struct tail_thread *at = &tail->threads[thread];
-    struct tail_entry *ring = atomic_load_explicit(&at->ring, memory_order_acquire);
     unsigned written = atomic_load_explicit(&at->written, memory_order_relaxed);
 
-    if (!ring)
-        return;
+    if (!atomic_load_explicit(&at->ring, memory_order_acquire))
+        return false;
     at->passed++;
-    if (!is_kept(at, now_us, request->status))
-        return;
-    if (written - atomic_load_explicit(&at->taken, memory_order_acquire) == RING)
-        return; /* the next one stands for it, too */
-    ring[written % RING].stands_for = at->passed;
-    fill(&ring[written % RING], request);
+    /* In a full ring it is dropped; the next one stands for it, too. */
+    return is_kept(at, now_us, status) &&
+           written - atomic_load_explicit(&at->taken, memory_order_acquire) < RING;
+}
+
+void tail_put(struct tail *tail, unsigned thread, const struct tail_request *request)
+{
+    struct tail_thread *at = &tail->threads[thread];
+    unsigned written = atomic_load_explicit(&at->written, memory_order_relaxed);
+    struct tail_entry *entry = &atomic_load_explicit(&at->ring, memory_order_relaxed)[written % RING];
+
+    entry->stands_for = at->passed;
     at->passed = 0;
+    fill(entry, request);
     atomic_store_explicit(&at->written, written + 1, memory_order_release);
 }
 

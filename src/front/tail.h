@@ -61,7 +61,9 @@ bool tail_take(struct tail *tail, struct tail_entry *entry);
 
 /* Any thread. */
 bool tail_is_watched(const struct tail *tail, uint64_t now_us);
-/* The serving thread of that number, while it is watched. Does not wait and may drop it. */
-void tail_put(struct tail *tail, unsigned thread, uint64_t now_us, const struct tail_request *request);
+/* The serving thread of that number, for each request while it is watched: whether this one is to be put. */
+bool tail_wants(struct tail *tail, unsigned thread, uint64_t now_us, unsigned status);
+/* Likewise, for one that is wanted, and before the next is. */
+void tail_put(struct tail *tail, unsigned thread, const struct tail_request *request);
 
 #endif

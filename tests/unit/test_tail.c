@@ -37,7 +37,8 @@ static void put(unsigned thread, uint64_t now_us, unsigned status)
 {
     const struct tail_request request = {.texts = {[TAIL_PATH] = SLICE("/soup")}, .status = status};
 
-    tail_put(tail, thread, now_us, &request);
+    if (tail_wants(tail, thread, now_us, status))
+        tail_put(tail, thread, &request);
 }
 
 /* How many are there, and for how many they stand. */
@@ -83,7 +84,8 @@ static void a_request_is_told_as_it_was(void **state)
 
     (void)state;
     assert_int_equal(tail_watch(tail, NEVER), 0);
-    tail_put(tail, 1, START, &request);
+    assert_true(tail_wants(tail, 1, START, request.status));
+    tail_put(tail, 1, &request);
     assert_true(tail_take(tail, &entry));
     for (unsigned i = 0; i < N_TAIL_TEXTS; i++)
         assert_true(slice_equal(tail_text(&entry, i), request.texts[i]));
@@ -107,7 +109,8 @@ static void what_is_long_is_cut(void **state)
     for (unsigned i = 0; i < N_TAIL_TEXTS; i++)
         request.texts[i] = slice_of(text, 5000);
     assert_int_equal(tail_watch(tail, NEVER), 0);
-    tail_put(tail, 0, START, &request);
+    assert_true(tail_wants(tail, 0, START, request.status));
+    tail_put(tail, 0, &request);
     free(text);
     assert_true(tail_take(tail, &entry));
     for (unsigned i = 0; i < N_TAIL_TEXTS; i++) {
@@ -221,7 +224,8 @@ static void *serve_many(void *arg)
         const struct tail_request request = {
             .texts = {[TAIL_PATH] = {path, (size_t)len}}, .status = 200 + thread, .bytes = i};
 
-        tail_put(tail, thread, START + i * 1100, &request);
+        if (tail_wants(tail, thread, START + i * 1100, request.status))
+            tail_put(tail, thread, &request);
     }
     atomic_fetch_add(&done, 1);
     return NULL;

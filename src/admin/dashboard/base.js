@@ -29,9 +29,16 @@ function svg(name, attributes, ...children) {
     return node;
 }
 
+// Changes the text in its node: a new node each second would be garbage, and would take a selection with it.
 function setText(node, text) {
-    if (node.textContent !== text)
+    const first = node.firstChild;
+
+    if (first?.nodeType === Node.TEXT_NODE && first === node.lastChild) {
+        if (first.data !== text)
+            first.data = text;
+    } else if (first || text) {
         node.textContent = text;
+    }
 }
 
 function setAttribute(node, name, value) {

@@ -68,9 +68,13 @@ function serversSection() {
         {title: "Errors", number: true, help: "per second, and since the start", value: of("error_rate"),
             cell: textCell(({server}) => `${server.error_rate > 0 ? `${rate(server.error_rate)}, ` : ""}${count(errorsOf(server))}`,
                 ({server}) => errorKinds(server))},
-        numberColumn("Active", of("active"), count, "requests that are at it now"),
+        numberColumn("Active", of("active"), count, "requests that are at it now; of a tcp listener, connections"),
         numberColumn("In line", of("waiting"), count, "requests that wait for a place at it"),
         numberColumn("Idle", of("idle"), count, "connections kept for the next request"),
+        numberColumn("Total", of("requests"), count, "requests since the start, each try; of a tcp listener, connections"),
+        {title: "Failed checks", number: true, value: ({server}) => server.checks?.failed,
+            cell: textCell(({server}) => count(server.checks?.failed),
+                ({server}) => `of ${count((server.checks?.ok ?? 0) + (server.checks?.failed ?? 0))} since the start`)},
         {title: "Weight", number: true, value: of("weight"), cell: textCell(({server}) => weightText(server))},
     ];
 
