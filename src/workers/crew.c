@@ -47,7 +47,8 @@ void crew_count(struct crew *crew, struct crew_count *count)
 
 bool crew_runs(const struct crew *crew)
 {
-    return crew->section->command.text && !crew->leaving && !crew->owner->draining;
+    return crew->section->command.text && worker_feed_of(crew->section->kind) && !crew->leaving &&
+           !crew->owner->draining;
 }
 
 static bool gauge_is_full(const struct crew *crew)

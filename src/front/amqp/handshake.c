@@ -289,6 +289,8 @@ static int open_virtual_host(struct amqp_connection *c, uint64_t deadline_us)
     error = set_virtual_host(c, method.virtual_host);
     if (!error)
         error = amqp_session_open(c);
+    if (!error && !(c->key = queue_port_key(c->port)))
+        error = -ENOMEM;
     if (!error) /* the log is open now */
         c->message_max = least(amqp_config(c)->max_message, queue_body_max(c->port));
     if (!error)

@@ -501,11 +501,11 @@ static void settle(struct holding *holding, enum amqp_taking taking)
 }
 
 /* Shows it, and keeps it. */
-static void hold(struct holding *holding, struct slice virtual_host, bool counts, uint64_t left,
+static void hold(struct holding *holding, const struct amqp_operator *who, bool counts, uint64_t left,
                  void (*each)(void *arg, const struct amqp_taken *taken), void *arg)
 {
     char block[CONFIG_AMQP_NAME_MAX + 1], *owned = NULL;
-    struct slice prefix = prefix_of(virtual_host, block);
+    struct slice prefix = prefix_of(who->virtual_host, block);
     struct queue_delivery *d = holding->came;
     struct amqp_taken taken = {
         .exchange = amqp_without_prefix(prefix, d->exchange),
@@ -516,7 +516,7 @@ static void hold(struct holding *holding, struct slice virtual_host, bool counts
         .left = left,
     };
 
-    if (!amqp_read_content(d, prefix, counts, &taken.content, &owned))
+    if (!amqp_read_content(d, prefix, queue_port_key(who->port), counts, &taken.content, &owned))
         taken.content = (struct amqp_content){0};
     each(arg, &taken);
     free(owned);
@@ -559,7 +559,7 @@ int amqp_take_by_hand(const struct amqp_operator *who, struct slice queue, enum 
     for (; taken == 1 && most && holding.bytes < AMQP_TAKEN_BYTES; most--) {
         taken = queue_take(consumer, &left);
         if (taken == 1 && holding.came)
-            hold(&holding, who->virtual_host, outcome->was_there, left, each, arg);
+            hold(&holding, who, outcome->was_there, left, each, arg);
     }
     free(holding.came); /* it came when nobody waited: it goes back with the consumer */
     settle(&holding, taking);

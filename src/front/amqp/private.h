@@ -68,8 +68,9 @@ struct amqp_connection {
     struct client client;
     struct stream stream;
     struct queue_port *port;
-    struct scene *scene; /* held until it is open */
-    uint64_t looked;     /* number of the configuration that user is of; 0: none */
+    const struct token_key *key; /* the port's; NULL until it is open */
+    struct scene *scene;         /* held until it is open */
+    uint64_t looked;             /* number of the configuration that user is of; 0: none */
     struct access_user *user;
     char user_name[CONFIG_AMQP_NAME_MAX + 1];
     uint64_t message_max; /* bytes of a body */
@@ -538,10 +539,10 @@ bool amqp_rewrite(struct amqp_channel *channel, const struct amqp_content *conte
                   struct queue_publication *publication, char **owned);
 
 struct slice amqp_without_prefix(struct slice prefix, struct slice name);
-/* A message's properties, as a client is to see them; they borrow the delivery, and *owned, which is the caller's in any case. False:
- * no memory, or they cannot be read. */
-bool amqp_read_content(const struct queue_delivery *d, struct slice prefix, bool counts,
-                       struct amqp_content *content, char **owned);
+/* A message's properties, as a client is to see them; they borrow the delivery, and *owned, which is the caller's in any case. key:
+ * for the name of one that came by HTTP; NULL: it gets none. False: no memory, or they cannot be read. */
+bool amqp_read_content(const struct queue_delivery *d, struct slice prefix, const struct token_key *key,
+                       bool counts, struct amqp_content *content, char **owned);
 /* The content header frame of a message that was delivered, as a client is to see it. False: no memory. */
 bool amqp_put_head(struct amqp_output *output, const struct amqp_connection *c, uint16_t channel,
                    const struct queue_delivery *d, bool counts);
