@@ -243,12 +243,10 @@ static void end_process(struct worker *worker)
     if (!runs(worker))
         return;
     worker->crew->kills++;
-    event_say(EVENT_WORKER_KILLED, SLICE(""), SLICE(""), "workers %s/%u: killed, as it did not end %s",
-              worker->crew->name, worker->number,
-              worker->hurry ? "before maitred had to" : "within stop-timeout");
+    event_say(EVENT_WORKER_KILLED, SLICE(""), SLICE(""), "workers %s/%u: killed, as it did not end in time",
+              worker->crew->name, worker->number);
     process_signal(&worker->process, SIGKILL);
-    while (runs(worker))
-        fiber_park(NEVER);
+    process_await(&worker->process, PROCESS_RUNS);
 }
 
 static void note_end(struct worker *worker)
