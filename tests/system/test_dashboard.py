@@ -286,7 +286,9 @@ def test_a_refusal_is_said_in_the_dialog(page, house):
     house.publish("dead", 1)
     shown.click("Move queue dead")
     shown.wait_text("dialog", "To queue")
-    shown.run("document.querySelector('#dialog-to option').value = 'nowhere'; document.querySelector('#dialog-to').selectedIndex = 0")
+    shown.run("""const select = document.querySelector('#dialog-to');
+        select.options[0].value = 'nowhere';
+        select.selectedIndex = 0""")
     shown.click("Move them", "dialog")
     shown.wait_text("#dialog-error", "there is no queue nowhere")
     shown.keys(Keys.ESCAPE)
@@ -456,7 +458,8 @@ def test_figures_that_change_are_not_read_out(page, house):
     shown = page()
     shown.run("""window.said = []; new MutationObserver((changes) => said.push(...changes.map((each) => each.target.outerHTML)))
         .observe(document.getElementById("announcer"), {childList: true, characterData: true, subtree: true})""")
-    live = shown.run("return [...document.querySelectorAll('[aria-live], [role=status], [role=alert]')].map((each) => each.id || each.className)")
+    live = shown.run("""return [...document.querySelectorAll("[aria-live], [role=status], [role=alert]")]
+        .map((each) => each.id || each.className)""")
     assert set(live) <= {"announcer", "said", "login-error", "dialog-error", "error"}
     before = shown.text("#as-of")
     house.proxy.get("/")
