@@ -1,6 +1,6 @@
-"""The whole of examples/diner while somebody kills one of its processes after the other: a web server, a kitchen, a worker, the
-keeper of the workers, the database, maitred. Guests go on ordering; at the end it is checked against the database that nothing which was confirmed is
-lost, and that nothing was handled twice which no kill explains.
+"""The whole of examples/diner while somebody kills one of its processes after the other: a web server, a kitchen, a worker,
+the keeper of the workers, the database, maitred. Guests go on ordering; at the end it is checked against the database that
+nothing which was confirmed is lost, and that nothing was handled twice which no kill explains.
 
 DINER_SECONDS: how long (20). DINER_SEED: the one that is printed repeats who is killed and what guests want, not the moments.
 DINER_DATABASE: sqlite, or postgresql, which is taken where it is installed. With -s it tells what it does.
@@ -208,7 +208,7 @@ def figures(chaos, confirmed, handled, repeats):
     """What happened, for people."""
     answers = sum((guest.answers for guest in chaos.guests), collections.Counter())
     kinds = collections.Counter(target for target, _ in confirmed)
-    explained = collections.Counter(sorted({crash.victim.split()[0] for crash in crashes})[0] for _, _, crashes in repeats if crashes)
+    explained = collections.Counter(crashes[0].victim.split()[0] for _, _, crashes in repeats if crashes)
     oldest = max((min(crash.begin - first.stored for crash in crashes) for first, _, crashes in repeats if crashes), default=0)
     return "\n".join([
         f"seed {SEED}, {DATABASE}, {SECONDS} s; kills: " + ", ".join(f"{n} {kind}" for kind, n in chaos.kinds.items()),
