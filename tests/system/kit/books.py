@@ -9,7 +9,7 @@ from kit.postgresql import psycopg2
 # How long before a crash a result may have been stored and its acknowledgement still be forgotten in it. The answer has to
 # reach maitred, and waits there for the turn of the queue thread that is under way: see kit/ledger.py. The rest is for a
 # machine that has much else to do.
-FORGOTTEN_SECONDS = 3.0
+FORGOTTEN_SECONDS = 5.0
 # How long a worker may take to read what somebody had sent to it who is dead.
 READ_SECONDS = 1.0
 

@@ -2,6 +2,7 @@
 the example, and of the program, in a folder of the test's own: it may go on for hours while the tree changes. Everything here
 is called from the thread that made it: the processes die with that."""
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -79,6 +80,23 @@ class Part:
         return self.process.wait(END_SECONDS)
 
 
+def is_there(pid):
+    """As a process that runs; one that nobody has waited for yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def kill(pid):
+    """Returns when it has gone, whoever its parent is."""
+    os.kill(pid, signal.SIGKILL)
+    end = time.monotonic() + END_SECONDS
+    while is_there(pid):
+        assert time.monotonic() < end, f"process {pid} does not go"
+        time.sleep(0.005)
+
+
 def crew(state, name):
     return next(each for each in state["workers"] if each["name"] == name)
 
@@ -134,16 +152,25 @@ class Staff:
         self.by_hand.append(worker)
         return worker
 
+    def wait(self, condition, what, seconds=START_SECONDS):
+        """Until condition(state) holds. An answer that does not come, on a machine that has much else to do, is asked for
+        again."""
+        end = time.monotonic() + seconds
+        while True:
+            state = {}
+            with contextlib.suppress(OSError, PeerGone, TimedOut):
+                if condition(state := self.admin.state()):
+                    return state
+            if time.monotonic() > end:
+                raise TimedOut(f"{what} did not happen; state: {json.dumps(state, indent=1)}")
+            time.sleep(0.05)
+
     def hired(self):
         """{pid: name} of those that maitred has started; waits until there is one."""
-        found = {}
-
-        def look(state):
-            found.update({process["pid"]: f"{workers['name']} {process['number']}" for workers in state["workers"]
-                          for process in workers["processes"] if process["pid"]})
-            return found
-        self.admin.wait(look, "there are workers", seconds=START_SECONDS)
-        return found
+        def pids(state):
+            return {process["pid"]: f"{workers['name']} {process['number']}" for workers in state["workers"]
+                    for process in workers["processes"] if process["pid"]}
+        return pids(self.wait(pids, "there are workers"))
 
     def keeper(self):
         """The pid of the process that has them, which is there as soon as they are."""
@@ -153,8 +180,8 @@ class Staff:
     def set(self, name, count):
         """There are so many of them; those that were more have finished what they had."""
         assert self.admin.post(f"/api/workers/{name}/set?count={count}").status == 200
-        self.admin.wait(lambda state: len(crew(state, name)["processes"]) == count and crew(state, name)["running"] == count,
-                        f"there are {count} of workers {name}", seconds=END_SECONDS)
+        self.wait(lambda state: len(crew(state, name)["processes"]) == crew(state, name)["running"] == count,
+                  f"there are {count} of workers {name}")
 
     # --- guests
 
@@ -183,4 +210,4 @@ class Staff:
         return codes
 
 
-__all__ = ["EXAMPLE", "PYTHON", "Part", "Staff", "crew"]
+__all__ = ["EXAMPLE", "PYTHON", "Part", "Staff", "crew", "kill"]
