@@ -29,6 +29,7 @@ AWAY_MOST = 1.0 if SECONDS < 300 else 4.0       # how long what was killed stays
 GUESTS = 8
 SETTLE_SECONDS = 120 if SECONDS < 300 else 600
 READERS = {"/orders": ["orders"], "/photos": ["thumbnails"], "/signup": ["billing", "analytics", "thumbnails"]}
+WORKED = ("thumbnails", "analytics")            # queues whose workers maitred starts
 RESULTS = {"orders": "cooked {}", "thumbnails": "a thumbnail of {}", "billing": "a bill for {}",
            "analytics": "one more with {}"}
 
@@ -64,8 +65,8 @@ class Chaos:
                 return
             time.sleep(min(left, 0.5))
 
-    def crash(self, victim, pid=None):
-        crash = Crash(victim, time.time(), pid)
+    def crash(self, victim, pid=None, queues=()):
+        crash = Crash(victim, time.time(), pid, queues)
         self.crashes.append(crash)
         self.kinds[victim.split()[0]] += 1
         return crash
@@ -97,7 +98,7 @@ class Chaos:
     def kill_keeper(self):
         """The process between maitred and its workers, which end with it."""
         pid = self.staff.keeper()
-        crash = self.crash("keeper")
+        crash = self.crash("keeper", queues=WORKED)
         kill(pid)
         crash.end = time.time()
         return f"keeper, pid {pid}"

@@ -36,14 +36,15 @@ class Handling(NamedTuple):
 @dataclass
 class Crash:
     """It happened between begin and end, in seconds of the clock on the wall."""
-    victim: str             # maitred, keeper, database, or another
+    victim: str             # maitred, database, or another
     begin: float
     pid: int | None = None  # of a worker or a kitchen
+    queues: tuple = ()      # of the workers that ended with it
     end: float | None = None
 
     def explains(self, first, second):
         """The acknowledgement of the first handling may have been lost in it, or never have been written."""
-        return (self.victim in ("maitred", "keeper", "database") or self.pid == first.pid) and \
+        return (self.victim in ("maitred", "database") or self.pid == first.pid or first.queue in self.queues) and \
             first.received <= self.end + READ_SECONDS and self.begin <= second.stored and \
             self.begin - first.stored <= FORGOTTEN_SECONDS
 
