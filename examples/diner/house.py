@@ -136,7 +136,7 @@ class House:
     that he calls take_signals(): waiting for a process is waiting for signals."""
 
     told = "what it wrote above"    # where maitred's log is
-    cooking = {}                    # by kind: milliseconds that a request takes a cook, where that is not what server.py says
+    cooking = {}    # by kind: the milliseconds that a request takes a cook, where that is not what server.py says
 
     def __init__(self):
         self.processes = []
