@@ -69,11 +69,12 @@ mutate: build/asan/build.ninja ## runs mutated AMQP conversations against the sa
 	@ninja -C build/asan maitred
 	@MAITRED_BINARY=$(CURDIR)/build/asan/maitred $(PYTHON) -B fuzz/mutate_amqp.py --seconds $(FUZZ_SECONDS)
 
-sim: build/release/build.ninja ## runs the simulators of the log and the broker for SIM_MINUTES (60), from new seeds on
-	@ninja -C build/release tests/sim/log_sim tests/sim/broker_sim
+sim: build/release/build.ninja ## runs the simulators of the log, the broker and the autoscaler for SIM_MINUTES (60), from new seeds on
+	@ninja -C build/release tests/sim/log_sim tests/sim/broker_sim tests/sim/scale_sim
 	@from=$$(date +%s)000000; while [ "$$SECONDS" -lt $$((60 * $(SIM_MINUTES))) ]; do \
 		build/release/tests/sim/broker_sim --from "$$from" --seeds 50000; \
 		build/release/tests/sim/log_sim --from "$$from" --seeds 50000; \
+		build/release/tests/sim/scale_sim --from "$$from" --seeds 5000; \
 		from=$$((from + 50000)); \
 	done
 

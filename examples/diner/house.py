@@ -136,7 +136,7 @@ class House:
     that he calls take_signals(): waiting for a process is waiting for signals."""
 
     told = "what it wrote above"    # where maitred's log is
-    cooking = {}                    # milliseconds that a request takes a cook, by kind of server, where it is not server.py's 3
+    cooking = {}    # by kind: the milliseconds that a request takes a cook, where that is not what server.py says
 
     def __init__(self):
         self.processes = []

@@ -47,7 +47,8 @@ void crew_count(struct crew *crew, struct crew_count *count)
 
 bool crew_runs(const struct crew *crew)
 {
-    return crew->section->command.text && !crew->leaving && !crew->owner->draining;
+    return crew->section->command.text && worker_feed_of(crew->section->kind) && !crew->leaving &&
+           !crew->owner->draining;
 }
 
 static bool gauge_is_full(const struct crew *crew)
@@ -262,21 +263,22 @@ static struct worker *next_old(struct crew *crew)
     return NULL;
 }
 
-/* The next go only when those who took the place of the last ones take messages: a new command that does not work ends here. */
-static void replace_old(struct crew *crew)
+/* The next go only when those who took the place of the last ones take messages: a new command that does not work ends here.
+ * there: workers that do not stop. */
+static void replace_old(struct crew *crew, unsigned there)
 {
-    unsigned at_once = crew->desired / 4 ? crew->desired / 4 : 1, leaving = 0;
+    unsigned at_once = crew->desired / 4 ? crew->desired / 4 : 1;
+    unsigned on_the_way = there < crew->desired ? crew->desired - there : 0;
     struct worker *old;
 
     for (struct list *at = crew->workers.next; at != &crew->workers; at = at->next) {
         const struct worker *worker = worker_at(at);
 
-        leaving += worker->stopping;
         if (worker->epoch == crew->epoch &&
             (worker->phase == WORKER_STARTING || worker->phase == WORKER_BACKING_OFF))
-            leaving++;
+            on_the_way++;
     }
-    for (; leaving < at_once && (old = next_old(crew)); leaving++)
+    for (; on_the_way < at_once && (old = next_old(crew)); on_the_way++)
         worker_stop(old, NEVER, NEVER);
 }
 
@@ -304,13 +306,12 @@ void crew_settle(struct crew *crew)
         return;
     }
     crew_count(crew, &count);
-    replace_old(crew);
-    crew_count(crew, &count);
     there = count.workers - count.stopping;
     if (crew->hand != HAND_NONE && there > crew->desired)
         crew_stop_some(crew, there - crew->desired, true);
     else if (crew->owner->serving)
         start_missing(crew, there);
+    replace_old(crew, there);
 }
 
 /* ---- by hand ----------------------------------------------------------------------------------------------------- */

@@ -237,9 +237,11 @@ static void kill_children(const struct keeping *k)
 /* Each that ends leaves its children to us: until there is none. */
 static void end_all(const struct keeping *k)
 {
-    do
+    do {
         kill_children(k);
-    while (waitpid(-1, NULL, 0) > 0 || errno == EINTR);
+        while (waitpid(-1, NULL, WNOHANG) > 0)
+            ;
+    } while (waitpid(-1, NULL, 0) > 0 || errno == EINTR);
 }
 
 /* ---- messages ---------------------------------------------------------------------------------------------------- */

@@ -52,7 +52,8 @@ static void say_line(struct output *output)
     char text[ROOM];
     int n = (int)output->bytes;
 
-    memcpy(text, output->line, output->bytes);
+    for (size_t i = 0; i < output->bytes; i++) /* a NUL would end it for those who print it */
+        text[i] = output->line[i] ? output->line[i] : ' ';
     if (output->missing)
         n += snprintf(text + n, sizeof text - output->bytes, " [%llu bytes more]",
                       (unsigned long long)output->missing);

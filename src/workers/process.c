@@ -86,9 +86,13 @@ static void lose_processes(struct keeper *keeper)
 
 static void await_end(pid_t pid)
 {
-    while (waitpid(pid, NULL, WNOHANG) == 0)
-        if (fiber_sleep_until(loop_now_us() + AGAIN_US) != 0)
-            waitpid(pid, NULL, 0);
+    uint64_t until_us = loop_now_us() + KEEPER_ANSWER_US;
+
+    while (waitpid(pid, NULL, WNOHANG) == 0) {
+        if (loop_now_us() >= until_us)
+            kill(pid, SIGKILL);
+        fiber_sleep_until(loop_now_us() + AGAIN_US);
+    }
 }
 
 /* Until the keeper has ended. */
@@ -216,6 +220,12 @@ void keeper_free(struct keeper *keeper)
     free(keeper);
 }
 
+void keeper_give_up(struct keeper *keeper)
+{
+    if (keeper->pid)
+        kill(keeper->pid, SIGKILL);
+}
+
 int keeper_pid(const struct keeper *keeper)
 {
     return (int)keeper->pid;
@@ -263,11 +273,15 @@ static void put_fds(const struct process_options *options, struct keeper_message
 /* Until it has room for it. */
 static int tell(struct keeper *keeper, const struct msghdr *head)
 {
+    uint64_t until_us = loop_now_us() + KEEPER_ANSWER_US;
+
     while (keeper->io.fd >= 0) {
         if (sendmsg(keeper->io.fd, head, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
             return 0;
         if (errno != EAGAIN && errno != EINTR)
             return -errno;
+        if (loop_now_us() >= until_us)
+            keeper_give_up(keeper);
         fiber_sleep_until(loop_now_us() + AGAIN_US);
     }
     return -EPIPE;
@@ -308,7 +322,8 @@ int process_start(struct process *p, struct keeper *keeper, const struct process
         return error;
     }
     while (p->state == PROCESS_STARTING)
-        fiber_park(NEVER);
+        if (fiber_park(loop_now_us() + KEEPER_ANSWER_US) == -ETIMEDOUT)
+            keeper_give_up(keeper);
     return p->error;
 }
 

@@ -1,6 +1,7 @@
 /* process.h - processes that the keeper has for us, and the way to the keeper.
  *
  * The keeper is started with the first process, and again when it was killed, which ends all processes that it had.
+ * A keeper that does not answer for KEEPER_ANSWER_US (it was stopped, or its disk is stuck) is killed, so that nobody waits for ever.
  * Threads: a keeper and its processes belong to one thread. Fibers that wait here must not be cancelled: a process is ended by
  * signals. Errors: 0 or a negative errno. */
 #ifndef WORKERS_PROCESS_H
@@ -12,6 +13,8 @@
 #include "base/list.h"
 #include "fiber/loop.h"
 #include "workers/environment.h"
+
+#define KEEPER_ANSWER_US UINT64_C(10000000)
 
 struct keeper;
 
@@ -44,6 +47,8 @@ int keeper_pid(const struct keeper *keeper);
 /* In a fiber, which becomes its waiter. 0: it runs. Otherwise it does not: what exec says (-ENOENT, -EACCES, ...), -E2BIG, or what
  * keeps the keeper from running. */
 int process_start(struct process *process, struct keeper *keeper, const struct process_options *options);
+/* The keeper does not do as it is told: it is killed, and with it all of its processes; the next one is another's. */
+void keeper_give_up(struct keeper *keeper);
 /* To its whole group; nothing where it has ended. */
 void process_signal(struct process *process, int signal);
 /* "exit code 3", "signal 9 (Killed)". */

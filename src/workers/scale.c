@@ -256,7 +256,9 @@ static enum scale_why shrink(const struct scale_reckoning *r, unsigned *desired)
     uint64_t step = r->steps.greatest >= 8 ? r->steps.greatest / 4 : 1;
     uint64_t floor = r->steps.greatest - least_of(step, r->steps.greatest);
     unsigned target = most_of(limits->min, ceil_div(r->highest, 10));
+#ifndef MAITRED_PLANT_SCALE_BUSY
     unsigned free = workers_free(r->sight);
+#endif
 
     target = most_of(target, floor);
     if (target >= *desired)
@@ -349,14 +351,14 @@ void scale_tick(struct scale *scale, const struct scale_limits *limits, const st
 
 void scale_init(struct scale *scale, unsigned desired, uint64_t now_us)
 {
-    *scale = (struct scale){.held = SCALE_ENOUGH};
+    *scale = (struct scale){.desired = desired, .held = SCALE_ENOUGH};
     scale_set(scale, desired, now_us);
 }
 
 void scale_set(struct scale *scale, unsigned desired, uint64_t now_us)
 {
-    scale->desired = desired;
-    scale->steps.n = 0;
+    window_add(&scale->steps, now_us, 0, scale->desired); /* it was so until now */
     window_add(&scale->steps, now_us, 0, desired);
+    scale->desired = desired;
     window_add(&scale->wishes, now_us, 0, desired * UINT64_C(10));
 }

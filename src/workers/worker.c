@@ -248,7 +248,8 @@ static void end_process(struct worker *worker)
               worker->hurry ? "before maitred had to" : "within stop-timeout");
     process_signal(&worker->process, SIGKILL);
     while (runs(worker))
-        fiber_park(NEVER);
+        if (fiber_park(loop_now_us() + KEEPER_ANSWER_US) == -ETIMEDOUT)
+            keeper_give_up(worker->crew->owner->keeper);
 }
 
 static void note_end(struct worker *worker)

@@ -277,6 +277,8 @@ const struct worker_feed *worker_feed_of(enum worker_kind kind)
 {
     static const struct worker_feed *const feeds[] = {
         [WORKER_CONSUMER] = &consumer_feed,
+        [WORKER_HTTP] = NULL,
+        [WORKER_FILTER] = NULL,
     };
 
     return feeds[kind];

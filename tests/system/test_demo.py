@@ -157,7 +157,7 @@ def a_flood_into_a_queue(demo):
 
 
 def crew(state):
-    return state["workers"][0]
+    return next(each for each in state["workers"] if each["name"] == "thumbnailer")
 
 
 def workers_are_called_in(demo):
@@ -178,7 +178,8 @@ def a_slow_database(demo):
     assert held["running"] < held["max"]
     demo.wait(lambda state: state["bottleneck"]["layer"] == "database", "a bottleneck that is the database", SETTLE_SECONDS)
     line = demo.result()
-    assert "; 20 of 20 connections, workers are held at " in line and "bottleneck is the database" in line
+    assert figure(r"; (\d+) of 20 connections", line) >= 18 and "workers are held at " in line
+    assert "bottleneck is the database" in line
     assert "; 0 errors; " in line and line.endswith(" photos waited, now 0")
     assert demo.errors() == errors
 

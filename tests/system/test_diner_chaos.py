@@ -1,11 +1,12 @@
 """The whole of examples/diner while somebody kills one of its processes after the other: a web server, a kitchen, a worker, the
-database, maitred. Guests go on ordering; at the end it is checked against the database that nothing which was confirmed is
+keeper of the workers, the database, maitred. Guests go on ordering; at the end it is checked against the database that nothing which was confirmed is
 lost, and that nothing was handled twice which no kill explains.
 
 DINER_SECONDS: how long (20). DINER_SEED: the one that is printed repeats who is killed and what guests want, not the moments.
 DINER_DATABASE: sqlite, or postgresql, which is taken where it is installed. With -s it tells what it does.
 """
 import collections
+import contextlib
 import os
 import random
 import signal
@@ -16,7 +17,8 @@ import pytest
 from kit import postgresql
 from kit.books import Books, Crash
 from kit.guests import Guest
-from kit.staff import Staff
+from kit.staff import Staff, crew
+from kit.wire import PeerGone, TimedOut
 from kit.ledger import is_empty
 from kit.process import SANITIZER
 
@@ -40,22 +42,28 @@ class Chaos:
         url = cluster.new_database() if cluster else None
         self.staff = Staff(folder, {"DATABASE_URL": url} if url else {})
         self.books = Books(self.staff.logs, url)
-        self.crashes, self.kinds = [], collections.Counter()
+        self.crashes, self.kinds, self.most_workers = [], collections.Counter(), 0
         self.began = time.monotonic()
         self.guests = [Guest(number, self.staff.client, self.chance.random()) for number in range(GUESTS)]
 
     def tell(self, text):
         print(f"{time.monotonic() - self.began:7.1f} s  {text}", flush=True)
 
-    def open(self):
-        self.staff.open()
-        for script, queue in [("thumbnailer.py", "thumbnails")] * 2 + [("analyst.py", "analytics")]:
-            self.staff.hire(script, queue)
-
     # --- kills. Each returns when what was killed is there again
 
     def away(self):
-        time.sleep(self.chance.uniform(0, AWAY_MOST))
+        self.watch(self.chance.uniform(0, AWAY_MOST))
+
+    def watch(self, seconds):
+        """For so long, and how many workers there are."""
+        end = time.monotonic() + seconds
+        while True:
+            with contextlib.suppress(OSError, PeerGone, TimedOut):      # maitred may be away
+                self.most_workers = max(self.most_workers, crew(self.staff.admin.state(), "thumbnailer")["running"])
+            left = end - time.monotonic()
+            if left <= 0:
+                return
+            time.sleep(min(left, 0.5))
 
     def crash(self, victim, pid=None):
         crash = Crash(victim, time.time(), pid)
@@ -69,8 +77,7 @@ class Chaos:
         crash.end = time.time()
         self.away()
         part.start()
-        if part.port:
-            part.wait_answers()
+        part.wait_answers()
         return f"{part.name}, pid {crash.pid}"
 
     def kill_web(self):
@@ -80,14 +87,29 @@ class Chaos:
         return self.kill_part(self.chance.choice(self.staff.of_kind("kitchen")))
 
     def kill_worker(self):
-        return self.kill_part(self.chance.choice(self.staff.workers))
+        """One of those that maitred has started; it starts another."""
+        hired = self.staff.hired()
+        pid = self.chance.choice(sorted(hired))
+        crash = self.crash(hired[pid], pid)
+        os.kill(pid, signal.SIGKILL)
+        while is_there(pid):
+            time.sleep(0.005)
+        crash.end = time.time()
+        return f"{hired[pid]}, pid {pid}"
+
+    def kill_keeper(self):
+        """The process between maitred and its workers, which end with it."""
+        pid = self.staff.keeper()
+        crash = self.crash("keeper")
+        os.kill(pid, signal.SIGKILL)
+        while is_there(pid):
+            time.sleep(0.005)
+        crash.end = time.time()
+        return f"keeper, pid {pid}"
 
     def kill_maitred(self):
         told = self.kill_part(self.staff.maitred)
-        self.crashes[-1].end = time.time()
-        for worker in self.staff.workers:
-            worker.process.wait(30)
-            worker.start()
+        self.crashes[-1].end = time.time()      # what it had sent is read by now
         return told
 
     def kill_database(self):
@@ -108,15 +130,15 @@ class Chaos:
 
     def go_on(self):
         """Until the time is over. In a round each has its turn."""
-        kills = [self.kill_web, self.kill_kitchen, self.kill_worker, self.kill_maitred]
+        kills = [self.kill_web, self.kill_kitchen, self.kill_worker, self.kill_keeper, self.kill_maitred]
         kills += [self.kill_database] if self.cluster else []
         turns = []
         while (next_one := time.monotonic() + INTERVAL) < self.began + SECONDS:
             turns = turns or self.chance.sample(kills, len(kills))
             before = time.monotonic()
             told = turns.pop()()
-            self.tell(f"killed {told}; there again after {time.monotonic() - before:.2f} s")
-            time.sleep(max(0, next_one - time.monotonic()))
+            self.tell(f"killed {told}; {time.monotonic() - before:.2f} s")
+            self.watch(next_one - time.monotonic())
 
     def settle(self):
         """The guests go, and all that they wanted is handled."""
@@ -134,7 +156,7 @@ class Chaos:
 
     def close(self):
         codes = self.staff.close()
-        for part in [*self.staff.servers, self.staff.maitred, *self.staff.workers]:
+        for part in [*self.staff.servers, self.staff.maitred]:
             print(f"--- {part.name}\n{part.told()}")
         assert not any(codes.values()), codes
         assert not SANITIZER.search(self.staff.maitred.log.read_text(errors="replace"))
@@ -152,6 +174,15 @@ def chaos(tmp_path):
     finally:
         if cluster:
             cluster.stop()
+
+
+def is_there(pid):
+    """As a process that runs; one that nobody has waited for yet does not."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
 
 
 def check_none(what, found):
@@ -186,12 +217,12 @@ def figures(chaos, confirmed, handled, repeats):
         f"no answer: {sum(n for (_, status), n in answers.items() if status == 0)}; 503: "
         f"{sum(n for (_, status), n in answers.items() if status == 503)}; pages: {answers['/', 200]}",
         f"rows: {len(handled)}; handled again: {len(repeats)}, explained by {dict(explained)}; the oldest result that was "
-        f"forgotten was stored {oldest:.2f} s before the crash"])
+        f"forgotten was stored {oldest:.2f} s before the crash; at most {chaos.most_workers} thumbnailers"])
 
 
 def test_nothing_is_lost_whatever_is_killed(chaos):
     """And nothing is handled twice without a cause."""
-    chaos.open()
+    chaos.staff.open()
     for guest in chaos.guests:
         guest.start()
     chaos.go_on()

@@ -463,6 +463,31 @@ static void what_was_set_by_hand_is_where_it_goes_on_from(void **state)
     assert_int_equal(ticks(&b, 3), 7);
 }
 
+static void a_pause_does_not_make_the_next_step_come_sooner(void **state)
+{
+    struct bench b = bench_of(1);
+
+    (void)state;
+    b.sight.ready = 5000;
+    assert_int_equal(tick(&b), 5);
+    scale_set(&b.scale, 5, b.sight.now_us);
+    assert_int_equal(ticks(&b, 14), 5);
+    assert_int_equal(ticks(&b, 2), 10);
+}
+
+static void what_a_hand_added_counts_as_a_step(void **state)
+{
+    struct bench b = bench_of(1);
+
+    (void)state;
+    tick(&b);
+    scale_set(&b.scale, 20, b.sight.now_us);
+    b.sight.idle = 20;
+    b.sight.ready = 5000;
+    assert_int_equal(ticks(&b, 14), 20);
+    assert_int_equal(ticks(&b, 2), 40);
+}
+
 /* ---- what holds it ----------------------------------------------------------------------------------------------- */
 
 static void it_does_not_grow_while_half_of_the_starts_crash(void **state)
@@ -652,6 +677,8 @@ int main(void)
         cmocka_unit_test(those_that_start_and_those_that_crashed_may_go),
         cmocka_unit_test(a_new_min_or_max_is_obeyed_at_once),
         cmocka_unit_test(what_was_set_by_hand_is_where_it_goes_on_from),
+        cmocka_unit_test(a_pause_does_not_make_the_next_step_come_sooner),
+        cmocka_unit_test(what_a_hand_added_counts_as_a_step),
         cmocka_unit_test(it_does_not_grow_while_half_of_the_starts_crash),
         cmocka_unit_test(a_minute_later_it_tries_again),
         cmocka_unit_test(one_that_crashes_does_not_hold_the_many_that_run),

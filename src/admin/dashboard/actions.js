@@ -226,20 +226,19 @@ function setWorkers(workers) {
 function restartWorkers(workers) {
     confirmAction({
         title: `Restart workers ${workers.name}?`,
-        text: [`Each of the ${count(workers.running)} processes finishes what it holds, ends, and is started anew.`],
+        text: [`Each of the ${count(workers.running)} processes is replaced by a new one, a few at a time, once it has ` +
+            "finished what it holds."],
         button: "Restart them",
         send: () => pathOf(["workers", workers.name, "restart"]),
     });
 }
 
-const isByHand = (workers) => workers.state === "paused" || workers.state === "held" || workers.by_hand === true;
-
 function workersActions(workers) {
     const of = `workers ${workers.name}`;
 
     return [
-        {key: "pause", of, label: isByHand(workers) ? "Resume" : "Pause",
-            run: () => (isByHand(workers) ? resumeWorkers : pauseWorkers)(workers)},
+        ...(workers.by_hand ? [{key: "resume", of, label: "Resume", run: () => resumeWorkers(workers)}] : []),
+        ...(workers.by_hand === "paused" ? [] : [{key: "pause", of, label: "Pause", run: () => pauseWorkers(workers)}]),
         {key: "set", of, label: "Set…", run: () => setWorkers(workers)},
         {key: "restart", of, label: "Restart", run: () => restartWorkers(workers)},
     ];

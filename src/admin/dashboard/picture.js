@@ -240,6 +240,8 @@ function queueRow(first) {
     };
 }
 
+const decisionText = ({from, to, text}) => `${count(from)} → ${count(to)}: ${text}`;
+
 function processText(process) {
     return `process ${process.number}, pid ${process.pid}: ${process.state}${process.reason ? `, ${process.reason}` : ""}`;
 }
@@ -261,7 +263,7 @@ function workersRow(first) {
             })));
             setText(words, `${count(workers.running)} running, ${count(workers.busy)} busy, ${count(workers.desired)} desired ` +
                 `(${count(workers.min)} to ${count(workers.max)})` + (workers.backing_off ? `, ${count(workers.backing_off)} backing off` : ""));
-            setText(why, isTrouble(workers.state) ? workers.reason : workers.decision?.text ?? workers.reason ?? "");
+            setText(why, isTrouble(workers.state) ? workers.reason : workers.decision ? decisionText(workers.decision) : workers.reason ?? "");
             spark.update(historyOf(`workers ${workers.name}`, "running"), historyOf(`workers ${workers.name}`, "desired"));
         },
     };
@@ -329,7 +331,12 @@ function nodeView(id) {
     };
 }
 
-const LAYER_NODES = {servers: "servers", server: "servers", queue: "queue", workers: "workers", database: "database"};
+// The node that is the bottleneck; a pool that only takes messages is drawn among the workers.
+function bottleneckNode(found, pools) {
+    if (found?.layer !== "servers" && found?.layer !== "server")
+        return found?.layer;
+    return pools.workers.some((pool) => pool.name === (found.pool ?? found.name)) ? "workers" : "servers";
+}
 
 function makePicture() {
     const nodes = Object.fromEntries(["users", "balancer", "servers", "queue", "workers", "database"]
@@ -421,7 +428,7 @@ function makePicture() {
     return {
         update(state) {
             const pools = poolsByRole(state);
-            const marked = LAYER_NODES[state.bottleneck?.layer];
+            const marked = bottleneckNode(state.bottleneck, pools);
 
             showFront(state);
             showServers(pools.servers, marked);

@@ -181,7 +181,7 @@ function decisionsView() {
 
             return {node: h("li", {}, time, text), update(decision) {
                 setText(time, clock(decision.time));
-                setText(text, decision.text);
+                setText(text, decisionText(decision));
             }};
         });
     }};
@@ -256,8 +256,8 @@ function databaseSection() {
 // ---- events ----
 
 const EVENT_TONES = {
-    bad: /^(server-down|reload-failed|upgrade-failed|log-failed|worker-crashed|workers-crashing)$/,
-    warn: /^(server-ejected|name-failed|limit|queue-paused|queue-purged|server-drained|gauge-full|workers-(paused|held|killed))$/,
+    bad: /^(server-down|reload-failed|upgrade-failed|log-failed|worker-failed|worker-killed|keeper-lost)$/,
+    warn: /^(server-ejected|name-failed|limit|queue-paused|queue-purged|server-drained|gauge-full|workers-(paused|set|held))$/,
 };
 
 // What a kind of event means, as a state with its shape.

@@ -36,14 +36,14 @@ class Handling(NamedTuple):
 @dataclass
 class Crash:
     """It happened between begin and end, in seconds of the clock on the wall."""
-    victim: str             # maitred, database, or another
+    victim: str             # maitred, keeper, database, or another
     begin: float
     pid: int | None = None  # of a worker or a kitchen
     end: float | None = None
 
     def explains(self, first, second):
         """The acknowledgement of the first handling may have been lost in it, or never have been written."""
-        return (self.victim in ("maitred", "database") or self.pid == first.pid) and \
+        return (self.victim in ("maitred", "keeper", "database") or self.pid == first.pid) and \
             first.received <= self.end + READ_SECONDS and self.begin <= second.stored and \
             self.begin - first.stored <= FORGOTTEN_SECONDS
 
@@ -73,7 +73,8 @@ class Books:
 
     def repeats(self, crashes):
         """(handling, the next one of the same message, the crashes that explain it) for each that was not the first."""
-        handlings = self.handlings()
+        handlings = self.handlings(
+            "(queue, message_id) IN (SELECT queue, message_id FROM handlings GROUP BY queue, message_id HAVING count(*) > 1)")
         for first, second in zip(handlings, handlings[1:]):
             if (first.queue, first.message_id) == (second.queue, second.message_id):
                 yield first, second, [crash for crash in crashes if crash.explains(first, second)]

@@ -76,6 +76,10 @@ class Part:
         return self.process.wait(END_SECONDS)
 
 
+def crew(state, name):
+    return next(each for each in state["workers"] if each["name"] == name)
+
+
 class Staff:
     """open() starts everything but videos and auth, which have no part in what is stored; close() ends it, and is to be
     called however the test ends."""
@@ -90,7 +94,7 @@ class Staff:
         self.servers = [self.server(kind, int(f"{prefix}{end}"), cooks) for end, kind, cooks in SERVERS
                         if kind in ("web", "kitchen")]
         self.maitred = self.part("maitred", self.port, BINARY, "run", CONFIG)
-        self.workers = []       # those that are started by hand
+        self.by_hand = []       # workers that maitred knows nothing of
         self.admin = Admin(("127.0.0.1", self.admin_port))
         self.logs.mkdir()
 
@@ -114,14 +118,37 @@ class Staff:
         self.maitred.wait_answers()
         return self
 
-    def hire(self, script, queue, **environment):
-        """A worker by hand, as examples/diner/consumer.py says."""
-        worker = self.part(f"worker {len(self.workers)}", None, PYTHON, FOLDER / script, MAITRED_QUEUE=queue,
-                           MAITRED_WORKER_NUMBER=str(len(self.workers)),
-                           AMQP_URL=f"amqp://guest:guest@127.0.0.1:{self.amqp_port}/%2F", **environment)
+    # --- workers
+
+    def hire(self, script, queue):
+        """One by hand, as examples/diner/consumer.py says."""
+        worker = self.part("by hand", None, PYTHON, FOLDER / script, MAITRED_QUEUE=queue,
+                           AMQP_URL=f"amqp://guest:guest@127.0.0.1:{self.amqp_port}/%2F")
         worker.start()
-        self.workers.append(worker)
+        self.by_hand.append(worker)
         return worker
+
+    def hired(self):
+        """{pid: name} of those that maitred has started; waits until there is one."""
+        found = {}
+
+        def look(state):
+            found.update({process["pid"]: f"{workers['name']} {process['number']}" for workers in state["workers"]
+                          for process in workers["processes"] if process["pid"]})
+            return found
+        self.admin.wait(look, "there are workers", seconds=START_SECONDS)
+        return found
+
+    def keeper(self):
+        """The pid of the process that has them, which is there as soon as they are."""
+        self.hired()
+        return next(pid for pid, command in diner.left_running(self.logs).items() if command.startswith("maitred keeper"))
+
+    def set(self, name, count):
+        """There are so many of them; those that were more have finished what they had."""
+        assert self.admin.post(f"/api/workers/{name}/set?count={count}").status == 200
+        self.admin.wait(lambda state: len(crew(state, name)["processes"]) == count and crew(state, name)["running"] == count,
+                        f"there are {count} of workers {name}", seconds=END_SECONDS)
 
     # --- guests
 
@@ -138,7 +165,7 @@ class Staff:
         """Exit codes by name, of those that ran: the servers last, which maitred needs until its requests are finished."""
         codes = {}
         try:
-            for part in [*self.workers, self.maitred, *self.servers]:
+            for part in [*self.by_hand, self.maitred, *self.servers]:
                 if part.runs():
                     codes[part.name] = part.end()
         finally:
@@ -150,4 +177,4 @@ class Staff:
         return codes
 
 
-__all__ = ["Staff", "Part"]
+__all__ = ["FOLDER", "PYTHON", "Part", "Staff", "crew"]
