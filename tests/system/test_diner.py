@@ -125,4 +125,4 @@ def test_the_configurations_that_are_shown_are_good(tmp_path):
     for file in (tmp_path / "readme.conf", ROOT / "examples" / "diner" / "maitred.conf"):
         checked = run("check", file)
         assert (checked.returncode, checked.stderr) == (0, "")
-        assert re.match(rf"{file}: ok: [23] listeners", checked.stdout)
+        assert re.match(rf"{file}: ok: [2-4] listeners", checked.stdout)

@@ -14,7 +14,7 @@ from kit import postgresql
 from kit.books import Books
 from kit.ledger import is_empty
 from kit.queue import fill
-from kit.staff import FOLDER, PYTHON, Staff, crew
+from kit.staff import EXAMPLE, PYTHON, Staff, crew
 from kit.wire import TimedOut, connect, request
 
 needs_postgresql = pytest.mark.skipif(bool(postgresql.why_not()), reason=postgresql.why_not())
@@ -133,7 +133,8 @@ def test_what_comes_again_is_counted_and_has_its_first_result(house, url):
     row, = house.books.handled()
     assert (row.message_id, row.body, row.result, row.times) == ("seven", "first", "cooked first", 3)
     assert len(house.books.handlings()) == 3 and house.books.miscounted() == []
-    told = subprocess.run([PYTHON, FOLDER / "database.py"], env=house.staff.environment, capture_output=True, text=True)
+    told = subprocess.run([PYTHON, EXAMPLE / "database.py"], cwd=house.staff.folder, env=house.staff.environment,
+                          capture_output=True, text=True)
     assert (told.returncode, told.stdout.split()) == (0, "orders 1 messages, 2 handled again".split()), told.stderr
 
 

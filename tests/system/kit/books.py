@@ -9,7 +9,7 @@ from kit.postgresql import psycopg2
 # How long before a crash a result may have been stored and its acknowledgement still be forgotten in it. The answer has to
 # reach maitred, and waits there for the turn of the queue thread that is under way: see kit/ledger.py. The rest is for a
 # machine that has much else to do.
-FORGOTTEN_SECONDS = 3.0
+FORGOTTEN_SECONDS = 5.0
 # How long a worker may take to read what somebody had sent to it who is dead.
 READ_SECONDS = 1.0
 
@@ -36,14 +36,15 @@ class Handling(NamedTuple):
 @dataclass
 class Crash:
     """It happened between begin and end, in seconds of the clock on the wall."""
-    victim: str             # maitred, keeper, database, or another
+    victim: str             # maitred, database, or another
     begin: float
     pid: int | None = None  # of a worker or a kitchen
+    queues: tuple = ()      # of the workers that ended with it
     end: float | None = None
 
     def explains(self, first, second):
         """The acknowledgement of the first handling may have been lost in it, or never have been written."""
-        return (self.victim in ("maitred", "keeper", "database") or self.pid == first.pid) and \
+        return (self.victim in ("maitred", "database") or self.pid == first.pid or first.queue in self.queues) and \
             first.received <= self.end + READ_SECONDS and self.begin <= second.stored and \
             self.begin - first.stored <= FORGOTTEN_SECONDS
 
