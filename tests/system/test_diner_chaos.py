@@ -16,10 +16,10 @@ import pytest
 from kit import postgresql
 from kit.books import Books, Crash
 from kit.guests import Guest
-from kit.staff import Staff, crew, kill
-from kit.wire import PeerGone, TimedOut
 from kit.ledger import is_empty
 from kit.process import SANITIZER
+from kit.staff import Staff, crew, kill
+from kit.wire import PeerGone, TimedOut
 
 SECONDS = int(os.environ.get("DINER_SECONDS", "20"))
 SEED = int(os.environ.get("DINER_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
