@@ -84,8 +84,11 @@ static void check_effects(struct config_problems *problems, const struct config_
 {
     const struct config_item *slots = config_item_option(item, "slots");
 
-    if (workers->kind != WORKER_HTTP)
+    if (workers->kind != WORKER_HTTP) {
         config_refuse_idle(problems, item, "path", "kind = http");
+        config_refuse_idle(problems, item, "health", "kind = http");
+        config_refuse_idle(problems, item, "start-timeout", "kind = http");
+    }
     if (!config_item_option(item, "command"))
         config_refuse_idle(problems, item, "stop-timeout", "command");
     if (slots && !slots->bad && workers->kind == WORKER_FILTER && workers->slots != 1)

@@ -192,7 +192,10 @@ struct config_workers {
     uint64_t cooldown_us;
     uint64_t stop_timeout_us;
     const struct config_gauge *gauge; /* NULL: nothing holds them back */
-    const char *path;               /* WORKER_HTTP; NULL: that of the request, or "/" where there was none */
+    const char *path; /* WORKER_HTTP; NULL: that of the request, or "/" where there was none */
+    const char
+        *health; /* WORKER_HTTP: path that answers while it is well; NULL: to accept a connection is enough */
+    uint64_t start_timeout_us;      /* WORKER_HTTP: until it is ready for the first time */
     const struct config_amqp *amqp; /* WORKER_CONSUMER with a command: the listener that it is to use */
 };
 

@@ -62,6 +62,14 @@ static const struct config_row workers_rows[] = {
      .without = "that of the request, or / where there was none",
      .offset = offsetof(struct config_workers, path),
      .help = "Path that a worker of kind http is asked for."},
+    {.name = "health",
+     .type = &config_type_path,
+     .without = "none; one that accepts connections is ready",
+     .offset = offsetof(struct config_workers, health),
+     .help = "Path by which a worker of kind http says that it is well: it gets messages while that answers "
+             "200 to 399."},
+    TIME("start-timeout", "60s", 100 * MS, DAY, NULL, config_workers, start_timeout_us,
+         "How long a worker of kind http may take to be ready, before it is killed and started again."),
 };
 
 const struct config_table config_table_workers = {

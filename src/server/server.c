@@ -159,10 +159,16 @@ static void forget_files(struct process *process)
         process_forget_file(container_of(node, struct process_listener, system.list));
 }
 
+/* A process that took over waits so long for the queue's log, at most, for whom we give messages to. */
+#define HAND_OVER_US (3 * US_PER_S)
+
 /* They finish what they have for nine tenths of the time, and are killed when all of it is over. */
 static void drain_workers(struct process *process)
 {
     uint64_t timeout_us = process->system.config->drain_timeout_us;
+
+    if (process->handed_over && process->queue && timeout_us > HAND_OVER_US)
+        timeout_us = HAND_OVER_US;
 
     workers_drain(process->system.workers, loop_now_us() + timeout_us / 10 * 9, loop_now_us() + timeout_us);
 }

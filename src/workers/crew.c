@@ -329,6 +329,7 @@ static void change_by_hand(struct crew *crew, enum crew_hand hand, unsigned desi
     crew->hand = hand;
     crew->hand_count = desired;
     crew->desired = desired;
+    scale_set(&crew->scale, desired, loop_now_us());
     workers_wake(crew->owner);
 }
 
@@ -355,7 +356,6 @@ void crew_resume(struct crew *crew)
     unsigned count = crew->desired < section->min ? section->min : crew->desired;
 
     change_by_hand(crew, HAND_NONE, count, "resumed by hand");
-    scale_set(&crew->scale, count, loop_now_us());
     event_say(EVENT_WORKERS_RESUMED, SLICE(""), SLICE(""),
               "workers %s: resumed by hand: there are as many as are needed again", crew->name);
 }

@@ -26,7 +26,7 @@ struct worker_feed {
      * worker_run_process, which uses the rest. */
     void (*run)(struct worker *worker);
     /* Makes what feeds it, before its process is started, and adds what that has to know. 0, or a negative errno: nothing is left
-     * then. */
+     * then. NULL: run is the feed's own. */
     int (*open)(struct worker *worker, struct environment *environment);
     /* Its process runs. NULL: nothing to do. */
     void (*started)(struct worker *worker);

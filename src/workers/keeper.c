@@ -157,7 +157,7 @@ static void start(struct keeping *k, const struct keeper_message *m, char *texts
     s.words = take_texts(&at, end, m->n_words);
     variables = take_texts(&at, end, m->n_variables);
     s.environment = variables ? environment_merge(environ, variables) : NULL;
-    if (ward && s.words && s.environment)
+    if (ward && s.words && s.words[0] && s.environment)
         pid = start_process(k, &s);
     free(s.words);
     free(s.environment);
@@ -237,9 +237,11 @@ static void kill_children(const struct keeping *k)
 /* Each that ends leaves its children to us: until there is none. */
 static void end_all(const struct keeping *k)
 {
-    do
+    do {
         kill_children(k);
-    while (waitpid(-1, NULL, 0) > 0 || errno == EINTR);
+        while (waitpid(-1, NULL, WNOHANG) > 0)
+            ;
+    } while (waitpid(-1, NULL, 0) > 0 || errno == EINTR);
 }
 
 /* ---- messages ---------------------------------------------------------------------------------------------------- */

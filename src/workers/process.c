@@ -86,9 +86,13 @@ static void lose_processes(struct keeper *keeper)
 
 static void await_end(pid_t pid)
 {
-    while (waitpid(pid, NULL, WNOHANG) == 0)
-        if (fiber_sleep_until(loop_now_us() + AGAIN_US) != 0)
-            waitpid(pid, NULL, 0);
+    uint64_t until_us = loop_now_us() + KEEPER_ANSWER_US;
+
+    while (waitpid(pid, NULL, WNOHANG) == 0) {
+        if (loop_now_us() >= until_us)
+            kill(pid, SIGKILL);
+        fiber_sleep_until(loop_now_us() + AGAIN_US);
+    }
 }
 
 /* Until the keeper has ended. */
@@ -223,6 +227,13 @@ int keeper_pid(const struct keeper *keeper)
 
 /* ---- telling it -------------------------------------------------------------------------------------------------- */
 
+/* It does not do as it is told: it goes, and with it all of its processes; the next one is another's. */
+static void keeper_give_up(struct keeper *keeper)
+{
+    if (keeper->pid)
+        kill(keeper->pid, SIGKILL);
+}
+
 static int put_texts(const struct process_options *options, struct keeper_message *m, char *texts,
                      size_t *bytes)
 {
@@ -263,11 +274,15 @@ static void put_fds(const struct process_options *options, struct keeper_message
 /* Until it has room for it. */
 static int tell(struct keeper *keeper, const struct msghdr *head)
 {
+    uint64_t until_us = loop_now_us() + KEEPER_ANSWER_US;
+
     while (keeper->io.fd >= 0) {
         if (sendmsg(keeper->io.fd, head, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
             return 0;
         if (errno != EAGAIN && errno != EINTR)
             return -errno;
+        if (loop_now_us() >= until_us)
+            keeper_give_up(keeper);
         fiber_sleep_until(loop_now_us() + AGAIN_US);
     }
     return -EPIPE;
@@ -307,9 +322,21 @@ int process_start(struct process *p, struct keeper *keeper, const struct process
         list_remove(&p->list);
         return error;
     }
-    while (p->state == PROCESS_STARTING)
-        fiber_park(NEVER);
+    process_await(p, PROCESS_STARTING);
     return p->error;
+}
+
+void process_await(const struct process *p, enum process_state state)
+{
+    uint64_t until_us = loop_now_us() + KEEPER_ANSWER_US;
+
+    while (p->state == state) {
+        if (loop_now_us() >= until_us) {
+            keeper_give_up(p->keeper);
+            until_us = NEVER;
+        }
+        fiber_park(until_us);
+    }
 }
 
 void process_signal(struct process *p, int signal)

@@ -1,6 +1,7 @@
 /* process.h - processes that the keeper has for us, and the way to the keeper.
  *
  * The keeper is started with the first process, and again when it was killed, which ends all processes that it had.
+ * A keeper that does not answer for KEEPER_ANSWER_US (it was stopped, or its disk is stuck) is killed, so that nobody waits for ever.
  * Threads: a keeper and its processes belong to one thread. Fibers that wait here must not be cancelled: a process is ended by
  * signals. Errors: 0 or a negative errno. */
 #ifndef WORKERS_PROCESS_H
@@ -12,6 +13,8 @@
 #include "base/list.h"
 #include "fiber/loop.h"
 #include "workers/environment.h"
+
+#define KEEPER_ANSWER_US UINT64_C(10000000)
 
 struct keeper;
 
@@ -46,6 +49,8 @@ int keeper_pid(const struct keeper *keeper);
 int process_start(struct process *process, struct keeper *keeper, const struct process_options *options);
 /* To its whole group; nothing where it has ended. */
 void process_signal(struct process *process, int signal);
+/* In the waiter: until it is in that state no more, which the keeper has been told to bring about. */
+void process_await(const struct process *process, enum process_state state);
 /* "exit code 3", "signal 9 (Killed)". */
 void process_status_text(int status, char text[64]);
 

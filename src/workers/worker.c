@@ -187,7 +187,8 @@ static int open_output(struct worker *worker, int *end, struct fiber **fiber)
         return -errno;
     fcntl(ends[0], F_SETFL, O_NONBLOCK); /* the worker's end blocks, as programs expect */
     worker->output_fd = ends[0];
-    output_init(&worker->output, worker_say, worker, loop_now_us());
+    if (!worker->output.say) /* what is left out counts for all its processes */
+        output_init(&worker->output, worker_say, worker, loop_now_us());
     *fiber = fiber_spawn("worker's output", output_main, worker);
     if (*fiber) {
         *end = ends[1];
@@ -198,14 +199,15 @@ static int open_output(struct worker *worker, int *end, struct fiber **fiber)
     return -ENOMEM;
 }
 
-static int start_process(struct worker *worker, const struct environment *environment, struct fiber **output)
+int worker_start_process(struct worker *worker, const struct environment *environment, int input,
+                         struct fiber **output)
 {
     int end = -1, error = open_output(worker, &end, output);
     struct process_options options = {.words = section_of(worker)->command.words, .environment = environment};
 
     if (error)
         return error;
-    options.fds[0] = -1;
+    options.fds[0] = input;
     options.fds[1] = options.fds[2] = end;
     error = process_start(&worker->process, worker->crew->owner->keeper, &options);
     close(end);
@@ -228,8 +230,7 @@ static bool has_finished(struct worker *worker)
     return worker->sight.stopped && !worker->sight.in_flight;
 }
 
-/* It was told to stop. */
-static void end_process(struct worker *worker)
+void worker_end_process(struct worker *worker)
 {
     uint64_t deadline_us = loop_deadline(section_of(worker)->stop_timeout_us);
 
@@ -243,12 +244,10 @@ static void end_process(struct worker *worker)
     if (!runs(worker))
         return;
     worker->crew->kills++;
-    event_say(EVENT_WORKER_KILLED, SLICE(""), SLICE(""), "workers %s/%u: killed, as it did not end %s",
-              worker->crew->name, worker->number,
-              worker->hurry ? "before maitred had to" : "within stop-timeout");
+    event_say(EVENT_WORKER_KILLED, SLICE(""), SLICE(""), "workers %s/%u: killed, as it did not end in time",
+              worker->crew->name, worker->number);
     process_signal(&worker->process, SIGKILL);
-    while (runs(worker))
-        fiber_park(NEVER);
+    process_await(&worker->process, PROCESS_RUNS);
 }
 
 static void note_end(struct worker *worker)
@@ -275,13 +274,12 @@ static void await_process(struct worker *worker)
     while (runs(worker) && !worker->stopping)
         fiber_park(NEVER);
     if (worker->stopping)
-        end_process(worker);
+        worker_end_process(worker);
     else
         note_end(worker);
 }
 
-/* What it has handled is the crew's from now on. */
-static void close_feed(struct worker *worker)
+void worker_close_feed(struct worker *worker)
 {
     worker_look(worker);
     worker->handled += worker->sight.handled;
@@ -292,20 +290,29 @@ static void close_feed(struct worker *worker)
     feed_of(worker)->close(worker);
 }
 
+void worker_start_failed(struct worker *worker, int error)
+{
+    worker->crew->starts++;
+    worker_failed(worker, "%s cannot be started: %s%s", section_of(worker)->command.words[0],
+                  strerror(-error), advice(error));
+}
+
+void worker_end_output(struct fiber *output)
+{
+    if (output && fiber_join(output, loop_deadline(LAST_WORDS_US)) != 0)
+        fiber_cancel_and_join(output);
+}
+
 static void run_fed(struct worker *worker, const struct environment *environment)
 {
     struct fiber *output = NULL;
-    int error = start_process(worker, environment, &output);
+    int error = worker_start_process(worker, environment, -1, &output);
 
-    if (!error) {
+    if (!error)
         await_process(worker);
-    } else {
-        worker->crew->starts++;
-        worker_failed(worker, "%s cannot be started: %s%s", section_of(worker)->command.words[0],
-                      strerror(-error), advice(error));
-    }
-    if (output && fiber_join(output, loop_deadline(LAST_WORDS_US)) != 0)
-        fiber_cancel_and_join(output);
+    else
+        worker_start_failed(worker, error);
+    worker_end_output(output);
 }
 
 void worker_run_process(struct worker *worker)
@@ -320,7 +327,7 @@ void worker_run_process(struct worker *worker)
             feed_of(worker)->stop(worker);
         else
             run_fed(worker, environment);
-        close_feed(worker);
+        worker_close_feed(worker);
     } else {
         worker_failed(worker, "cannot be given messages: %s", strerror(-error));
     }

@@ -64,6 +64,20 @@ const char *worker_phase_name(enum worker_phase phase);
 
 /* ---- for feeds ---- */
 
+/* What a run of a feed's own is made of; worker_run_process has them in this order.
+ * Starts its process, with input as its standard input (-1: there is none); *output is to be given to worker_end_output, whatever
+ * it returns. 0, or as process_start. */
+int worker_start_process(struct worker *worker, const struct environment *environment, int input,
+                         struct fiber **output);
+/* It did not start. */
+void worker_start_failed(struct worker *worker, int error);
+/* It was told to stop: returns once its process has ended, in time or killed. */
+void worker_end_process(struct worker *worker);
+/* What it wrote last is read. NULL: nothing to do. */
+void worker_end_output(struct fiber *output);
+/* It is not fed any more: what it has handled is the crew's from now on. */
+void worker_close_feed(struct worker *worker);
+
 /* A feed's run: a process that lives for many messages. */
 void worker_run_process(struct worker *worker);
 /* What every process is told, whatever it is. */

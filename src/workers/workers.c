@@ -277,8 +277,8 @@ const struct worker_feed *worker_feed_of(enum worker_kind kind)
 {
     static const struct worker_feed *const feeds[] = {
         [WORKER_CONSUMER] = &consumer_feed,
-        [WORKER_HTTP] = NULL,
-        [WORKER_FILTER] = NULL,
+        [WORKER_HTTP] = &service_feed,
+        [WORKER_FILTER] = &filter_feed,
     };
 
     return feeds[kind];

@@ -68,7 +68,7 @@ void workers_tell_gauge(struct gauge *gauge, double value);
 /* Something has changed: a worker has ended, another is wanted. */
 void workers_wake(struct workers *workers);
 /* The way of each kind. */
-extern const struct worker_feed consumer_feed;
+extern const struct worker_feed consumer_feed, service_feed, filter_feed;
 const struct worker_feed *worker_feed_of(enum worker_kind kind);
 
 #endif

@@ -125,7 +125,8 @@ static bool same_listener(const struct config_workers *a, const struct config_wo
 static bool same_process(const struct config_workers *a, const struct config_workers *b)
 {
     return same_text(a->command.text, b->command.text) && same_text(a->path, b->path) &&
-           a->slots == b->slots && strcmp(a->queue->name, b->queue->name) == 0 && same_listener(a, b);
+           same_text(a->health, b->health) && a->slots == b->slots &&
+           strcmp(a->queue->name, b->queue->name) == 0 && same_listener(a, b);
 }
 
 static void keep(struct list *crews, struct crew *crew, const struct config *config,

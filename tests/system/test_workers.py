@@ -208,6 +208,17 @@ def test_another_keeper_takes_the_place_of_one_that_was_killed(crew):
         os.kill(child, signal.SIGKILL)
 
 
+def test_a_keeper_that_was_stopped_does_not_hold_up_a_drain(crew):
+    crew = crew(drain="1s")
+    crew.wait_running(1)
+
+    os.kill(crew.keeper(), signal.SIGSTOP)
+    crew.proxy.terminate()
+
+    assert crew.proxy.wait(25) == 0
+    assert not is_there(crew.pids()[0])
+
+
 def test_a_house_without_workers_has_no_keeper(maitred):
     proxy = maitred(house('workers crew { queue = jobs  min = 2  max = 4 }'))
     crew = Crew(proxy)

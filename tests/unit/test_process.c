@@ -178,6 +178,22 @@ static void a_keeper_that_was_killed_ends_its_processes_and_is_replaced(void *ar
     keeper_free(keeper);
 }
 
+static void a_keeper_that_does_not_answer_is_given_up(void *arg)
+{
+    struct process process;
+
+    (void)arg;
+    keeper = keeper_create();
+    CHECK(keeper != NULL);
+    CHECK_EQUAL(start(&process, -1, "exec sleep 600"), 0);
+    kill(keeper_pid(keeper), SIGSTOP);
+    process_signal(&process, SIGKILL);
+    process_await(&process, PROCESS_RUNS);
+    CHECK_EQUAL(process.state, PROCESS_ENDED);
+    CHECK_EQUAL(start(&process, -1, "exec sleep 600"), 0);
+    keeper_free(keeper);
+}
+
 static void many_may_start_and_end_at_once(void *arg)
 {
     struct process processes[40];
@@ -216,6 +232,7 @@ int main(int argc, char **argv)
         FIBER_TEST(a_signal_is_for_the_whole_group),
         FIBER_TEST(nobody_is_left_once_the_keeper_is_freed),
         FIBER_TEST(a_keeper_that_was_killed_ends_its_processes_and_is_replaced),
+        FIBER_TEST(a_keeper_that_does_not_answer_is_given_up),
         FIBER_TEST(many_may_start_and_end_at_once),
         cmocka_unit_test(an_end_is_told_as_people_say_it),
     };

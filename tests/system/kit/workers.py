@@ -9,20 +9,22 @@ from kit.config import admin, top
 from kit.wire import DEADLINE, TimedOut
 
 PROGRAM = Path(__file__).parent / "worker_program.py"
+SERVICE = Path(__file__).parent / "service_program.py"
+FILTER = Path(__file__).parent / "filter_program.py"
 
 
 def command(words="", program=PROGRAM):
     return f"/usr/bin/python3 {program} {{dir}}/ledger {words}"
 
 
-def house(workers, general="", drain="5s", threads=2):
+def house(workers, general="", drain="5s", threads=2, queue=""):
     """A queue jobs, its listener, and these sections."""
     return (top('state = "{dir}/state"', threads, drain) + admin() + 'amqp "127.0.0.1:{port}" { user "guest" { password = "guest" } }\n'
-            f"queue jobs {{}}\n{general}\n{workers}\n")
+            f"queue jobs {{ {queue} }}\n{general}\n{workers}\n")
 
 
-def section(options="", words="", name="crew", queue="jobs"):
-    return f'workers {name} {{ queue = {queue}  command = "{command(words)}"\n    {options} }}\n'
+def section(options="", words="", name="crew", queue="jobs", program=PROGRAM):
+    return f'workers {name} {{ queue = {queue}  command = "{command(words, program)}"\n    {options} }}\n'
 
 
 def is_there(pid):
@@ -134,6 +136,17 @@ class Crew:
 
     def processes(self):
         return self.get()["processes"]
+
+    def begun(self, number=None):
+        """What is known of each attempt's beginning, after its message's number."""
+        return [rest.split(" ", 1)[1] for *_, rest in self.notes("begin") if number in (None, int(rest.split()[0]))]
+
+    def queue_state(self, name=None):
+        state, = [queue for queue in self.admin.state()["queues"] if queue["name"] == (name or self.queue)]
+        return state
+
+    def wait_queue(self, wanted, what, name=None):
+        return self.poll(lambda: wanted(state := self.queue_state(name)) and state, what)
 
     def touch(self, name):
         path = Path(self.proxy.directory) / name
