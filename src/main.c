@@ -89,12 +89,12 @@ static const struct command {
      "Example: maitred ring maitred.conf search alice bob --without 127.0.0.1:9031\n"},
     {"demo", command_demo, "[--play] [--step N] [--seconds S] [--list]",
      "open the diner of examples/: servers, workers and guests, and a story told in steps",
-     "Enter goes on, b and Enter goes back, p plays the rest by itself, q ends it, and with it everything that it\n"
+     "Enter goes on, b and Enter goes back, p plays the rest by itself, q ends it, and with it all that it\n"
      "started; so does Ctrl-C.\n"
-     "--play: go on by itself, with --seconds S (15) for each step; so it is where standard input is no terminal.\n"
-     "--step: begin with step N; --list: which there are.\n"
-     "It needs Python 3. Where it listens and writes: PORT (8080), ADMIN (8900), AMQP (5672), SERVERS (90: 9001,\n"
-     "9002, ...) and LOGS (build/demo) of the environment.\n"},
+     "--play: go on by itself, with --seconds S (15) for each step; so it is where standard input is no\n"
+     "terminal. --step: begin with step N. --list: which there are.\n"
+     "It needs Python 3. Where it listens and writes: PORT (8080), ADMIN (8900), AMQP (5672),\n"
+     "SERVERS (90: 9001, 9002, ...) and LOGS (build/demo) of the environment.\n"},
     {"reference", command_reference, "[--man]", "print every section and option of the file",
      "--man: as the manual page maitred.conf(5); `maitred reference --man | man -l -` shows it.\n"},
     {"version", command_version, "", "print the version", ""},

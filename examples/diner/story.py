@@ -180,7 +180,8 @@ def call_workers(stage):
     stage.wish("100 POST /photos photo-#.jpg")
     stage.rest(1, look)
     table = stage.wish()
-    stage.say(f"   {crew.now} workers now. No more photos: what waits is done, and after {COOLDOWN} of too little to do the first goes.")
+    stage.say(f"   {crew.now} workers now. No more photos: what waits is done, and after {COOLDOWN} of too little to do "
+              "the first goes.")
     stage.wait(SETTLE_SECONDS, fewer)
     return (took(table) + f"; up to {photos.most:,} photos waited; workers went from {began_with} to {crew.most}, then to "
             f"{crew.now}, and go on to {crew.least}")
@@ -192,15 +193,16 @@ def set_slow(stage, ms):
 
 def slow_database(stage):
     crew, photos = Crew(), Most("thumbnails")
-    highest = 0
+    highest = full = 0
     set_slow(stage, SLOW_MS)
     stage.wish("60 POST /orders order=#", "60 POST /photos photo-#.jpg")
 
     def look(state):
-        nonlocal highest
+        nonlocal highest, full
         crew.look(state)
         photos.look(state)
-        highest = max(highest, named(state["gauges"], "database")["value"] or 0)
+        gauge = named(state["gauges"], "database")
+        highest, full = max(highest, gauge["value"] or 0), gauge["full"]
         return state
 
     def is_marked():
@@ -212,7 +214,7 @@ def slow_database(stage):
     set_slow(stage, 0)
     stage.say("   The database is as fast as before.")
     stage.wait(SETTLE_SECONDS, lambda: look(stage.admin.state()) and photos.now == 0)
-    return (took(table) + f"; {highest:,.0f} of 20 connections, {held}; the page's bottleneck is "
+    return (took(table) + f"; {highest:.0f} of 20 connections (full from {full:.0f} on), {held}; the page's bottleneck is "
             f"{'the database' if marked else 'not the database'}; up to {photos.most:,} photos waited, now {photos.now:,}")
 
 
@@ -251,5 +253,6 @@ STEPS = [
          "Workers thumbnailer: how many, and the sentence that says why", "workers", call_workers),
     Step("The database is slow",
          f"Each transaction takes {SLOW_MS} ms longer. It has 20 connections: more workers would only wait for one.",
-         "Its gauge is full, workers are held, it is the bottleneck; guests are told yes as fast as before", "database", slow_database),
+         "Its gauge is full, workers are held, it is the bottleneck; guests are told yes as fast as before", "database",
+         slow_database),
 ]

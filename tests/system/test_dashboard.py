@@ -159,7 +159,7 @@ def test_the_bottleneck_is_marked_with_figures_and_relief(browser, troubled):
 def test_workers_are_set_and_paused_and_a_gauge_is_drawn(browser, maitred):
     crew = Crew(maitred(workers_house(section("min = 1  max = 3  gauge = db"), "gauge db { full = 20  unit = connections }")))
     browser.open(f"http://127.0.0.1:{crew.proxy.port9}/#workers")
-    browser.wait_text("#node-workers", "1 of 1 running", "crew", "1 desired (1 to 3)")
+    browser.wait_text("#node-workers", "1 of 1 running", "crew", "1 to 3", "1 running", "1 desired")
     browser.wait_text("#node-database", "1 gauge", "db", "unknown")
     tell_gauge(crew, "db", 21)
     browser.wait_text("#node-database", "1 of 1 gauge full", "21 connections, full at 20", "full")
@@ -286,7 +286,9 @@ def test_a_refusal_is_said_in_the_dialog(page, house):
     house.publish("dead", 1)
     shown.click("Move queue dead")
     shown.wait_text("dialog", "To queue")
-    shown.run("document.querySelector('#dialog-to option').value = 'nowhere'; document.querySelector('#dialog-to').selectedIndex = 0")
+    shown.run("""const select = document.querySelector('#dialog-to');
+        select.options[0].value = 'nowhere';
+        select.selectedIndex = 0""")
     shown.click("Move them", "dialog")
     shown.wait_text("#dialog-error", "there is no queue nowhere")
     shown.keys(Keys.ESCAPE)
@@ -456,7 +458,8 @@ def test_figures_that_change_are_not_read_out(page, house):
     shown = page()
     shown.run("""window.said = []; new MutationObserver((changes) => said.push(...changes.map((each) => each.target.outerHTML)))
         .observe(document.getElementById("announcer"), {childList: true, characterData: true, subtree: true})""")
-    live = shown.run("return [...document.querySelectorAll('[aria-live], [role=status], [role=alert]')].map((each) => each.id || each.className)")
+    live = shown.run("""return [...document.querySelectorAll("[aria-live], [role=status], [role=alert]")]
+        .map((each) => each.id || each.className)""")
     assert set(live) <= {"announcer", "said", "login-error", "dialog-error", "error"}
     before = shown.text("#as-of")
     house.proxy.get("/")

@@ -82,8 +82,8 @@ def test_every_step_is_as_it_says(opened):
     three_servers(demo)
     a_server_dies(demo)
     who_keeps_the_table(demo)
-    a_flood_without_a_queue(demo)
-    a_flood_into_a_queue(demo)
+    published = a_flood_without_a_queue(demo)
+    a_flood_into_a_queue(demo, published)
     workers_are_called_in(demo)
     a_slow_database(demo)
     demo.wait_line("^That was the story")
@@ -141,11 +141,12 @@ def who_keeps_the_table(demo):
 def a_flood_without_a_queue(demo):
     errors = demo.begin("A flood without a queue")
     demo.wait(lambda state: demo.errors() > errors + 100, "errors")
-    assert figure(r"([\d,]+) errors", demo.result()) > 100
-
-
-def a_flood_into_a_queue(demo):
     published = demo.queue("orders")["totals"]["published"]
+    assert figure(r"([\d,]+) errors", demo.result()) > 100
+    return published
+
+
+def a_flood_into_a_queue(demo, published):
     errors = demo.begin("The same flood into a queue")
     demo.wait(lambda state: demo.queue("orders", state)["ready"] > 100, "a backlog")
     line = demo.result()
@@ -157,7 +158,7 @@ def a_flood_into_a_queue(demo):
 
 
 def crew(state):
-    return state["workers"][0]
+    return next(each for each in state["workers"] if each["name"] == "thumbnailer")
 
 
 def workers_are_called_in(demo):
@@ -178,7 +179,8 @@ def a_slow_database(demo):
     assert held["running"] < held["max"]
     demo.wait(lambda state: state["bottleneck"]["layer"] == "database", "a bottleneck that is the database", SETTLE_SECONDS)
     line = demo.result()
-    assert "; 20 of 20 connections, workers are held at " in line and "bottleneck is the database" in line
+    assert figure(r"; (\d+) of 20 connections", line) >= 18 and "workers are held at " in line
+    assert "bottleneck is the database" in line
     assert "; 0 errors; " in line and line.endswith(" photos waited, now 0")
     assert demo.errors() == errors
 

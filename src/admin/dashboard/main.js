@@ -129,7 +129,7 @@ function showSection() {
 
 // ---- the state, again and again ----
 
-const picture = makePicture();
+const picture = new Picture();
 
 async function readState() {
     try {
