@@ -157,7 +157,7 @@ static void start(struct keeping *k, const struct keeper_message *m, char *texts
     s.words = take_texts(&at, end, m->n_words);
     variables = take_texts(&at, end, m->n_variables);
     s.environment = variables ? environment_merge(environ, variables) : NULL;
-    if (ward && s.words && s.environment)
+    if (ward && s.words && s.words[0] && s.environment)
         pid = start_process(k, &s);
     free(s.words);
     free(s.environment);

@@ -52,8 +52,10 @@ static void say_line(struct output *output)
     char text[ROOM];
     int n = (int)output->bytes;
 
-    for (size_t i = 0; i < output->bytes; i++) /* a NUL would end it for those who print it */
-        text[i] = output->line[i] ? output->line[i] : ' ';
+    memcpy(text, output->line, output->bytes);
+    for (size_t i = 0; i < output->bytes; i++)
+        if (!text[i])
+            text[i] = ' '; /* a NUL would end it for those who print it */
     if (output->missing)
         n += snprintf(text + n, sizeof text - output->bytes, " [%llu bytes more]",
                       (unsigned long long)output->missing);
