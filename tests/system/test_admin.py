@@ -424,7 +424,7 @@ def test_promtool_finds_nothing_wrong(maitred, echo):
                             "workers crew { queue = jobs  gauge = load }", web=[echo(), echo()]))
     proxy.get()
     text = admin_of(proxy).get("/metrics").body
-    assert b"maitred_workers_desired" in text and b"maitred_gauge_full" in text
+    assert b"maitred_workers_desired" in text and b"maitred_external_full" in text
     checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, timeout=30)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert checked.stdout + checked.stderr == b""

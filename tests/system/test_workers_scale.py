@@ -206,7 +206,7 @@ def test_the_state_has_all_that_is_promised_of_workers(crew):
                             "backing_off", "min", "max", "slots", "in_flight", "service_time_ms", "arrival_rate", "handled_rate", "handled",
                             "starts", "crashes", "kills", "by_hand", "decision", "processes"}
     assert set(section["decision"]) == {"time", "from", "to", "text"}
-    assert section["place"] == f"{crew.proxy.config}:7" and section["service_time_ms"] is None
+    assert section["place"] == f"{crew.proxy.config}:8" and section["service_time_ms"] is None
     for number, process in enumerate(section["processes"], 1):
         assert set(process) == {"number", "pid", "state", "since", "in_flight", "handled", "restarts", "port", "reason"}
         assert (process["number"], process["port"], process["restarts"], process["reason"]) == (number, None, 0, "")
@@ -232,7 +232,7 @@ def test_what_is_told_of_workers_is_in_the_metrics(crew):
     assert metrics.value("maitred_workers_handled_total", workers="crew") == 4
     assert metrics.value("maitred_workers_starts_total", workers="crew") == 2
     assert metrics.value("maitred_workers_busy_seconds_total", workers="crew") > 0
-    assert metrics.value("maitred_gauge_full", gauge="load") == 1
+    assert metrics.value("maitred_external_full", gauge="load") == 1
 
 
 def test_workers_are_not_shown_without_the_token(maitred):
