@@ -87,15 +87,14 @@ static const struct command {
      "--without: also how many of 100,000 keys move when that server is not there,\n"
      "beside what a plain hash modulo the number of servers would move.\n"
      "Example: maitred ring maitred.conf search alice bob --without 127.0.0.1:9031\n"},
-    {"demo", command_demo, "[--play] [--step N] [--seconds S] [--port N] [--admin-port N] [--servers PREFIX]",
-     "open the diner of examples/: servers, workers and guests, and a story of seven steps",
-     "Enter goes on, b goes back, p plays the rest by itself, q ends it, and with it everything that it "
-     "started.\n"
-     "--play: go on by itself, with --seconds S (12) for each step.\n"
-     "--step: begin with step N.\n"
-     "--port, --admin-port: where the site is (8080), and the dashboard (8900).\n"
-     "--servers: what the ports of the servers begin with (90: 9001, 9002, ...).\n"
-     "It needs Python 3. The environment's LOGS says where it writes.\n"},
+    {"demo", command_demo, "[--play] [--step N] [--seconds S] [--list]",
+     "open the diner of examples/: servers, workers and guests, and a story told in steps",
+     "Enter goes on, b and Enter goes back, p plays the rest by itself, q ends it, and with it all that it\n"
+     "started; so does Ctrl-C.\n"
+     "--play: go on by itself, with --seconds S (15) for each step; so it is where standard input is no\n"
+     "terminal. --step: begin with step N. --list: which there are.\n"
+     "It needs Python 3 with pika. Where it listens and writes: PORT (8080), ADMIN (8900), AMQP (5672),\n"
+     "SERVERS (90: 9001, 9002, ...) and LOGS (build/demo) of the environment.\n"},
     {"reference", command_reference, "[--man]", "print every section and option of the file",
      "--man: as the manual page maitred.conf(5); `maitred reference --man | man -l -` shows it.\n"},
     {"version", command_version, "", "print the version", ""},

@@ -3,7 +3,8 @@
 What was handled is in the table `handled`, a row per queue and message: a message that comes again is counted there, and
 its work is not done again. Each single time is in `handlings`: which attempt it was, who had it, and when. A result and its
 count are written in one transaction, and the message is acknowledged after that: when something dies in between, it comes
-again, and finds its row.
+again, and finds its row. By itself this program tells how many there are:
+    /usr/bin/python3 examples/diner/database.py
 
 A database does so much at a time and no more: DATABASE_CONNECTIONS are in use at most, by all processes together. Each is a
 lock on a file, which goes with the process that holds it. How many there are one of the processes tells maitred (the gauge
@@ -145,7 +146,7 @@ def transaction(writes=True):
             connection = None
         except ERRORS as error:
             idle.clear()        # where one is broken, the others are, too
-            raise Trouble(str(error).strip() or type(error).__name__) from error
+            raise Trouble(str(error).strip().partition("\n")[0] or type(error).__name__) from error
         finally:
             if connection:
                 connection.close()
@@ -240,6 +241,15 @@ def find(message_id, *queues):
     return [dict(zip(COLUMNS, row)) for row in rows if row]
 
 
+def main():
+    open_folder()
+    check()
+    with transaction(writes=False) as cursor:
+        for queue, messages, again_too in cursor.execute(
+                "SELECT queue, count(*), sum(times) - count(*) FROM handled GROUP BY queue ORDER BY queue"):
+            print(f"{queue:<10} {messages:>9,} messages, {again_too:>6,} handled again")
+
+
 # --- telling maitred ------------------------------------------------------------------------------
 
 def tell(value):
@@ -266,3 +276,10 @@ def start_telling():
     """In the background, until the process ends."""
     if os.environ.get("MAITRED_ADMIN"):
         threading.Thread(target=keep_telling, daemon=True).start()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Trouble as why:
+        sys.exit(f"the database: {why}")

@@ -135,6 +135,9 @@ class House:
     """The servers and maitred, which is the last of .processes once it is open. Whoever makes one closes it. Before
     that he calls take_signals(): waiting for a process is waiting for signals."""
 
+    told = "what it wrote above"    # where maitred's log is
+    cooking = {}    # by kind: the milliseconds that a request takes a cook, where that is not what server.py says
+
     def __init__(self):
         self.processes = []
         self.maitred, self.logs = path("MAITRED", "build/maitred"), path("LOGS", "build/diner")
@@ -178,8 +181,6 @@ class House:
 
     def slowness(self, kind):
         return ["--cooking", str(self.cooking[kind])] if kind in self.cooking else []
-
-    told = "what it wrote above"        # where maitred's log is
 
     def start_maitred(self, **streams):
         return Process("maitred", f"the front door, port {self.port}", self.maitred, "run", CONFIG, **streams)

@@ -160,28 +160,31 @@ class Crew:
 
     def look(self, state):
         found = named(state["workers"], self.name)
-        self.now, self.was_held = found["running"], self.was_held or found["state"] == "held"
+        self.now, self.least = found["running"], found["min"]
         self.most = max(self.most, self.now)
-        return found
-
-    def is_least(self, state):
-        return self.look(state)["running"] == self.look(state)["min"]
+        self.was_held = self.was_held or found["state"] == "held"
 
 
 def call_workers(stage):
     crew, photos = Crew(), Most("thumbnails")
-    stage.wait(SETTLE_SECONDS, lambda: crew.is_least(stage.admin.state()))
-    stage.wish("100 POST /photos photo-#.jpg")
 
     def look(state):
         crew.look(state)
         photos.look(state)
+
+    def fewer():
+        look(stage.admin.state())
+        return crew.now < crew.most
+    crew.look(stage.admin.state())
+    began_with = crew.now
+    stage.wish("100 POST /photos photo-#.jpg")
     stage.rest(1, look)
     table = stage.wish()
-    stage.say(f"   There are {crew.now} workers. No more photos: those that are there are done, and after {COOLDOWN} of too little to do "
-              "workers go.")
-    stage.wait(SETTLE_SECONDS, lambda: look(state := stage.admin.state()) or crew.is_least(state))
-    return took(table) + f"; up to {photos.most:,} waited; workers went from 1 to {crew.most} and back to {crew.now}"
+    stage.say(f"   {crew.now} workers now. No more photos: what waits is done, and after {COOLDOWN} of too little to do "
+              "the first goes.")
+    stage.wait(SETTLE_SECONDS, fewer)
+    return (took(table) + f"; up to {photos.most:,} photos waited; workers went from {began_with} to {crew.most}, then to "
+            f"{crew.now}, and go on to {crew.least}")
 
 
 def set_slow(stage, ms):
@@ -190,22 +193,29 @@ def set_slow(stage, ms):
 
 def slow_database(stage):
     crew, photos = Crew(), Most("thumbnails")
-    highest = 0
+    highest = full = 0
     set_slow(stage, SLOW_MS)
     stage.wish("60 POST /orders order=#", "60 POST /photos photo-#.jpg")
 
     def look(state):
-        nonlocal highest
+        nonlocal highest, full
         crew.look(state)
         photos.look(state)
-        highest = max(highest, named(state["gauges"], "database")["value"] or 0)
+        gauge = named(state["gauges"], "database")
+        highest, full = max(highest, gauge["value"] or 0), gauge["full"]
+        return state
+
+    def is_marked():
+        return look(stage.admin.state())["bottleneck"]["layer"] == "database" and crew.was_held
     stage.rest(1, look)
+    marked = stage.wait(SETTLE_SECONDS, is_marked) > 0
     table = stage.wish()
+    held = f"workers are held at {crew.now} of 8" if crew.was_held else f"{crew.now} workers"
     set_slow(stage, 0)
     stage.say("   The database is as fast as before.")
-    stage.wait(SETTLE_SECONDS, lambda: look(state := stage.admin.state()) or photos.now == 0)
-    return (took(table) + f"; up to {highest:,.0f} of 20 connections; {crew.most} workers of 8 at the most, "
-            f"{'held back' if crew.was_held else 'not held back'}; up to {photos.most:,} photos waited, now {photos.now:,}")
+    stage.wait(SETTLE_SECONDS, lambda: look(stage.admin.state()) and photos.now == 0)
+    return (took(table) + f"; {highest:.0f} of 20 connections (full from {full:.0f} on), {held}; the page's bottleneck is "
+            f"{'the database' if marked else 'not the database'}; up to {photos.most:,} photos waited, now {photos.now:,}")
 
 
 class Step(typing.NamedTuple):
@@ -243,5 +253,6 @@ STEPS = [
          "Workers thumbnailer: how many, and the sentence that says why", "workers", call_workers),
     Step("The database is slow",
          f"Each transaction takes {SLOW_MS} ms longer. It has 20 connections: more workers would only wait for one.",
-         "The gauge is full and workers are held back; guests are told yes as fast as before", "database", slow_database),
+         "Its gauge is full, workers are held, it is the bottleneck; guests are told yes as fast as before", "database",
+         slow_database),
 ]

@@ -8,9 +8,14 @@
 
 #include "admin/bottleneck_private.h"
 #include "base/clock.h"
+#include "base/hash.h"
+#include "base/list.h"
 
 /* What a pool's p95 was at its best is what it was in the last half hour to hour. */
 #define TURN_US (1800 * US_PER_S)
+
+/* A tick that came late does not put off the next one. */
+#define LATE_US (US_PER_S / 2)
 
 const char *const bottleneck_layer_names[N_BOTTLENECK_LAYERS] = {
     [BOTTLENECK_NONE] = "none",   [BOTTLENECK_SERVERS] = "servers", [BOTTLENECK_SERVER] = "server",
@@ -30,9 +35,10 @@ void bottleneck_say(struct bottleneck_lines *lines, const char *format, ...)
 
 /* ---- the last seconds -------------------------------------------------------------------------------------- */
 
-void trend_add(struct trend *trend, const double figures[TREND_LANES])
+void trend_add(struct trend *trend, uint64_t now_us, const double figures[TREND_LANES])
 {
     trend->newest = (trend->newest + 1) % TREND_SAMPLES;
+    trend->at_us[trend->newest] = now_us;
     for (size_t lane = 0; lane < TREND_LANES; lane++)
         trend->lanes[lane][trend->newest] = figures[lane];
     if (trend->n < TREND_SAMPLES)
@@ -58,6 +64,13 @@ double trend_rise(const struct trend *trend, unsigned lane)
     return trend->n ? trend_figure(trend, lane, 0) - trend_figure(trend, lane, trend->n - 1) : 0;
 }
 
+double trend_seconds(const struct trend *trend)
+{
+    unsigned oldest = (trend->newest + TREND_SAMPLES + 1 - trend->n) % TREND_SAMPLES;
+
+    return trend->n ? (double)(trend->at_us[trend->newest] - trend->at_us[oldest]) / US_PER_S : 0;
+}
+
 /* ---- things ------------------------------------------------------------------------------------------------ */
 
 static void free_thing(struct bottleneck_thing *thing)
@@ -73,6 +86,7 @@ void bottleneck_free(struct bottleneck *bottleneck)
     for (size_t i = 0; i < bottleneck->n; i++)
         free_thing(bottleneck->things[i]);
     free(bottleneck->things);
+    hash_table_free(&bottleneck->by_name);
     *bottleneck = (struct bottleneck){0};
 }
 
@@ -81,6 +95,12 @@ struct thing_key {
     const char *pool; /* of a server, else NULL */
     struct slice name;
 };
+
+static uint64_t hash_of(const struct thing_key *key)
+{
+    return hash_bytes(key->name) ^
+           ((uint64_t)key->kind + 1) * (key->pool ? hash_bytes(slice_from_text(key->pool)) : 1);
+}
 
 static bool is_thing(const struct bottleneck_thing *thing, const struct thing_key *key)
 {
@@ -93,7 +113,7 @@ static bool make_room(struct bottleneck *bottleneck)
     size_t room = bottleneck->room ? 2 * bottleneck->room : 16;
     struct bottleneck_thing **things;
 
-    if (bottleneck->n == BOTTLENECK_THINGS_MAX)
+    if (bottleneck->n == BOTTLENECK_THINGS_MAX || !hash_table_reserve(&bottleneck->by_name))
         return false;
     if (bottleneck->n < bottleneck->room)
         return true;
@@ -120,6 +140,7 @@ static struct bottleneck_thing *add_thing(struct bottleneck *bottleneck, const s
         free_thing(thing);
         return NULL;
     }
+    hash_table_add(&bottleneck->by_name, &thing->by_name, hash_of(key));
     bottleneck->things[bottleneck->n++] = thing;
     return thing;
 }
@@ -127,15 +148,14 @@ static struct bottleneck_thing *add_thing(struct bottleneck *bottleneck, const s
 /* NULL: no memory, or there are enough. */
 static struct bottleneck_thing *thing_of(struct bottleneck *bottleneck, const struct thing_key *key)
 {
+    struct hash_item *item = hash_table_find(&bottleneck->by_name, hash_of(key));
     struct bottleneck_thing *thing = NULL;
 
-    for (size_t i = 0; i < bottleneck->n && !thing; i++) {
-        size_t at = (bottleneck->hint + i) % bottleneck->n;
+    for (; item && !thing; item = hash_table_next(item)) {
+        struct bottleneck_thing *its = container_of(item, struct bottleneck_thing, by_name);
 
-        if (!is_thing(bottleneck->things[at], key))
-            continue;
-        bottleneck->hint = at + 1;
-        thing = bottleneck->things[at];
+        if (is_thing(its, key))
+            thing = its;
     }
     if (!thing)
         thing = add_thing(bottleneck, key);
@@ -170,13 +190,12 @@ static void settle(struct bottleneck_thing *thing, uint64_t now_us, const struct
 
 bool bottleneck_is_due(const struct bottleneck *bottleneck, uint64_t now_us)
 {
-    return !bottleneck->now_us || now_us - bottleneck->now_us >= BOTTLENECK_TICK_US;
+    return !bottleneck->now_us || now_us - bottleneck->now_us >= BOTTLENECK_TICK_US - LATE_US;
 }
 
 void bottleneck_begin(struct bottleneck *bottleneck, uint64_t now_us)
 {
     bottleneck->now_us = now_us;
-    bottleneck->hint = 0;
 }
 
 static void note_latency(struct bottleneck_thing *thing, double p95_us, uint64_t now_us)
@@ -217,9 +236,10 @@ void bottleneck_add_pool(struct bottleneck *bottleneck, const struct bottleneck_
         return;
     for (size_t i = 0; i < pool->n_servers; i++)
         in_flight += pool->servers[i].active;
-    trend_add(&thing->trend, (double[TREND_LANES]){[LANE_IN_LINE] = pool->in_line,
-                                                   [LANE_IN_FLIGHT] = in_flight,
-                                                   [LANE_REFUSED] = (double)pool->refused});
+    trend_add(&thing->trend, bottleneck->now_us,
+              (double[TREND_LANES]){[LANE_IN_LINE] = pool->in_line,
+                                    [LANE_IN_FLIGHT] = in_flight,
+                                    [LANE_REFUSED] = (double)pool->refused});
     settle(thing, bottleneck->now_us, bottleneck_judge_pool(thing, pool, &found) ? &found : NULL);
     note_latency(thing, pool->p95_us, bottleneck->now_us);
     for (size_t i = 0; i < pool->n_servers; i++)
@@ -234,7 +254,7 @@ void bottleneck_add_queue(struct bottleneck *bottleneck, const struct bottleneck
 
     if (!thing)
         return;
-    trend_add(&thing->trend,
+    trend_add(&thing->trend, bottleneck->now_us,
               (double[TREND_LANES]){[LANE_BACKLOG] = (double)(queue->waiting + queue->in_flight),
                                     [LANE_TURNED_AWAY] = (double)(queue->refused + queue->dropped)});
     settle(thing, bottleneck->now_us, bottleneck_judge_queue(thing, queue, &found) ? &found : NULL);
@@ -290,6 +310,7 @@ static void forget_gone(struct bottleneck *bottleneck)
         }
         if (thing == bottleneck->shown)
             bottleneck->shown = NULL;
+        hash_table_remove(&bottleneck->by_name, &thing->by_name);
         free_thing(thing);
     }
     bottleneck->n = n;

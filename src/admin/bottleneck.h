@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/hash_table.h"
 #include "base/slice.h"
 
 #define BOTTLENECK_TICK_US (2 * UINT64_C(1000000))
@@ -108,7 +109,7 @@ struct bottleneck_thing; /* bottleneck_private.h */
 struct bottleneck {
     struct bottleneck_thing **things; /* owned; in the order they came */
     size_t n, room;
-    size_t hint;                          /* where the next thing is likely to stand */
+    struct hash_table by_name;
     uint64_t now_us;                      /* of the last tick */
     const struct bottleneck_thing *shown; /* NULL: none */
 };

@@ -7,7 +7,6 @@
 #include "admin/bottleneck_private.h"
 #include "base/clock.h"
 
-#define TICK_S ((double)BOTTLENECK_TICK_US / US_PER_S)
 #define WINDOW_S 10.0      /* of rates and percentiles */
 #define RISES_MIN 3u       /* ticks, of the last 6, with refusals */
 #define MEASURED_MIN 10.0  /* requests that make a percentile worth something */
@@ -33,7 +32,7 @@ static const char *plural(unsigned n)
 
 static double per_second(const struct trend *trend, unsigned lane)
 {
-    return trend->n < 2 ? 0 : trend_rise(trend, lane) / ((trend->n - 1) * TICK_S);
+    return trend->n < 2 ? 0 : trend_rise(trend, lane) / trend_seconds(trend);
 }
 
 /* ---- all servers of a pool --------------------------------------------------------------------------------- */
@@ -293,7 +292,7 @@ static void say_growth(const struct bottleneck_thing *thing, const struct bottle
 
     bottleneck_say(&finding->figures, "%llu wait and %llu are in work; %+.0f in %.0f s",
                    (unsigned long long)queue->waiting, (unsigned long long)queue->in_flight, grown,
-                   (thing->trend.n - 1) * TICK_S);
+                   trend_seconds(&thing->trend));
     bottleneck_say(&finding->figures, "%.1f/s come, %.1f/s are acknowledged", queue->published, queue->acked);
     if (turned_away > 0)
         bottleneck_say(&finding->figures, "%.1f/s are turned away or dropped: it is at its limit",

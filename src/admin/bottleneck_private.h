@@ -10,21 +10,24 @@
 
 /* Figures of the last ticks. */
 struct trend {
-    double lanes[TREND_LANES][TREND_SAMPLES]; /* a ring */
+    uint64_t at_us[TREND_SAMPLES]; /* rings */
+    double lanes[TREND_LANES][TREND_SAMPLES];
     unsigned newest, n;
 };
 
-void trend_add(struct trend *trend, const double figures[TREND_LANES]);
+void trend_add(struct trend *trend, uint64_t now_us, const double figures[TREND_LANES]);
 /* ago ticks before now. There are as many. */
 double trend_figure(const struct trend *trend, unsigned lane, unsigned ago);
 /* In how many of the last ticks it was more than the tick before, of all that are kept. */
 unsigned trend_rises(const struct trend *trend, unsigned lane);
-/* How much more it is than at the oldest that is kept. */
+/* How much more it is than at the oldest that is kept, and how many seconds ago that was. */
 double trend_rise(const struct trend *trend, unsigned lane);
+double trend_seconds(const struct trend *trend);
 
 enum thing_kind { THING_POOL, THING_SERVER, THING_QUEUE, THING_GAUGE };
 
 struct bottleneck_thing {
+    struct hash_item by_name;
     enum thing_kind kind;
     char *name, *pool; /* owned; pool: of a server, else NULL */
     uint64_t seen_us;  /* it was added last */

@@ -73,29 +73,46 @@ static const struct crew_seen *crew_of(const struct workers_look *look, const ch
     return NULL;
 }
 
-/* Those of a section without a command are somebody else's: there are as many as there should be. */
-static struct bottleneck_workers workers_of(const struct crew_seen *crew)
+static bool is_gauge_full(const struct workers_look *look, const struct config_gauge *gauge)
 {
-    static const char *const held[] = {
-        [CREW_CRASHING] = "crash", [CREW_HELD] = "are held back", [CREW_PAUSED] = "are paused by hand"};
+    for (size_t i = 0; gauge && i < look->n_gauges; i++)
+        if (strcmp(look->gauges[i].config->name, gauge->name) == 0)
+            return look->gauges[i].state == GAUGE_FULL;
+    return false;
+}
+
+/* What they do instead of growing. NULL: nothing, or that is explained by their most or by their gauge. */
+static const char *held_by(const struct workers_look *look, const struct crew_seen *crew)
+{
+    if (crew->state == CREW_CRASHING)
+        return "crash";
+    if (crew->state == CREW_PAUSED)
+        return "are paused by hand";
+    if (crew->state == CREW_HELD && crew->desired < crew->section->max &&
+        !is_gauge_full(look, crew->section->gauge))
+        return "are held back";
+    return NULL;
+}
+
+/* Those of a section without a command are somebody else's: there are as many as there should be. */
+static struct bottleneck_workers workers_of(const struct workers_look *look, const struct crew_seen *crew)
+{
     const struct crew_count *n = &crew->count;
-    struct bottleneck_workers workers = {
+
+    return (struct bottleneck_workers){
         .name = crew->section->name,
         .running = crew->section->command.text ? n->starting + n->idle + n->busy : crew->desired,
         .max = crew->section->max,
+        .held = held_by(look, crew),
         .reason = crew->reason,
     };
-
-    if (crew->state < sizeof held / sizeof held[0] &&
-        (crew->state != CREW_HELD || workers.running < workers.max))
-        workers.held = held[crew->state];
-    return workers;
 }
 
 static void add_queue(struct bottleneck *bottleneck, const struct model *model, const struct queue_seen *q,
                       const struct config_queue *in_file, const struct queue_rates *rates,
-                      const struct crew_seen *crew)
+                      const struct workers_look *look)
 {
+    const struct crew_seen *crew = crew_of(look, q->name);
     const struct broker_queue_numbers *n = &q->numbers;
     uint64_t now_us = clock_wall_us();
     struct bottleneck_queue queue = {
@@ -118,7 +135,7 @@ static void add_queue(struct bottleneck *bottleneck, const struct model *model, 
     struct bottleneck_workers workers;
 
     if (crew) {
-        workers = workers_of(crew);
+        workers = workers_of(look, crew);
         queue.workers = &workers;
     }
     bottleneck_add_queue(bottleneck, &queue);
@@ -136,7 +153,7 @@ static void add_queues(struct bottleneck *bottleneck, const struct model *model,
         if (!in_file && !q->numbers.ready && !q->numbers.blocked && !q->numbers.in_flight)
             continue;
         rates = queue_history_rates(rates_of, q, model->look->now_us);
-        add_queue(bottleneck, model, q, in_file, &rates, crew_of(look, q->name));
+        add_queue(bottleneck, model, q, in_file, &rates, look);
     }
 }
 

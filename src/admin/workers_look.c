@@ -53,6 +53,7 @@ static bool see_crew(struct crew_seen *seen, struct crew *crew)
         .section = crew->section,
         .desired = crew->desired,
         .leaving = crew->leaving,
+        .hand = crew->hand,
         .service_s = scale_service_time(&crew->scale),
         .arrival_rate = scale_arrival_rate(&crew->scale),
         .handled_rate = crew->handled_rate,

@@ -26,6 +26,7 @@ struct crew_seen {
     char reason[CREW_REASON_MAX];
     unsigned desired;
     bool leaving;
+    enum crew_hand hand;
     double service_s; /* negative: not known */
     double arrival_rate, handled_rate;
     uint64_t starts, crashes, kills;

@@ -73,6 +73,17 @@ static void put_rates(struct json *json, const struct crew_seen *crew)
     PUT_U64(json, "kills", crew->kills);
 }
 
+static void put_hand(struct json *json, enum crew_hand hand)
+{
+    static const char *const names[] = {[HAND_PAUSED] = "paused", [HAND_SET] = "set"};
+
+    json_key(json, "by_hand");
+    if (hand == HAND_NONE)
+        json_put_null(json);
+    else
+        json_put_string(json, slice_from_text(names[hand]));
+}
+
 static void put_crew(struct json *json, const struct crew_seen *crew)
 {
     const struct config_workers *section = crew->section;
@@ -85,6 +96,7 @@ static void put_crew(struct json *json, const struct crew_seen *crew)
     reply_put_place(json, &section->place);
     PUT_TEXT(json, "state", crew_state_name(crew->state));
     PUT_TEXT(json, "reason", crew->reason);
+    put_hand(json, crew->hand);
     put_counts(json, crew);
     put_rates(json, crew);
     json_key(json, "decision");

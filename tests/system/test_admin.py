@@ -56,7 +56,7 @@ POOL = {"name": str, "balance": str, "state": str, "waiting": int, "max_waiting"
         "refused": {reason: int for reason in ("line_full", "line_timeout", "no_server", "budget")},
         "servers": [SERVER], **FIGURES}
 QUEUE = {"name": str, "place": (str, None), "push": (str, None), "dead_letter": (str, None), "state": str, "reason": str,
-         "ready": int, "delayed": int, "blocked": int, "in_flight": int, "bytes": int, "oldest_age": (*NUMBER, None),
+         "ready": int, "delayed": int, "blocked": int, "in_flight": int, "bytes": int, "oldest_age": (*NUMBER, None), "workers": (str, None),
          "drains_in": (*NUMBER, None),
          "consumers": int, "resting": int, "limits": {"length": int, "bytes": int, "age": NUMBER, "overflow": str},
          "rates": {name: NUMBER for name in ("published", "delivered", "redelivered", "acked", "dead")},
@@ -69,7 +69,7 @@ STATE = {"version": str, "pid": int, "started": TIME, "uptime": NUMBER, "drainin
          "generations": [{"number": int, "loaded": TIME, "current": bool, "users": (int, None)}], "threads": int,
          "connections": {"open": int, "max": int}, "memory_bytes": int, "descriptors": {"open": int, "max": int},
          "listeners": [dict], "pools": [POOL], "queues": [QUEUE], "topics": [{"name": str, "place": str, "queues": [str]}],
-         "log": LOG, "events": [dict]}
+         "log": LOG, "workers": [dict], "gauges": [dict], "bottleneck": dict, "events": [dict]}
 
 
 def check_shape(document, shape, where="state"):

@@ -1,5 +1,4 @@
 """The last 15 minutes, as the dashboard's lines need them."""
-import json
 import threading
 import time
 from datetime import datetime, timezone
@@ -14,15 +13,9 @@ FIGURES = {"listener": ["errors", "p95_ms", "rate"], "pool": ["errors", "p95_ms"
            "queue": ["acked", "oldest_age", "published", "ready"]}
 
 
-def history_of(interface):
-    response = interface.get("/api/history")
-    assert response.status == 200, response
-    return json.loads(response.body)
-
-
 def wait_history(interface, condition, what, seconds=STEP + DEADLINE):
     pause, end = threading.Event(), time.monotonic() + seconds
-    while not condition(told := history_of(interface)):
+    while not condition(told := interface.history()):
         if time.monotonic() > end:
             raise TimedOut(f"{what} did not happen: {told['series']}")
         pause.wait(0.1)

@@ -6,28 +6,30 @@ import pytest
 from kit.admin import admin_of
 from kit.browser import CONTRASTS, CONTROLS, Browser, Keys
 from kit.config import admin, listener, pool, proxying, top
-from kit.origin import EchoOrigin, tell
+from kit.origin import Closed, EchoOrigin, tell
 from kit.queue import Worker, fill, post, queue
 from kit.wire import answer
+from kit.workers import Crew, section, tell_gauge
+from kit.workers import house as workers_house
 
 TOKEN = "s3cret-Token-of-24-chars"
 HEALTH = "health { interval = 60ms  fast-interval = 60ms  fall = 1  rise = 1 }"
+LONG = "a-name-of-a-pool-that-somebody-took-to-be-short-enough-for-all"
 SECTIONS = ("servers", "queues", "listeners", "requests", "events", "process")
 
 
 def config(house):
     routes = ('route "/" { pool = web }  route "/api" { pool = api }  route "/orders" { queue = orders }\n'
-              '    route "/flood" { queue = flood }  route "/mail" { queue = mail }')
+              '    route "/mail" { queue = mail }')
     return (top(f'state = "{{dir}}/state"\nstate-segment = 1m\n{admin()}') + listener(routes) +
             pool("web", *house.web, options=HEALTH) + pool("api", *house.api, options=HEALTH) +
             pool("cooks", house.worker) +
-            queue("orders", "push { pool = cooks }", "dead-letter = dead") + queue("dead") +
-            queue("flood", "push { pool = cooks  rate = 100/s  concurrency = 4 }") + queue("mail"))
+            queue("orders", "push { pool = cooks }", "dead-letter = dead") + queue("dead") + queue("mail"))
 
 
 class House:
-    """A maitred with pools web and api of two servers each, and queues: orders and flood are pushed to a worker, dead has
-    the dead letters of orders, and mail is read by nobody."""
+    """A maitred with pools web and api of two servers each, and queues: orders is pushed to a worker, dead has the dead
+    letters of orders, and mail is read by nobody."""
 
     def __init__(self, stage):
         self.web, self.api = ([stage.add(EchoOrigin(f"{name}{n}", respond=self._respond)) for n in (1, 2)]
@@ -55,6 +57,19 @@ class House:
 @pytest.fixture(scope="module")
 def house(shared):
     return House(shared)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def troubled(shared):
+    """The dashboard of a house whose only server is down, and with a queue that was flooded: it gets 3000 messages, and gives
+    50 a second. Here before the first test: what is said of both, is said of the last 10 seconds."""
+    proxy = shared.maitred(
+        top(f'state = "{{dir}}/state"\nstate-segment = 1m\n{admin()}') +
+        listener(f'route "/" {{ pool = {LONG} }}  route "/flood" {{ queue = flood }}') +
+        pool(LONG, shared.add(Closed()), options=HEALTH) + pool("cooks", shared.add(Worker())) +
+        queue("flood", "push { pool = cooks  rate = 50/s  concurrency = 4 }"))
+    fill(proxy, "/flood", 3000, size=64, streams=4)
+    return f"http://127.0.0.1:{proxy.port9}/"
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +100,7 @@ def test_the_picture_has_what_the_house_has(page, house):
     shown.wait_text("#node-users", "Users", "client")
     shown.wait_text("#node-balancer", "Load balancer", "1 listener", f"127.0.0.1:{house.proxy.port}", "http")
     shown.wait_text("#node-servers", "4 of 4 up", "web", "api", "2 of 2 up")
-    shown.wait_text("#node-queue", "4 queues", "orders", "flood", "mail", "dead", "empty")
+    shown.wait_text("#node-queue", "3 queues", "orders", "mail", "dead", "empty")
     shown.wait_text("#node-workers", "cooks", "1 of 1 up")
     assert not shown.is_seen("#node-database") and not shown.is_seen("#edge-database")
     shown.wait_text("#edge-users", "/s", "p95", "errors")
@@ -123,15 +138,49 @@ def test_a_dead_server_is_said_with_its_cause(page, house):
     shown.wait("return document.querySelector('#reasons-section').hidden")
 
 
-def test_a_flood_is_a_backlog_that_drains(page, house):
-    shown = page("queues/flood")
-    fill(house.proxy, "/flood", 2000, size=64, streams=4)
-    shown.wait("return +/([0-9,]+) ready/.exec(arguments[0].innerText)?.[1].replace(',', '') > 500",
-               shown.wait("return [...document.querySelectorAll('#node-queue .row')].find((row) => /^flood/.test(row.innerText))"))
-    shown.wait_text("#node-queue", "oldest")
-    shown.wait("return /drains in [0-9.]+ s/.test(document.querySelector('#node-queue').innerText)", seconds=15)
-    shown.wait("return /in [0-9.]+ s/.test(document.querySelector('#section-body tbody').innerText)")
-    house.admin.post("/api/queues/flood/purge")
+def test_a_flood_is_a_backlog_that_drains(browser, troubled):
+    browser.open(f"{troubled}#queues")
+    browser.wait_text("#node-queue", "1 queue", "flood", "ready", "oldest")
+    ready = int(re.search(r"([0-9,]+) ready", browser.text("#node-queue"))[1].replace(",", ""))
+    assert 100 < ready < 3000
+    browser.wait("return /drains in [0-9]+ (s|min)/.test(document.querySelector('#node-queue').innerText)", seconds=15)
+    browser.wait("return /in [0-9]+ (s|min)/.test(document.querySelector('#section-body tbody').innerText)")
+    assert browser.errors() == []
+
+
+def test_the_bottleneck_is_marked_with_figures_and_relief(browser, troubled):
+    browser.open(troubled)
+    browser.wait_text("#bottleneck", f"The bottleneck: servers {LONG}", f"pool {LONG} has no usable server",
+                      "Connection refused", "What would relieve it", "start its servers again", seconds=15)
+    browser.wait_text("#node-servers", "the bottleneck", "0 of 1 up, 1 down")
+    assert browser.run("return [...document.querySelectorAll('.node.bottleneck')].map((node) => node.id)") == ["node-servers"]
+    assert browser.errors() == []
+
+
+def test_workers_are_set_and_paused_and_a_gauge_is_drawn(browser, maitred):
+    crew = Crew(maitred(workers_house(section("min = 1  max = 3  gauge = db"), "gauge db { full = 20  unit = connections }")))
+    browser.open(f"http://127.0.0.1:{crew.proxy.port9}/#workers")
+    browser.wait_text("#node-workers", "1 of 1 running", "crew", "1 to 3", "1 running", "1 desired")
+    browser.wait_text("#node-database", "1 gauge", "db", "unknown")
+    tell_gauge(crew, "db", 21)
+    browser.wait_text("#node-database", "1 of 1 gauge full", "21 connections, full at 20", "full")
+    browser.click("Set workers crew")
+    browser.wait_text("dialog", "How many workers crew?", "until they are resumed")
+    field = browser.named("Processes, 0 to 3", "dialog")
+    field.clear()
+    field.send_keys("2")
+    browser.click("Set it", "dialog")
+    browser.wait_text("#said", "workers crew: set to 2")
+    browser.wait_text("#node-workers", "2 of 2 running", "held", "set to 2 by hand")
+    browser.wait_text("#section-body", "crew 2", "Decisions about crew")
+    browser.click("Pause workers crew")
+    browser.wait_text("dialog", "The 2 that run get no new messages", "Queue jobs fills up meanwhile")
+    browser.click("Pause them", "dialog")
+    browser.wait_text("#node-workers", "0 of 0 running", "paused")
+    browser.click("Resume workers crew")
+    browser.click("Resume them", "dialog")
+    browser.wait_text("#node-workers", "1 of 1 running")
+    assert browser.errors() == []
 
 
 def test_a_click_on_a_node_shows_its_table(page):
@@ -160,6 +209,14 @@ def test_the_tail_shows_the_requests_that_the_filter_wants(page, house):
     house.proxy.get("/wrong/soup/again")
     shown.wait_text("#section-body tbody", "/wrong/soup/again", "500", "web")
     assert "/wrong/fish" not in shown.text("#section-body tbody")
+
+
+def test_what_a_client_sends_is_text_and_nothing_else(page, house):
+    shown = page("requests")
+    shown.wait("return fetch('/api/requests').then((answer) => answer.ok)")
+    house.proxy.get("/<b>x</b><img/src=x/onerror=alert(1)>")
+    shown.wait_text("#section-body tbody", "/<b>x</b><img/src=x/onerror=alert(1)>")
+    assert shown.run("return document.querySelector('#section-body b, #section-body img')") is None
 
 
 # --- what can be done with it
@@ -238,7 +295,9 @@ def test_a_refusal_is_said_in_the_dialog(page, house):
     house.publish("dead", 1)
     shown.click("Move queue dead")
     shown.wait_text("dialog", "To queue")
-    shown.run("document.querySelector('#dialog-to option').value = 'nowhere'; document.querySelector('#dialog-to').selectedIndex = 0")
+    shown.run("""const select = document.querySelector('#dialog-to');
+        select.options[0].value = 'nowhere';
+        select.selectedIndex = 0""")
     shown.click("Move them", "dialog")
     shown.wait_text("#dialog-error", "there is no queue nowhere")
     shown.keys(Keys.ESCAPE)
@@ -304,13 +363,21 @@ def test_it_asks_nothing_while_nobody_sees_it(page, house):
 
 # --- everybody's page
 
-@pytest.mark.parametrize("width", [360, 720])
-def test_a_narrow_window_is_not_scrolled_sideways(page, width):
-    """720: what a window of 1440 is at 200 %."""
-    shown = page(width=width, height=740)
+def sections_of(shown):
+    """Shows one section after the other."""
     for section in SECTIONS:
         shown.run("location.hash = arguments[0]", section)
         shown.wait("return document.querySelector(`#tab-${arguments[0]}[aria-current]`) !== null", section)
+        yield section
+
+
+@pytest.mark.parametrize("width", [360, 720])
+def test_a_narrow_window_is_not_scrolled_sideways(browser, troubled, width):
+    """720: what a window of 1440 is at 200 %."""
+    shown = browser
+    shown.open(troubled, width=width, height=740)
+    shown.wait_text("#node-servers", LONG)
+    for section in sections_of(shown):
         assert shown.run("return document.documentElement.scrollWidth <= document.documentElement.clientWidth"), section
         assert shown.run("return innerWidth") == width, section
         assert shown.run("""return [...document.querySelectorAll("main *")].filter((each) => each.checkVisibility() &&
@@ -359,9 +426,7 @@ def test_every_text_can_be_told_from_its_ground(page, house, dark):
         shown = page(dark=dark)
         ground = shown.run("return getComputedStyle(document.body).backgroundColor")
         assert (sum(map(int, re.findall(r"\d+", ground)[:3])) < 200) == dark
-        for section in SECTIONS:
-            shown.run("location.hash = arguments[0]", section)
-            shown.wait("return document.querySelector(`#tab-${arguments[0]}[aria-current]`) !== null", section)
+        for section in sections_of(shown):
             found = shown.run(CONTRASTS)
             assert len(found) > 50
             assert [each for each in found if each["ratio"] < each["needed"]] == [], section
@@ -377,9 +442,7 @@ def test_every_text_can_be_told_from_its_ground(page, house, dark):
 def test_who_hears_the_page_gets_names_and_headings(page):
     shown = page()
     assert shown.run("return [document.documentElement.lang, document.title]") == ["en", "maitred"]
-    for section in SECTIONS:
-        shown.run("location.hash = arguments[0]", section)
-        shown.wait("return document.querySelector(`#tab-${arguments[0]}[aria-current]`) !== null", section)
+    for section in sections_of(shown):
         nodes = shown.command("Accessibility.getFullAXTree")["nodes"]
         controls = [each for each in nodes if not each["ignored"] and each.get("role", {}).get("value") in
                     ("button", "link", "textbox", "searchbox", "combobox", "checkbox", "spinbutton", "region", "image", "img")]
@@ -408,7 +471,8 @@ def test_figures_that_change_are_not_read_out(page, house):
     shown = page()
     shown.run("""window.said = []; new MutationObserver((changes) => said.push(...changes.map((each) => each.target.outerHTML)))
         .observe(document.getElementById("announcer"), {childList: true, characterData: true, subtree: true})""")
-    live = shown.run("return [...document.querySelectorAll('[aria-live], [role=status], [role=alert]')].map((each) => each.id || each.className)")
+    live = shown.run("""return [...document.querySelectorAll("[aria-live], [role=status], [role=alert]")]
+        .map((each) => each.id || each.className)""")
     assert set(live) <= {"announcer", "said", "login-error", "dialog-error", "error"}
     before = shown.text("#as-of")
     house.proxy.get("/")

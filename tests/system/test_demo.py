@@ -14,13 +14,13 @@ from kit.diner import Diner, left_running
 from kit.process import BINARY, ROOT, run
 
 STEP_SECONDS = 5
-END_SECONDS = 20
+END_SECONDS, SETTLE_SECONDS = 20, 60
 SERVERS = ("01", "02", "03")
 
 
 class Demo(Diner):
     def __init__(self, folder, *options, **settings):
-        super().__init__(folder, BINARY, "demo", "--seconds", str(STEP_SECONDS), *options, seconds=240, **settings)
+        super().__init__(folder, BINARY, "demo", "--seconds", str(STEP_SECONDS), *options, seconds=400, **settings)
         self.admin = Admin(("127.0.0.1", int(f"{self.servers}00")))
 
     def begin(self, title):
@@ -43,8 +43,12 @@ class Demo(Diner):
     def queue(self, name, state=None):
         return next(each for each in (state or self.admin.state())["queues"] if each["name"] == name)
 
-    def wait(self, condition, what):
-        return self.admin.wait(condition, what, 2 * STEP_SECONDS)
+    def wait(self, condition, what, seconds=2 * STEP_SECONDS):
+        """Looks now and then: maitred has one thread, and a demo to serve."""
+        def look(state):
+            time.sleep(0.1)
+            return condition(state)
+        return self.admin.wait(look, what, seconds)
 
 
 @pytest.fixture
@@ -78,8 +82,10 @@ def test_every_step_is_as_it_says(opened):
     three_servers(demo)
     a_server_dies(demo)
     who_keeps_the_table(demo)
-    a_flood_without_a_queue(demo)
-    a_flood_into_a_queue(demo)
+    published = a_flood_without_a_queue(demo)
+    a_flood_into_a_queue(demo, published)
+    workers_are_called_in(demo)
+    a_slow_database(demo)
     demo.wait_line("^That was the story")
     assert demo.admin.state()["state"] == "up"
     assert demo.close(signal.SIGINT) == 0
@@ -135,11 +141,12 @@ def who_keeps_the_table(demo):
 def a_flood_without_a_queue(demo):
     errors = demo.begin("A flood without a queue")
     demo.wait(lambda state: demo.errors() > errors + 100, "errors")
-    assert figure(r"([\d,]+) errors", demo.result()) > 100
-
-
-def a_flood_into_a_queue(demo):
     published = demo.queue("orders")["totals"]["published"]
+    assert figure(r"([\d,]+) errors", demo.result()) > 100
+    return published
+
+
+def a_flood_into_a_queue(demo, published):
     errors = demo.begin("The same flood into a queue")
     demo.wait(lambda state: demo.queue("orders", state)["ready"] > 100, "a backlog")
     line = demo.result()
@@ -148,6 +155,34 @@ def a_flood_into_a_queue(demo):
     assert demo.queue("orders")["totals"]["published"] - published == sent
     assert demo.errors() == errors
     demo.wait(lambda state: demo.queue("orders", state)["ready"] == 0, "the end of the backlog")
+
+
+def crew(state):
+    return next(each for each in state["workers"] if each["name"] == "thumbnailer")
+
+
+def workers_are_called_in(demo):
+    errors = demo.begin("Workers are called in")
+    grown = crew(demo.wait(lambda state: crew(state)["running"] >= 3, "growth"))["running"]
+    demo.wait_line("No more photos")
+    demo.wait(lambda state: demo.queue("thumbnails", state)["ready"] == 0, "the end of the backlog", SETTLE_SECONDS)
+    line = demo.result()
+    first, most, last = (int(each) for each in re.search(r"went from (\d+) to (\d+), then to (\d+),", line).groups())
+    assert first < grown <= most > last
+    assert "; 0 errors; " in line and demo.errors() == errors
+
+
+def a_slow_database(demo):
+    errors = demo.begin("The database is slow")
+    demo.wait(lambda state: state["gauges"][0]["state"] == "full", "a full gauge", SETTLE_SECONDS)
+    held = crew(demo.wait(lambda state: crew(state)["state"] == "held", "workers that are held", SETTLE_SECONDS))
+    assert held["running"] < held["max"]
+    demo.wait(lambda state: state["bottleneck"]["layer"] == "database", "a bottleneck that is the database", SETTLE_SECONDS)
+    line = demo.result()
+    assert figure(r"; (\d+) of 20 connections", line) >= 18 and "workers are held at " in line
+    assert "bottleneck is the database" in line
+    assert "; 0 errors; " in line and line.endswith(" photos waited, now 0")
+    assert demo.errors() == errors
 
 
 def test_nothing_stays_of_it_when_it_is_killed(opened):
@@ -182,7 +217,10 @@ def test_at_a_terminal_enter_goes_on_and_nothing_else(opened):
     heard.join(END_SECONDS)
     assert not heard.is_alive()
     demo.begin("Who keeps the table")
-    assert demo.close(signal.SIGTERM) == 0
+    os.write(master, b"b\n")
+    demo.begin("A server dies")
+    os.write(master, b"q\n")
+    assert demo.process.wait(END_SECONDS) == 0
     os.close(master)
 
 

@@ -2,6 +2,9 @@
 processes end, are killed, and the database goes away."""
 import contextlib
 import json
+import os
+import signal
+import subprocess
 import time
 
 import pika
@@ -11,7 +14,7 @@ from kit import postgresql
 from kit.books import Books
 from kit.ledger import is_empty
 from kit.queue import fill
-from kit.staff import Staff
+from kit.staff import EXAMPLE, PYTHON, Staff, crew
 from kit.wire import TimedOut, connect, request
 
 needs_postgresql = pytest.mark.skipif(bool(postgresql.why_not()), reason=postgresql.why_not())
@@ -97,8 +100,8 @@ def test_any_web_server_knows_what_became_of_an_order(house, url):
     assert house.told("/api/orders/nobody")[0] == 404
 
 
-def test_each_handling_is_written_down(house, url):
-    house, began = house(url), time.time()
+def test_each_handling_is_written_down(house):
+    house, began = house(), time.time()
     message_id = house.order("/orders", "2=pies")
     house.wait_handled(message_id)
     handling, = house.books.handlings()
@@ -110,8 +113,6 @@ def test_each_handling_is_written_down(house, url):
 
 def test_a_sign_up_reaches_three_readers(house, url):
     house = house(url)
-    house.staff.hire("thumbnailer.py", "thumbnails")
-    house.staff.hire("analyst.py", "analytics")
     message_id = house.order("/signup", "ann")
     assert {name: row.result for name, row in house.wait_handled(message_id).items()} == {
         "billing": "a bill for ann", "analytics": "one more with A", "thumbnails": "a thumbnail of ann"}
@@ -132,19 +133,29 @@ def test_what_comes_again_is_counted_and_has_its_first_result(house, url):
     row, = house.books.handled()
     assert (row.message_id, row.body, row.result, row.times) == ("seven", "first", "cooked first", 3)
     assert len(house.books.handlings()) == 3 and house.books.miscounted() == []
+    told = subprocess.run([PYTHON, EXAMPLE / "database.py"], cwd=house.staff.folder, env=house.staff.environment,
+                          capture_output=True, text=True)
+    assert (told.returncode, told.stdout.split()) == (0, "orders 1 messages, 2 handled again".split()), told.stderr
 
 
-def test_a_worker_that_is_told_to_end_finishes_what_it_has(house, url):
-    house = house(url)
-    worker = house.staff.hire("thumbnailer.py", "thumbnails", THUMBNAIL_MS=str(SLOW_MS))
+@pytest.mark.parametrize("who", ["maitred's", "by hand"])
+def test_a_worker_that_is_to_end_finishes_what_it_has(house, who):
+    house = house(THUMBNAIL_MS=str(SLOW_MS))
+    if who == "by hand":
+        house.staff.set("thumbnailer", 0)
+        worker = house.staff.hire("thumbnailer.py", "thumbnails")
     ids = [house.order("/photos", f"{number}.jpg") for number in range(4)]
     house.staff.admin.wait(lambda state: in_flight(state, "thumbnails") == 4, "it has all four")
     later = house.order("/photos", "later.jpg")
-    assert worker.end() == 0
+    if who == "by hand":
+        assert worker.end() == 0
+    else:
+        house.staff.set("thumbnailer", 0)
     assert {row.message_id for row in house.books.handled()} == {*ids}
-    house.staff.hire("thumbnailer.py", "thumbnails")
+    house.staff.set("thumbnailer", 1)
     house.wait_handled(later)
     assert [each.redelivered for each in house.books.handlings()] == [0] * 5
+    assert crew(house.staff.admin.state(), "thumbnailer")["kills"] == 0
 
 
 def in_flight(state, name):
@@ -152,15 +163,16 @@ def in_flight(state, name):
 
 
 def test_what_a_killed_worker_had_another_one_does(house, url):
-    house = house(url)
-    worker = house.staff.hire("thumbnailer.py", "thumbnails", THUMBNAIL_MS=str(SLOW_MS))
+    house = house(url, THUMBNAIL_MS=str(SLOW_MS))
     message_id = house.order("/photos", "cat.jpg")
-    house.staff.admin.wait(lambda state: in_flight(state, "thumbnails") == 1, "it has it")
-    worker.kill()
-    second = house.staff.hire("thumbnailer.py", "thumbnails")
+    house.staff.admin.wait(lambda state: in_flight(state, "thumbnails") == 1, "a worker has it")
+    victim = next(process["pid"] for process in crew(house.staff.admin.state(), "thumbnailer")["processes"]
+                  if process["in_flight"])
+    os.kill(victim, signal.SIGKILL)
     assert house.wait_handled(message_id)["thumbnails"].result == "a thumbnail of cat.jpg"
     handling, = house.books.handlings()
-    assert (handling.redelivered, handling.pid) == (1, second.pid)
+    assert handling.redelivered == 1 and handling.pid != victim
+    assert crew(house.staff.admin.state(), "thumbnailer")["crashes"] == 1
 
 
 def test_what_a_killed_kitchen_had_the_other_one_does(house, url):
@@ -219,3 +231,32 @@ def test_a_flood_is_stored_at_once_and_cooked_at_the_kitchens_pace(house, url):
     assert len(times) == count and house.books.miscounted() == []
     assert (count - BURST - COOKS) / RATE <= times[-1] - times[0]
     assert stored < times[-1] - began, "it was cooked before it was stored"
+
+
+def test_photos_that_pile_up_call_in_more_workers(house):
+    house = house(THUMBNAIL_MS="300")
+    fill(house.staff, "/photos", 300, size=32, streams=4)
+    house.staff.admin.wait(lambda state: crew(state, "thumbnailer")["running"] >= 3, "more of them come")
+    house.staff.admin.wait(is_empty, "all is handled", seconds=60)
+    assert len({handling.pid for handling in house.books.handlings()}) >= 3
+    assert len(house.books.handlings()) == 300
+
+
+def test_while_the_database_is_full_no_workers_are_added(house):
+    """And it is not full for ever."""
+    house = house(THUMBNAIL_MS="20", DATABASE_CONNECTIONS="18")
+    set_slow(house.staff.servers[-1], 400)
+    fill(house.staff, "/orders", 200, size=32, streams=4)
+    fill(house.staff, "/photos", 100, size=32, streams=4)
+    house.staff.admin.wait(lambda state: gauge(state)["state"] == "full", "all connections are in use", seconds=30)
+    fill(house.staff, "/photos", 400, size=32, streams=4)
+    state = house.staff.admin.wait(lambda state: crew(state, "thumbnailer")["state"] == "held", "the workers are held back")
+    assert "gauge is full" in crew(state, "thumbnailer")["reason"] and crew(state, "thumbnailer")["running"] < 8
+    set_slow(house.staff.servers[-1], 0)
+    state = house.staff.admin.wait(lambda state: gauge(state)["state"] == "ok", "there are connections again", seconds=30)
+    assert gauge(state)["value"] < 18
+    house.staff.admin.wait(is_empty, "all is handled", seconds=60)
+
+
+def gauge(state):
+    return next(each for each in state["gauges"] if each["name"] == "database")

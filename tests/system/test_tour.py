@@ -21,9 +21,9 @@ from kit.wire import connect
 TOUR = ROOT / "docs" / "tour.md"
 BLOCK = re.compile(r"^```(sh|conf|console)\n(.*?)^```\n(?:<!-- varies: (.*?) -->\n)?", re.M | re.S)
 PORTS = re.compile(r"\b(8080|8900|5672|90\d\d)\b")
-WATCHES = re.compile(r"maitred (status|workers|queue (list|show|peek))\b|curl -s localhost:8080\$where|for .*/api/orders/")   # looked at until it is so
+WATCHES = re.compile(r"maitred (status|queue (list|show|peek))\b|curl -s localhost:(8900/|8080\$where)|how_many( |$)|for .*/api/photos/")   # looked at until it is so
 KILLED = re.compile(r"bash: line \d+: +\d+ Killed ")       # what bash says of a job; an interactive one says it otherwise
-COMMAND_SECONDS, WATCH_SECONDS = 60, 20
+COMMAND_SECONDS, WATCH_SECONDS = 60, 90
 LINES_MAX = 25
 
 # What may vary wherever it stands. A time under a second stays under a second, and one of seconds, seconds.

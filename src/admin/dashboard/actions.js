@@ -68,15 +68,23 @@ function othersText(pool, server) {
     if (!server.usable)
         return null;
     return others
-        ? `${plural(others, "other server")} of the pool ${others === 1 ? "is" : "are"} usable and will take its ${rate(server.rate)}.`
+        ? `${plural(others, "other server")} of the pool ${others === 1 ? "is" : "are"} usable, and will take its ` +
+            `${rate(server.rate)}.`
         : "It is the last usable server of its pool: what the pool is asked for will be answered 503.";
+}
+
+function activeText(server) {
+    if (!server.active)
+        return "Nothing is at it now.";
+    const those = server.active === 1 ? "The one that is" : `The ${count(server.active)} that are`;
+
+    return `${those} at it, and tunnels, end by themselves.`;
 }
 
 function drainServer(pool, server) {
     confirmAction({
         title: `Drain server ${server.name} of pool ${pool.name}?`,
-        text: [`It gets no new requests. ${server.active === 1 ? "The one that is" : `The ${count(server.active)} that are`} ` +
-            "on it, and tunnels, end by themselves.", othersText(pool, server),
+        text: [`It gets no new requests. ${activeText(server)}`, othersText(pool, server),
         "That stands against the file, over reloads, until it is enabled or reset, or maitred starts anew."],
         button: "Drain it",
         send: () => pathOf(["pools", pool.name, "servers", server.name, "drain"]),
@@ -117,11 +125,12 @@ function resetServer(pool, server) {
 function serverActions({pool, server}) {
     const of = `server ${server.name} of pool ${pool.name}`;
     const drained = server.state === "draining";
+    const turn = drained ? enableServer : drainServer;
 
     if (server.state === "leaving")
         return [];
     return [
-        {key: "drain", of, label: drained ? "Enable" : "Drain", run: () => (drained ? enableServer : drainServer)(pool, server)},
+        {key: "drain", of, label: drained ? "Enable" : "Drain", run: () => turn(pool, server)},
         {key: "weight", of, label: "Weight…", run: () => weighServer(pool, server)},
         ...(server.by_hand ? [{key: "reset", of, label: "Reset", run: () => resetServer(pool, server)}] : []),
     ];
@@ -197,7 +206,8 @@ function pauseWorkers(workers) {
     confirmAction({
         title: `Pause workers ${workers.name}?`,
         text: [`The ${count(workers.running)} that run get no new messages and end once they have finished what they hold ` +
-            `(${count(workers.in_flight)}). Queue ${workers.queue} fills up meanwhile.`, "None is started until they are resumed."],
+            `(${count(workers.in_flight)}). Queue ${workers.queue} fills up meanwhile.`,
+        "None is started until they are resumed."],
         button: "Pause them",
         send: () => pathOf(["workers", workers.name, "pause"]),
     });
@@ -226,20 +236,19 @@ function setWorkers(workers) {
 function restartWorkers(workers) {
     confirmAction({
         title: `Restart workers ${workers.name}?`,
-        text: [`Each of the ${count(workers.running)} processes finishes what it holds, ends, and is started anew.`],
+        text: [`Each of the ${count(workers.running)} processes is replaced by a new one, a few at a time, once it has ` +
+            "finished what it holds."],
         button: "Restart them",
         send: () => pathOf(["workers", workers.name, "restart"]),
     });
 }
 
-const isByHand = (workers) => workers.state === "paused" || workers.state === "held" || workers.by_hand === true;
-
 function workersActions(workers) {
     const of = `workers ${workers.name}`;
 
     return [
-        {key: "pause", of, label: isByHand(workers) ? "Resume" : "Pause",
-            run: () => (isByHand(workers) ? resumeWorkers : pauseWorkers)(workers)},
+        ...(workers.by_hand ? [{key: "resume", of, label: "Resume", run: () => resumeWorkers(workers)}] : []),
+        ...(workers.by_hand === "paused" ? [] : [{key: "pause", of, label: "Pause", run: () => pauseWorkers(workers)}]),
         {key: "set", of, label: "Set…", run: () => setWorkers(workers)},
         {key: "restart", of, label: "Restart", run: () => restartWorkers(workers)},
     ];

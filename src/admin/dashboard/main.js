@@ -61,13 +61,15 @@ function showBottleneck() {
     $("bottleneck").hidden = !found;
     if (!found)
         return;
-    const title = none ? "No bottleneck" : `The bottleneck: ${[found.layer, found.name].filter(Boolean).join(" ")}`;
+    const title = none ? "No bottleneck" : `The bottleneck: ${[found.layer, found.name,
+        found.pool && found.pool !== found.name && `of pool ${found.pool}`].filter(Boolean).join(" ")}`;
 
     $("bottleneck").className = `notice ${none ? "calm" : "tight"}`;
     announce("bottleneck", title, `${title}. ${found.text}`);
     setText($("bottleneck-title"), title);
     setText($("bottleneck-text"), found.text);
     showTexts($("bottleneck-figures"), found.figures ?? []);
+    showTexts($("bottleneck-others"), (found.others ?? []).map((other) => `Also: ${other}`));
     showTexts($("bottleneck-relief"), found.relief ?? []);
     $("bottleneck-relief-part").hidden = !found.relief?.length;
 }
@@ -127,7 +129,7 @@ function showSection() {
 
 // ---- the state, again and again ----
 
-const picture = makePicture();
+const picture = new Picture();
 
 async function readState() {
     try {

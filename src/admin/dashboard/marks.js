@@ -134,7 +134,7 @@ function sparkPath(values, highest) {
 
 function sparkView(what, format) {
     const lines = [svg("path", {class: "line"}), svg("path", {class: "line second"})];
-    const node = svg("svg", {class: "spark", role: "img", preserveAspectRatio: "none"}, ...lines);
+    const node = svg("svg", {class: "spark empty", role: "img", preserveAspectRatio: "none"}, ...lines);
     let drawn = null;
 
     return {

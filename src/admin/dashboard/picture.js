@@ -173,7 +173,8 @@ function listenerRow(listener) {
             setText(kind, now.draining ? `${now.kind}, draining` : now.kind);
             setText(words, (now.kind === "amqp" ? "" : `${rate(now.rate)}, `) +
                 plural(now.connections?.open, "client"));
-            spark.update(historyOf(`listener ${now.name}`, "rate"));
+            if (now.kind !== "amqp")
+                spark.update(historyOf(`listener ${now.name}`, "rate"));
         },
     };
 }
@@ -211,7 +212,7 @@ function fillOf(queue) {
     const peak = Math.max(highestOf(historyOf(`queue ${queue.name}`, "ready") ?? [], (value) => value) ?? 0, queue.ready);
 
     if (length || most)
-        return {share: limited, tone: limited >= 0.8 ? "bad" : "good",
+        return {share: limited, tone: limited >= 0.8 ? "bad" : "good", limited: true,
             text: `${TENTHS.format(100 * limited)} % of its limit`};
     return {share: peak ? queue.ready / peak : 0, tone: "off", text: peak ? `at most ${count(peak)} in 15 min` : ""};
 }
@@ -220,24 +221,32 @@ function queueRow(first) {
     const state = stateView();
     const words = h("p", {class: "words"});
     const bar = barView();
-    const fill = h("span", {class: "muted"});
     const spark = sparkView(`queue ${first.name}: ready`, count);
 
     return {
-        node: rowOf([linkTo("queues", first.name), state.node], words,
-            h("div", {class: "beside"}, bar.node, fill, spark.node)),
+        node: rowOf([linkTo("queues", first.name), state.node],
+            h("div", {class: "beside"}, h("div", {class: "filled"}, words, bar.node), spark.node)),
         update(queue) {
             const full = fillOf(queue);
 
             state.update(queue.state);
             setText(words, [`${count(queue.ready)} ready`, `${count(queue.in_flight)} in flight`,
                 ...(isNumber(queue.oldest_age) ? [`oldest ${duration(queue.oldest_age)}`] : []),
-                drainsText(queue)].join(", "));
+                drainsText(queue), ...(full.limited && full.share >= 0.1 ? [full.text] : [])].join(", "));
             bar.update(full.share, full.tone);
-            setText(fill, full.text);
+            setAttribute(bar.node, "title", full.text || null);
             spark.update(historyOf(`queue ${queue.name}`, "ready"));
         },
     };
+}
+
+const decisionText = ({from, to, text}) => `${count(from)} → ${count(to)}: ${text}`;
+
+// Why there are as many as there are; when something is wrong, that.
+function whyText(workers) {
+    if (isTrouble(workers.state))
+        return workers.reason ?? "";
+    return workers.decision ? decisionText(workers.decision) : "";
 }
 
 function processText(process) {
@@ -246,23 +255,25 @@ function processText(process) {
 
 function workersRow(first) {
     const state = stateView();
+    const bounds = h("span", {class: "muted"});
     const marks = marksView(PROCESS_STATES);
     const words = h("p", {class: "words"});
     const why = h("p", {class: "why"});
     const spark = sparkView(`workers ${first.name}: running and (dashed) desired`, count);
 
     return {
-        node: rowOf([linkTo("workers", first.name), state.node], marks.node,
+        node: rowOf([h("span", {}, linkTo("workers", first.name), " ", bounds), state.node], marks.node,
             h("div", {class: "beside"}, words, spark.node), why),
         update(workers) {
             state.update(workers.state);
             marks.update((workers.processes ?? []).map((process) => ({
                 key: String(process.number), state: process.state, text: processText(process),
             })));
-            setText(words, `${count(workers.running)} running, ${count(workers.busy)} busy, ${count(workers.desired)} desired ` +
-                `(${count(workers.min)} to ${count(workers.max)})` + (workers.backing_off ? `, ${count(workers.backing_off)} backing off` : ""));
-            setText(why, isTrouble(workers.state) ? workers.reason : workers.decision?.text ?? workers.reason ?? "");
-            spark.update(historyOf(`workers ${workers.name}`, "running"), historyOf(`workers ${workers.name}`, "desired"));
+            setText(bounds, `${count(workers.min)} to ${count(workers.max)}`);
+            setText(words, `${count(workers.running)} running, ${count(workers.busy)} busy, ${count(workers.desired)} desired` +
+                (workers.backing_off ? `, ${count(workers.backing_off)} backing off` : ""));
+            setText(why, whyText(workers));
+            spark.update(...["running", "desired"].map((series) => historyOf(`workers ${workers.name}`, series)));
         },
     };
 }
@@ -329,105 +340,144 @@ function nodeView(id) {
     };
 }
 
-const LAYER_NODES = {servers: "servers", server: "servers", queue: "queue", workers: "workers", database: "database"};
+// The node that is the bottleneck; a pool that only takes messages is drawn among the workers.
+function bottleneckNode(found, pools) {
+    if (found?.layer !== "servers" && found?.layer !== "server")
+        return found?.layer;
+    return pools.workers.some((pool) => pool.name === (found.pool ?? found.name)) ? "workers" : "servers";
+}
 
-function makePicture() {
-    const nodes = Object.fromEntries(["users", "balancer", "servers", "queue", "workers", "database"]
-        .map((name) => [name, nodeView(`node-${name}`)]));
-    const edges = {
-        users: edgeView($("edge-users"), "users", "load balancer"),
-        servers: edgeView($("edge-servers"), "load balancer", "servers"),
-        queue: edgeView($("edge-queue"), "load balancer", "message queue"),
-        workers: edgeView($("edge-workers"), "message queue", "workers"),
-        database: edgeView($("edge-database"), "workers", "database"),
-    };
-    const clients = barView();
-    const clientsText = h("p", {class: "words"});
+const NODES = ["users", "balancer", "servers", "queue", "workers", "database"];
 
-    nodes.users.rows.append(clientsText, clients.node);
+// By the node that an edge leads to; the picture in page.html has them.
+const EDGES = {
+    balancer: ["edge-users", "users", "load balancer"],
+    servers: ["edge-servers", "load balancer", "servers"],
+    queue: ["edge-queue", "load balancer", "message queue"],
+    workers: ["edge-workers", "message queue", "workers"],
+    database: ["edge-database", "workers", "database"],
+};
 
-    function showFront(state) {
+// What the queue node says in large letters, and its tone.
+function queueWords(state) {
+    if (state.log && state.log.state !== "ok")
+        return [`the log has ${state.log.state === "failed" ? "failed" : "stopped answering"}: ${state.log.reason}`, "bad"];
+    if (!state.queuesKnown)
+        return ["the queue does not answer", "bad"];
+    if (!state.queues.length)
+        return ["no queue is configured", ""];
+    return [`${count(sumOf(state.queues, (queue) => queue.ready))} ready in ${plural(state.queues.length, "queue")}`, ""];
+}
+
+// In steps, so that queues which are alike do not change places every second.
+function queueWeight(queue) {
+    return 100 * toneWeight(queue.state) + Math.floor(2 * Math.log10(1 + (queue.oldest_age ?? 0)));
+}
+
+// Who takes messages: workers of maitred's, pools that are pushed to, and clients of AMQP.
+function workerRows(state, pools) {
+    const theirs = new Set(state.workers.map((workers) => workers.queue));
+    const readers = state.queues.filter((queue) => queue.consumers && !queue.push && !theirs.has(queue.name));
+
+    return [
+        ...worstFirst(state.workers, (workers) => toneWeight(workers.state))
+            .map((workers) => ({key: `workers ${workers.name}`, workers})),
+        ...pools.map((pool) => ({key: `pool ${pool.name}`, pool})),
+        ...readers.map((queue) => ({key: `queue ${queue.name}`, queue})),
+    ];
+}
+
+function workersWords(state, pools) {
+    const crashing = state.workers.filter((workers) => workers.state === "crashing").length;
+    const running = sumOf(state.workers, (workers) => workers.running);
+    const desired = sumOf(state.workers, (workers) => workers.desired);
+
+    if (state.workers.length)
+        return `${count(running)} of ${count(desired)} running${crashing ? `, ${count(crashing)} crashing` : ""}`;
+    if (pools.length)
+        return upText(pools.flatMap((pool) => pool.servers));
+    return plural(sumOf(state.queues, (queue) => queue.consumers), "consumer");
+}
+
+function gaugesWords(gauges) {
+    const full = gauges.filter((gauge) => gauge.state === "full").length;
+
+    return full ? [`${count(full)} of ${plural(gauges.length, "gauge")} full`, "bad"]
+        : [plural(gauges.length, "gauge"), ""];
+}
+
+class Picture {
+    constructor() {
+        this.nodes = Object.fromEntries(NODES.map((name) => [name, nodeView(`node-${name}`)]));
+        this.edges = Object.fromEntries(Object.entries(EDGES)
+            .map(([name, [id, from, to]]) => [name, edgeView($(id), from, to)]));
+        this.clients = barView();
+        this.clientsText = h("p", {class: "words"});
+        this.nodes.users.rows.append(this.clientsText, this.clients.node);
+    }
+
+    update(state) {
+        const pools = poolsByRole(state);
+
+        this.marked = bottleneckNode(state.bottleneck, pools);
+        this.showUsers(state.connections);
+        this.showBalancer(state);
+        this.showServers(pools.servers);
+        this.showQueues(state);
+        this.showWorkers(state, pools.workers);
+        this.showDatabase(state);
+    }
+
+    // A node and the edge that leads to it.
+    show(name, flow, words, tone, absent) {
+        this.edges[name].update(flow, absent);
+        this.nodes[name].update(words, tone, absent, this.marked === name);
+        return this.nodes[name].rows;
+    }
+
+    showUsers({open, max}) {
+        const many = open >= 0.8 * max;
+
+        this.nodes.users.update(plural(open, "client"), many ? "bad" : "", false, false);
+        setText(this.clientsText, `of ${count(max)} that may be connected`);
+        this.clients.update(open / max, many ? "bad" : "good");
+    }
+
+    showBalancer(state) {
         const fronts = state.listeners.filter((listener) => listener.kind !== "admin");
-        const {open, max} = state.connections;
+        const words = `${plural(fronts.length, "listener")}${state.draining ? ", draining" : ""}`;
 
-        nodes.users.update(plural(open, "client"), open < 0.8 * max ? "" : "bad", false, false);
-        setText(clientsText, `of ${count(max)} that may be connected`);
-        clients.update(open / max, open < 0.8 * max ? "good" : "bad");
-        edges.users.update(flowOf(fronts));
-        nodes.balancer.update(`${plural(fronts.length, "listener")}${state.draining ? ", draining" : ""}`, "", false, false);
-        showRows(nodes.balancer.rows, fronts, (listener) => listener.name, listenerRow, "listeners", "listener");
+        showRows(this.show("balancer", flowOf(fronts), words, "", false), fronts, (listener) => listener.name,
+            listenerRow, "listeners", "listener");
     }
 
-    function showServers(pools, marked) {
-        const servers = pools.flatMap((pool) => pool.servers);
-        const worst = highestOf(pools, (pool) => toneWeight(pool.state));
+    showServers(pools) {
+        const tone = ["", "warn", "bad"][highestOf(pools, (pool) => toneWeight(pool.state)) ?? 0];
+        const words = upText(pools.flatMap((pool) => pool.servers));
 
-        edges.servers.update(flowOf(pools), !pools.length);
-        nodes.servers.update(pools.length ? upText(servers) : "no pool is configured", ["", "warn", "bad"][worst ?? 0],
-            !pools.length, marked === "servers");
-        showRows(nodes.servers.rows, worstFirst(pools, (pool) => toneWeight(pool.state)), (pool) => pool.name, poolRow,
-            "servers", "pool");
+        showRows(this.show("servers", flowOf(pools), words, tone, !pools.length),
+            worstFirst(pools, (pool) => toneWeight(pool.state)), (pool) => pool.name, poolRow, "servers", "pool");
     }
 
-    function queueWords(state) {
-        if (state.log && state.log.state !== "ok")
-            return [`the log has ${state.log.state === "failed" ? "failed" : "stopped answering"}: ${state.log.reason}`, "bad"];
-        if (!state.queues.length)
-            return [state.queuesKnown ? "no queue is configured" : "the queue does not answer",
-                state.queuesKnown ? "" : "bad"];
-        return [`${count(sumOf(state.queues, (queue) => queue.ready))} ready in ${plural(state.queues.length, "queue")}`, ""];
-    }
-
-    function showQueues(state, marked) {
+    showQueues(state) {
         const [words, tone] = queueWords(state);
 
-        edges.queue.update(storeFlow(state), !state.queues.length && !tone);
-        nodes.queue.update(words, tone, !state.queues.length && !tone, marked === "queue");
-        showRows(nodes.queue.rows,
-            worstFirst(state.queues, (queue) => 1e15 * toneWeight(queue.state) + (queue.oldest_age ?? 0)),
-            (queue) => queue.name, queueRow, "queues", "queue");
+        showRows(this.show("queue", storeFlow(state), words, tone, !state.queues.length && !tone),
+            worstFirst(state.queues, queueWeight), (queue) => queue.name, queueRow, "queues", "queue");
     }
 
-    function showWorkers(state, pools, marked) {
-        const theirs = new Set(state.workers.map((workers) => workers.queue));
-        const readers = state.queues.filter((queue) => queue.consumers && !queue.push && !theirs.has(queue.name));
-        const rows = [...worstFirst(state.workers, (workers) => toneWeight(workers.state)).map((workers) => ({workers})),
-            ...pools.map((pool) => ({pool})), ...readers.map((queue) => ({queue}))];
-        const running = sumOf(state.workers, (workers) => workers.running);
-        const desired = sumOf(state.workers, (workers) => workers.desired);
-        const crashing = state.workers.filter((workers) => workers.state === "crashing").length;
-        const words = state.workers.length
-            ? `${count(running)} of ${count(desired)} running${crashing ? `, ${count(crashing)} crashing` : ""}`
-            : pools.length ? upText(pools.flatMap((pool) => pool.servers)) : readers.length ? "" : "no workers are configured";
-        const troubled = [...state.workers, ...pools].some((item) => isTrouble(item.state));
+    showWorkers(state, pools) {
+        const rows = workerRows(state, pools);
+        const tone = [...state.workers, ...pools].some((item) => isTrouble(item.state)) ? "warn" : "";
 
-        edges.workers.update(workFlow(state, pools), !rows.length);
-        nodes.workers.update(words, troubled ? "warn" : "", !rows.length, marked === "workers");
-        showRows(nodes.workers.rows, rows,
-            (item) => item.workers ? `w ${item.workers.name}` : item.pool ? `p ${item.pool.name}` : `q ${item.queue.name}`,
-            workerRow, "workers", "row");
+        showRows(this.show("workers", workFlow(state, pools), workersWords(state, pools), tone, !rows.length),
+            rows, (row) => row.key, workerRow, "workers", "row");
     }
 
-    function showDatabase(state, marked) {
-        const full = state.gauges.filter((gauge) => gauge.state === "full").length;
+    showDatabase(state) {
+        const [words, tone] = gaugesWords(state.gauges);
 
-        edges.database.update(databaseFlow(state), !state.gauges.length);
-        nodes.database.update(!state.gauges.length ? "no gauge is configured"
-            : full ? `${count(full)} of ${plural(state.gauges.length, "gauge")} full` : plural(state.gauges.length, "gauge"),
-        full ? "bad" : "", !state.gauges.length, marked === "database");
-        showRows(nodes.database.rows, state.gauges, (gauge) => gauge.name, gaugeRow, "database", "gauge");
+        showRows(this.show("database", databaseFlow(state), words, tone, !state.gauges.length),
+            state.gauges, (gauge) => gauge.name, gaugeRow, "database", "gauge");
     }
-
-    return {
-        update(state) {
-            const pools = poolsByRole(state);
-            const marked = LAYER_NODES[state.bottleneck?.layer];
-
-            showFront(state);
-            showServers(pools.servers, marked);
-            showQueues(state, marked);
-            showWorkers(state, pools.workers, marked);
-            showDatabase(state, marked);
-        },
-    };
 }

@@ -34,14 +34,19 @@ function sparkColumn(title, what, format, seriesOf) {
 
 // A section that is one table of what rowsOf finds in the state.
 function tableSection(title, columns, options, rowsOf) {
-    const table = tableView(columns, {caption: title, textOf: (item) => item.name, keyOf: (item) => item.name, ...options});
+    const table = new Table(columns, {caption: title, textOf: (item) => item.name, keyOf: (item) => item.name, ...options});
 
-    return {title, node: table.node, filterBy: table.filterBy, update: (state) => table.update(rowsOf(state))};
+    return {title, node: table.node, filterBy: (text) => table.filterBy(text),
+        update: (state) => table.update(rowsOf(state))};
 }
 
 // ---- servers ----
 
 const errorsOf = (server) => sumOf(Object.values(server.errors ?? {}), (n) => n);
+
+function errorsText(server) {
+    return `${server.error_rate > 0 ? `${rate(server.error_rate)}, ` : ""}${count(errorsOf(server))}`;
+}
 
 function errorKinds(server) {
     const kinds = Object.entries(server.errors ?? {}).filter(([, n]) => n > 0);
@@ -66,8 +71,7 @@ function serversSection() {
         numberColumn("Rate", of("rate"), rate),
         ...latencyColumns,
         {title: "Errors", number: true, help: "per second, and since the start", value: of("error_rate"),
-            cell: textCell(({server}) => `${server.error_rate > 0 ? `${rate(server.error_rate)}, ` : ""}${count(errorsOf(server))}`,
-                ({server}) => errorKinds(server))},
+            cell: textCell(({server}) => errorsText(server), ({server}) => errorKinds(server))},
         numberColumn("Active", of("active"), count, "requests that are at it now; of a tcp listener, connections"),
         numberColumn("In line", of("waiting"), count, "requests that wait for a place at it"),
         numberColumn("Idle", of("idle"), count, "connections kept for the next request"),
@@ -181,38 +185,52 @@ function decisionsView() {
 
             return {node: h("li", {}, time, text), update(decision) {
                 setText(time, clock(decision.time));
-                setText(text, decision.text);
+                setText(text, decisionText(decision));
             }};
         });
     }};
 }
 
+const WORKERS_COLUMNS = [
+    nameColumn("Workers", (workers) => workers.name, (workers) => `of queue ${workers.queue}, ${workers.kind ?? ""}`),
+    {title: "State", value: (workers) => -toneWeight(workers.state), cell: stateCell(STATES)},
+    numberColumn("Running", (workers) => workers.running, count),
+    {title: "Desired", number: true, value: (workers) => workers.desired,
+        cell: textCell((workers) => `${count(workers.desired)} (${count(workers.min)} to ${count(workers.max)})`)},
+    numberColumn("Busy", (workers) => workers.busy, count),
+    numberColumn("Idle", (workers) => workers.idle, count),
+    numberColumn("Unacked", (workers) => workers.in_flight, count, "messages that they hold"),
+    numberColumn("Takes", (workers) => workers.service_time_ms, milliseconds, "a message, on average"),
+    numberColumn("In", (workers) => workers.arrival_rate, rate),
+    numberColumn("Handled", (workers) => workers.handled_rate, rate),
+    numberColumn("Crashes", (workers) => workers.crashes, count),
+    sparkColumn("15 min", "running and (dashed) desired", count, (workers) =>
+        ["running", "desired"].map((series) => historyOf(`workers ${workers.name}`, series))),
+];
+
+const PROCESS_COLUMNS = [
+    nameColumn("Process", (row) => `${row.workers.name} ${row.number}`, (row) => row.pid ? `pid ${row.pid}` : ""),
+    {title: "State", value: (row) => row.state, cell: stateCell(PROCESS_STATES)},
+    numberColumn("Unacked", (row) => row.in_flight, count),
+    numberColumn("Handled", (row) => row.handled, count),
+    numberColumn("Restarts", (row) => row.restarts, count),
+];
+
+function processesTable() {
+    return new Table(PROCESS_COLUMNS, {
+        caption: "Processes",
+        keyOf: (row) => `${row.workers.name} ${row.number}`,
+        textOf: (row) => `${row.workers.name} ${row.state}`,
+        isTroubled: (row) => row.state === "backing-off",
+        none: "No process runs.",
+    });
+}
+
 function workersSection() {
-    const groups = tableView([
-        nameColumn("Workers", (workers) => workers.name, (workers) => `of queue ${workers.queue}, ${workers.kind ?? ""}`),
-        {title: "State", value: (workers) => -toneWeight(workers.state), cell: stateCell(STATES)},
-        numberColumn("Running", (workers) => workers.running, count),
-        {title: "Desired", number: true, value: (workers) => workers.desired,
-            cell: textCell((workers) => `${count(workers.desired)} (${count(workers.min)} to ${count(workers.max)})`)},
-        numberColumn("Busy", (workers) => workers.busy, count),
-        numberColumn("Idle", (workers) => workers.idle, count),
-        numberColumn("Unacked", (workers) => workers.in_flight, count, "messages that they hold"),
-        numberColumn("Takes", (workers) => workers.service_time_ms, milliseconds, "a message, on average"),
-        numberColumn("In", (workers) => workers.arrival_rate, rate),
-        numberColumn("Handled", (workers) => workers.handled_rate, rate),
-        numberColumn("Crashes", (workers) => workers.crashes, count),
-        sparkColumn("15 min", "running and (dashed) desired", count, (workers) =>
-            [historyOf(`workers ${workers.name}`, "running"), historyOf(`workers ${workers.name}`, "desired")]),
-    ], {caption: "Workers", textOf: (workers) => workers.name, keyOf: (workers) => workers.name, actions: workersActions,
-        isTroubled: (workers) => isTrouble(workers.state), none: "No workers are configured."});
-    const processes = tableView([
-        nameColumn("Process", (row) => `${row.workers.name} ${row.number}`, (row) => row.pid ? `pid ${row.pid}` : ""),
-        {title: "State", value: (row) => row.state, cell: stateCell(PROCESS_STATES)},
-        numberColumn("Unacked", (row) => row.in_flight, count),
-        numberColumn("Handled", (row) => row.handled, count),
-        numberColumn("Restarts", (row) => row.restarts, count),
-    ], {caption: "Processes", keyOf: (row) => `${row.workers.name} ${row.number}`, textOf: (row) => `${row.workers.name} ${row.state}`,
-        isTroubled: (row) => row.state === "backing-off", none: "No process runs."});
+    const groups = new Table(WORKERS_COLUMNS, {caption: "Workers", textOf: (workers) => workers.name,
+        keyOf: (workers) => workers.name, actions: workersActions, isTroubled: (workers) => isTrouble(workers.state),
+        none: "No workers are configured."});
+    const processes = processesTable();
     const processesPart = h("div", {}, h("h3", {}, "Processes"), processes.node);
     const decisions = decisionsView();
     let wanted = "";
@@ -256,8 +274,8 @@ function databaseSection() {
 // ---- events ----
 
 const EVENT_TONES = {
-    bad: /^(server-down|reload-failed|upgrade-failed|log-failed|worker-crashed|workers-crashing)$/,
-    warn: /^(server-ejected|name-failed|limit|queue-paused|queue-purged|server-drained|gauge-full|workers-(paused|held|killed))$/,
+    bad: /^(server-down|reload-failed|upgrade-failed|log-failed|worker-failed|worker-killed|keeper-lost)$/,
+    warn: /^(server-ejected|server-drained|name-failed|limit|queue-paused|queue-purged|gauge-full|workers-(paused|set|held))$/,
 };
 
 // What a kind of event means, as a state with its shape.
@@ -329,5 +347,5 @@ function processSection() {
 
 const SECTIONS = {
     servers: serversSection, queues: queuesSection, workers: workersSection, database: databaseSection,
-    listeners: listenersSection, requests: requestsSection, events: eventsSection, process: processSection,
+    listeners: listenersSection, requests: () => new RequestsSection(), events: eventsSection, process: processSection,
 };

@@ -36,126 +36,150 @@ function stateCell(states, thingOf = (item) => item) {
 }
 
 // columns: {title, value: item => what it is sorted by, cell: () => view, number, help, main}
-// options: caption, keyOf, textOf (what the filter looks in), isTroubled, actions: item => [{label, run, hidden}]
-function tableView(columns, options) {
-    const body = h("tbody", {role: "rowgroup"});
-    const filter = h("input", {type: "search", autocomplete: "off", spellcheck: "false", input: restart});
-    const troubled = h("input", {type: "checkbox", change: restart});
-    const troubledCount = h("span", {});
-    const shown = h("span", {class: "muted"});
-    const previous = h("button", {type: "button", click: () => turn(-1)}, "Previous");
-    const next = h("button", {type: "button", click: () => turn(1)}, "Next");
-    const pager = h("span", {class: "pager"}, previous, next);
-    const none = h("p", {class: "muted"});
-    let items = [];
-    let page = 0;
-    let sorted = null;      // the column
-    let down = false;
+// options: caption, none (what is said when there is nothing), keyOf, textOf (what the filter looks in), isTroubled,
+// actions: item => [{key, label, of, run}], plain: neither filtered nor turned
+class Table {
+    items = [];
+    page = 0;
+    sorted = null;      // the column
+    down = false;
 
-    const heads = columns.map((column) => {
-        const button = h("button", {type: "button", title: column.help, click: () => sortBy(column)}, column.title);
+    constructor(columns, options) {
+        this.columns = columns;
+        this.options = options;
+        this.body = h("tbody", {role: "rowgroup"});
+        this.heads = columns.map((column) => this.headOf(column));
+        this.table = h("table", {role: "table"}, h("caption", {class: "unseen"}, options.caption),
+            h("thead", {role: "rowgroup"}, h("tr", {role: "row"}, ...this.heads, options.actions
+                ? h("th", {role: "columnheader", scope: "col", class: "actions"}, "Actions") : null)), this.body);
+        this.none = h("p", {class: "muted"});
+        this.scroller = h("div", {class: "scroller"}, this.table);
+        this.makeTools();
+        this.node = h("div", {class: "table"}, options.plain ? null : this.tools, this.none, this.scroller);
+    }
+
+    makeTools() {
+        const restart = () => this.restart();
+
+        this.filter = h("input", {type: "search", autocomplete: "off", spellcheck: "false", input: restart});
+        this.troubled = h("input", {type: "checkbox", change: restart});
+        this.troubledCount = h("span", {});
+        this.shown = h("span", {class: "muted"});
+        this.previous = h("button", {type: "button", click: () => this.turn(-1)}, "Previous");
+        this.next = h("button", {type: "button", click: () => this.turn(1)}, "Next");
+        this.pager = h("span", {class: "pager"}, this.previous, this.next);
+        this.tools = h("div", {class: "tools"}, h("label", {}, "Filter ", this.filter), this.options.isTroubled
+            ? h("label", {}, this.troubled, " needs attention ", this.troubledCount) : null, this.shown, this.pager);
+    }
+
+    headOf(column) {
+        const button = h("button", {type: "button", title: column.help, click: () => this.sortBy(column)}, column.title);
 
         return h("th", {role: "columnheader", scope: "col", class: column.number ? "number" : null},
             column.value ? button : h("span", {title: column.help}, column.title));
-    });
-    const head = h("tr", {role: "row"}, ...heads,
-        options.actions ? h("th", {role: "columnheader", scope: "col", class: "actions"}, "Actions") : null);
-    const table = h("table", {role: "table"}, h("caption", {class: "unseen"}, options.caption),
-        h("thead", {role: "rowgroup"}, head), body);
-    const tools = h("div", {class: "tools"}, h("label", {}, "Filter ", filter),
-        options.isTroubled ? h("label", {}, troubled, " needs attention ", troubledCount) : null, shown, pager);
-    const scroller = h("div", {class: "scroller"}, table);
-
-    function restart() {
-        page = 0;
-        show();
     }
 
-    function turn(by) {
-        page += by;
-        show();
+    rowView(item) {
+        const cells = this.columns.map((column) => column.cell());
+        const actions = this.options.actions ? actionsView(this.options.actions) : null;
+        const node = h("tr", {role: "row"}, ...cells.map((cell, i) => {
+            const {title, number: isNumber, main} = this.columns[i];
+
+            return h("td", {role: "cell", "data-label": title, class: isNumber ? "number" : main ? "main" : null}, cell.node);
+        }), actions && h("td", {role: "cell", class: "actions"}, actions.node));
+
+        return {node, update(now) {
+            cells.forEach((cell) => cell.update(now));
+            actions?.update(now);
+        }};
+    }
+
+    // ---- what is chosen ----
+
+    restart() {
+        this.page = 0;
+        this.show();
+    }
+
+    turn(by) {
+        this.page += by;
+        this.show();
         if (document.activeElement?.disabled || document.activeElement === document.body)
-            (previous.disabled ? next : previous).focus();
+            (this.previous.disabled ? this.next : this.previous).focus();
     }
 
-    function sortBy(column) {
-        down = sorted === column ? !down : Boolean(column.number);
-        sorted = column;
-        restart();
+    sortBy(column) {
+        this.down = this.sorted === column ? !this.down : Boolean(column.number);
+        this.sorted = column;
+        this.restart();
     }
 
-    function compare(a, b) {
-        const [x, y] = [sorted.value(a), sorted.value(b)];
+    filterBy(text) {
+        this.filter.value = text;
+        this.troubled.checked = false;
+        this.restart();
+    }
+
+    compare(a, b) {
+        const [x, y] = [this.sorted.value(a), this.sorted.value(b)];
         const order = (x === null || x === undefined) - (y === null || y === undefined) ||
             (typeof x === "string" ? x.localeCompare(y, "en", {numeric: true}) : x - y) || 0;
 
-        return down ? -order : order;
+        return this.down ? -order : order;
     }
 
-    function rowView(item) {
-        const cells = columns.map((column) => column.cell());
-        const actions = options.actions ? actionsView(options.actions) : null;
-        const node = h("tr", {role: "row"}, ...cells.map((cell, i) => h("td", {
-            role: "cell", "data-label": columns[i].title,
-            class: columns[i].number ? "number" : columns[i].main ? "main" : null,
-        }, cell.node)), actions && h("td", {role: "cell", class: "actions"}, actions.node));
+    chosen() {
+        const word = this.filter.value.trim().toLowerCase();
+        const found = this.items.filter((item) => (!this.troubled.checked || this.options.isTroubled(item)) &&
+            (!word || this.options.textOf(item).toLowerCase().includes(word)));
 
-        return {
-            node,
-            update(now) {
-                cells.forEach((cell) => cell.update(now));
-                actions?.update(now);
-            },
-        };
+        return this.sorted ? found.sort((a, b) => this.compare(a, b)) : found;
     }
 
-    function chosen() {
-        const word = filter.value.trim().toLowerCase();
-        const found = items.filter((item) => (!troubled.checked || options.isTroubled(item)) &&
-            (!word || options.textOf(item).toLowerCase().includes(word)));
+    // ---- what is shown ----
 
-        return sorted ? found.sort(compare) : found;
+    update(items) {
+        this.items = items;
+        this.tools.hidden = items.length < 2;
+        this.show();
     }
 
-    function show() {
-        const found = chosen();
-        const pages = Math.max(Math.ceil(found.length / PAGE_ROWS), 1);
+    show() {
+        const found = this.chosen();
 
-        page = Math.min(page, pages - 1);
-        const part = found.slice(page * PAGE_ROWS, (page + 1) * PAGE_ROWS);
+        this.page = Math.min(this.page, Math.max(Math.ceil(found.length / PAGE_ROWS), 1) - 1);
+        const part = found.slice(this.page * PAGE_ROWS, (this.page + 1) * PAGE_ROWS);
 
-        showList(body, part, options.keyOf, rowView);
-        setText(troubledCount, options.isTroubled ? `(${count(items.filter(options.isTroubled).length)})` : "");
-        setText(shown, pages > 1
-            ? `${count(page * PAGE_ROWS + 1)} to ${count(page * PAGE_ROWS + part.length)} of ${count(found.length)}`
-            : found.length < items.length ? `${count(found.length)} of ${count(items.length)}` : "");
-        pager.hidden = pages === 1;
-        previous.disabled = page === 0;
-        next.disabled = page === pages - 1;
-        none.hidden = part.length > 0;
-        table.hidden = part.length === 0;
-        setText(none, items.length ? "Nothing fits the filter." : options.none);
-        heads.forEach((th, i) => setAttribute(th, "aria-sort",
-            columns[i] === sorted ? down ? "descending" : "ascending" : null));
-        // What is wider than its place is scrolled, and then it has to be reached by keyboard.
-        setAttribute(scroller, "tabindex", scroller.scrollWidth > scroller.clientWidth ? "0" : null);
-        setAttribute(scroller, "role", scroller.scrollWidth > scroller.clientWidth ? "region" : null);
-        setAttribute(scroller, "aria-label", scroller.scrollWidth > scroller.clientWidth ? options.caption : null);
+        showList(this.body, part, this.options.keyOf, (item) => this.rowView(item));
+        this.none.hidden = part.length > 0;
+        this.table.hidden = part.length === 0;
+        setText(this.none, this.items.length ? "Nothing fits the filter." : this.options.none);
+        this.heads.forEach((th, i) => setAttribute(th, "aria-sort",
+            this.columns[i] === this.sorted ? this.down ? "descending" : "ascending" : null));
+        this.showTools(found.length, part.length);
+        this.showScroller();
     }
 
-    return {
-        node: h("div", {class: "table"}, tools, none, scroller),
-        filterBy(text) {
-            filter.value = text;
-            troubled.checked = false;
-            restart();
-        },
-        update(now) {
-            items = now;
-            tools.hidden = items.length < 2;
-            show();
-        },
-    };
+    showTools(found, shown) {
+        const first = this.page * PAGE_ROWS;
+
+        if (this.options.isTroubled)
+            setText(this.troubledCount, `(${count(this.items.filter(this.options.isTroubled).length)})`);
+        setText(this.shown, found > PAGE_ROWS ? `${count(first + 1)} to ${count(first + shown)} of ${count(found)}`
+            : found < this.items.length ? `${count(found)} of ${count(this.items.length)}` : "");
+        this.pager.hidden = found <= PAGE_ROWS;
+        this.previous.disabled = this.page === 0;
+        this.next.disabled = first + shown === found;
+    }
+
+    // What is wider than its place is scrolled, and then it has to be reached by keyboard.
+    showScroller() {
+        const scrolls = this.scroller.scrollWidth > this.scroller.clientWidth;
+
+        setAttribute(this.scroller, "tabindex", scrolls ? "0" : null);
+        setAttribute(this.scroller, "role", scrolls ? "region" : null);
+        setAttribute(this.scroller, "aria-label", scrolls ? this.options.caption : null);
+    }
 }
 
 // Buttons whose labels change with the state; the elements stay.

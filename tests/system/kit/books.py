@@ -9,7 +9,7 @@ from kit.postgresql import psycopg2
 # How long before a crash a result may have been stored and its acknowledgement still be forgotten in it. The answer has to
 # reach maitred, and waits there for the turn of the queue thread that is under way: see kit/ledger.py. The rest is for a
 # machine that has much else to do.
-FORGOTTEN_SECONDS = 3.0
+FORGOTTEN_SECONDS = 5.0
 # How long a worker may take to read what somebody had sent to it who is dead.
 READ_SECONDS = 1.0
 
@@ -39,11 +39,14 @@ class Crash:
     victim: str             # maitred, database, or another
     begin: float
     pid: int | None = None  # of a worker or a kitchen
+    queues: tuple = ()      # of the workers that ended with it
     end: float | None = None
 
     def explains(self, first, second):
         """The acknowledgement of the first handling may have been lost in it, or never have been written."""
-        return (self.victim in ("maitred", "database") or self.pid == first.pid) and \
+        if self.victim == "database" and first.stored > self.end:
+            return False        # that was stored without trouble
+        return (self.victim in ("maitred", "database") or self.pid == first.pid or first.queue in self.queues) and \
             first.received <= self.end + READ_SECONDS and self.begin <= second.stored and \
             self.begin - first.stored <= FORGOTTEN_SECONDS
 
@@ -73,7 +76,8 @@ class Books:
 
     def repeats(self, crashes):
         """(handling, the next one of the same message, the crashes that explain it) for each that was not the first."""
-        handlings = self.handlings()
+        handlings = self.handlings(
+            "(queue, message_id) IN (SELECT queue, message_id FROM handlings GROUP BY queue, message_id HAVING count(*) > 1)")
         for first, second in zip(handlings, handlings[1:]):
             if (first.queue, first.message_id) == (second.queue, second.message_id):
                 yield first, second, [crash for crash in crashes if crash.explains(first, second)]

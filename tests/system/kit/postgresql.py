@@ -19,6 +19,7 @@ except ImportError:
     psycopg2 = None
 
 START_SECONDS = 60
+READY = "database system is ready to accept connections"
 
 
 def programs():
@@ -82,7 +83,7 @@ class PostgreSQL:
         self._begin()
         while not self.answers():
             if time.monotonic() > end:
-                raise TimedOut("PostgreSQL does not answer:\n" + self.log())
+                raise TimedOut("PostgreSQL does not answer:\n" + self.log()[-3000:])
             if self.process.poll() is not None:
                 self._begin()
             time.sleep(0.02)
@@ -109,13 +110,24 @@ class PostgreSQL:
         self.process.kill()
         self.process.wait()
 
+    def kill_backend(self, pid):
+        """One of them dies, and PostgreSQL ends all others and begins anew, by itself."""
+        before = self.log().count(READY)
+        with contextlib.suppress(ProcessLookupError):       # its client has just left
+            os.kill(pid, signal.SIGKILL)
+            end = time.monotonic() + START_SECONDS
+            while self.log().count(READY) == before or not self.answers():
+                if time.monotonic() > end:
+                    raise TimedOut("PostgreSQL has not begun anew:\n" + self.log()[-3000:])
+                time.sleep(0.02)
+
     def stop_serving(self):
         """In order; clients are sent away."""
         self.process.send_signal(signal.SIGINT)
         self.process.wait(START_SECONDS)
 
     def log(self):
-        return (self.directory / "log").read_text(errors="replace")[-3000:]
+        return (self.directory / "log").read_text(errors="replace")
 
     def stop(self):
         if self.process and self.process.poll() is None:

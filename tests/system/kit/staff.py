@@ -1,12 +1,15 @@
-"""The diner's processes, which a test kills and starts again: web servers, kitchens and maitred, with the example's own
-configuration, in a folder of the test's own. Everything here is called from the thread that made it: the processes die with
-that."""
+"""The diner's processes, which a test kills and starts again: web servers, kitchens and maitred. They are those of a copy of
+the example, and of the program, in a folder of the test's own: it may go on for hours while the tree changes. Everything here
+is called from the thread that made it: the processes die with that."""
 import contextlib
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from kit import diner
 from kit.admin import Admin
@@ -14,12 +17,12 @@ from kit.process import BINARY, ROOT, free_port
 from kit.rabbitmq import die_with_us
 from kit.wire import PeerGone, TimedOut, connect, request
 
-sys.path.append(str(ROOT / "examples" / "diner"))
+EXAMPLE = Path("examples", "diner")
+
+sys.path.append(str(ROOT / EXAMPLE))
 
 from house import SERVERS  # noqa: E402
 
-FOLDER = ROOT / "examples" / "diner"
-CONFIG = FOLDER / "maitred.conf"
 PYTHON = "/usr/bin/python3"
 START_SECONDS, END_SECONDS = 60, 30
 
@@ -27,8 +30,9 @@ START_SECONDS, END_SECONDS = 60, 30
 class Part:
     """One process, which can come and go. What it says on its standard error is in a file."""
 
-    def __init__(self, name, port, command, environment, log):
-        self.name, self.port, self.command, self.environment, self.log = name, port, command, environment, log
+    def __init__(self, name, port, command, folder, environment, log):
+        self.name, self.port, self.command = name, port, command
+        self.folder, self.environment, self.log = folder, environment, log
         self.process = None
 
     @property
@@ -40,7 +44,7 @@ class Part:
 
     def start(self):
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen([str(word) for word in self.command], cwd=ROOT, env=self.environment,
+            self.process = subprocess.Popen([str(word) for word in self.command], cwd=self.folder, env=self.environment,
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=die_with_us)
 
     def answers(self):
@@ -76,12 +80,36 @@ class Part:
         return self.process.wait(END_SECONDS)
 
 
+def is_there(pid):
+    """As a process that runs; one that nobody has waited for yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def kill(pid):
+    """Returns when it has gone, whoever its parent is; it may have gone already."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    end = time.monotonic() + END_SECONDS
+    while is_there(pid):
+        assert time.monotonic() < end, f"process {pid} does not go"
+        time.sleep(0.005)
+
+
+def crew(state, name):
+    return next(each for each in state["workers"] if each["name"] == name)
+
+
 class Staff:
     """open() starts everything but videos and auth, which have no part in what is stored; close() ends it, and is to be
     called however the test ends."""
 
     def __init__(self, folder, environment=None):
-        self.logs, prefix = folder / "logs", diner.free_prefix()
+        self.folder, self.logs, prefix = folder, folder / "logs", diner.free_prefix()
+        shutil.copytree(ROOT / EXAMPLE, folder / EXAMPLE)
+        shutil.copy2(BINARY, folder / "maitred")
         self.port, self.admin_port, self.amqp_port = free_port(), int(f"{prefix}00"), int(f"{prefix}72")
         self.environment = {
             **{name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "THUMBNAIL_CPU")},
@@ -89,23 +117,24 @@ class Staff:
             "LOGS": str(self.logs), "MAITRED_ADMIN": f"http://127.0.0.1:{self.admin_port}", **(environment or {})}
         self.servers = [self.server(kind, int(f"{prefix}{end}"), cooks) for end, kind, cooks in SERVERS
                         if kind in ("web", "kitchen")]
-        self.maitred = self.part("maitred", self.port, BINARY, "run", CONFIG)
-        self.workers = []       # those that are started by hand
+        self.maitred = self.part("maitred", self.port, folder / "maitred", "run", EXAMPLE / "maitred.conf")
+        self.by_hand = []       # workers that maitred knows nothing of
         self.admin = Admin(("127.0.0.1", self.admin_port))
         self.logs.mkdir()
 
     def part(self, name, port, *command, **environment):
-        return Part(name, port, command, {**self.environment, **environment}, self.logs / f"{name.replace(' ', '-')}.log")
+        return Part(name, port, command, self.folder, {**self.environment, **environment},
+                    self.logs / f"{name.replace(' ', '-')}.log")
 
     def server(self, kind, port, cooks):
-        return self.part(f"{kind} {port}", port, PYTHON, FOLDER / "server.py", kind, port, "--cooks", cooks)
+        return self.part(f"{kind} {port}", port, PYTHON, EXAMPLE / "server.py", kind, port, "--cooks", cooks)
 
     def of_kind(self, kind):
         return [each for each in self.servers if each.name.startswith(kind)]
 
     def open(self):
-        subprocess.run([PYTHON, "-c", "import database; database.open_folder(); database.check()"], cwd=FOLDER, check=True,
-                       env=self.environment, timeout=START_SECONDS)
+        subprocess.run([PYTHON, "-c", "import database; database.open_folder(); database.check()"],
+                       cwd=self.folder / EXAMPLE, env=self.environment, check=True, timeout=START_SECONDS)
         for part in self.servers:
             part.start()
         for part in self.servers:
@@ -114,14 +143,46 @@ class Staff:
         self.maitred.wait_answers()
         return self
 
-    def hire(self, script, queue, **environment):
-        """A worker by hand, as examples/diner/consumer.py says."""
-        worker = self.part(f"worker {len(self.workers)}", None, PYTHON, FOLDER / script, MAITRED_QUEUE=queue,
-                           MAITRED_WORKER_NUMBER=str(len(self.workers)),
-                           AMQP_URL=f"amqp://guest:guest@127.0.0.1:{self.amqp_port}/%2F", **environment)
+    # --- workers
+
+    def hire(self, script, queue):
+        """One by hand, as examples/diner/consumer.py says."""
+        worker = self.part("by hand", None, PYTHON, EXAMPLE / script, MAITRED_QUEUE=queue,
+                           AMQP_URL=f"amqp://guest:guest@127.0.0.1:{self.amqp_port}/%2F")
         worker.start()
-        self.workers.append(worker)
+        self.by_hand.append(worker)
         return worker
+
+    def wait(self, condition, what, seconds=START_SECONDS):
+        """Until condition(state) holds. An answer that does not come, on a machine that has much else to do, is asked for
+        again."""
+        end = time.monotonic() + seconds
+        while True:
+            state = {}
+            with contextlib.suppress(OSError, PeerGone, TimedOut):
+                if condition(state := self.admin.state()):
+                    return state
+            if time.monotonic() > end:
+                raise TimedOut(f"{what} did not happen; state: {json.dumps(state, indent=1)}")
+            time.sleep(0.05)
+
+    def hired(self):
+        """{pid: name} of those that maitred has started; waits until there is one."""
+        def pids(state):
+            return {process["pid"]: f"{workers['name']} {process['number']}" for workers in state["workers"]
+                    for process in workers["processes"] if process["pid"]}
+        return pids(self.wait(pids, "there are workers"))
+
+    def keeper(self):
+        """The pid of the process that has them, which is there as soon as they are."""
+        self.hired()
+        return next(pid for pid, command in diner.left_running(self.logs).items() if command.startswith("maitred keeper"))
+
+    def set(self, name, count):
+        """There are so many of them; those that were more have finished what they had."""
+        assert self.admin.post(f"/api/workers/{name}/set?count={count}").status == 200
+        self.wait(lambda state: len(crew(state, name)["processes"]) == crew(state, name)["running"] == count,
+                  f"there are {count} of workers {name}")
 
     # --- guests
 
@@ -138,7 +199,7 @@ class Staff:
         """Exit codes by name, of those that ran: the servers last, which maitred needs until its requests are finished."""
         codes = {}
         try:
-            for part in [*self.workers, self.maitred, *self.servers]:
+            for part in [*self.by_hand, self.maitred, *self.servers]:
                 if part.runs():
                     codes[part.name] = part.end()
         finally:
@@ -150,4 +211,4 @@ class Staff:
         return codes
 
 
-__all__ = ["Staff", "Part"]
+__all__ = ["EXAMPLE", "PYTHON", "Part", "Staff", "crew", "kill"]
