@@ -381,7 +381,25 @@ static bool another_fits(const struct log *log)
 {
     uint64_t files = log->n_segments + log->n_spares + log->n_making + 1;
 
-    return log->bytes_max == 0 || files * log->segment_bytes <= log->bytes_max;
+    return log->bytes_max == 0 || files * log->segment_bytes + log->beside <= log->bytes_max;
+}
+
+bool log_fits_beside(const struct log *log, uint64_t bytes)
+{
+    uint64_t files = log->n_segments + log->n_spares + log->n_making;
+
+    return log->bytes_max == 0 || files * log->segment_bytes + log->beside + bytes <= log->bytes_max;
+}
+
+void log_put_beside(struct log *log, uint64_t bytes)
+{
+    log->beside += bytes;
+}
+
+void log_take_away(struct log *log, uint64_t bytes)
+{
+    assert(log->beside >= bytes);
+    log->beside -= bytes;
 }
 
 static bool wants_spares(const struct log *log, size_t n_spares)

@@ -28,7 +28,7 @@ static int append(struct log *log, uint8_t kind, const struct iovec *parts, int 
 
 static int append_message(struct log *log, struct message *m)
 {
-    char block[MESSAGE_FIXED_BYTES];
+    char block[MESSAGE_BLOCK_BYTES];
     struct iovec parts[MESSAGE_PARTS];
 
     message_parts(m, block, parts);
