@@ -17,9 +17,9 @@ NO_ASLR := $(if $(no_aslr),--wrapper='$(no_aslr)')
 sources = $$(find src tests fuzz bench -name '*.[ch]' 2>/dev/null)
 say = @printf '\n== %s\n'
 pytest = $(PYTHON) -B -m pytest -q --tb=short -p no:cacheprovider
-# Those of AMQP mostly wait for a client or a broker: several at a time, a file each.
+# They mostly wait, for a client, a server or a deadline: several at a time, a file each.
 amqp = -n 4 --dist loadfile tests/system/test_amqp_*.py tests/system/test_management.py
-others = tests/system --ignore-glob='*/test_amqp_*' --ignore=tests/system/test_management.py
+others = -n 3 --dist loadfile tests/system --ignore-glob='*/test_amqp_*' --ignore=tests/system/test_management.py
 
 .PHONY: help run build test bench deb fuzz mutate sim reference format clean
 help: ## this list
