@@ -33,6 +33,9 @@ struct log;
 /* Kinds below this one are the log's own. */
 #define LOG_KIND_FIRST 16
 
+/* As many segments it has at least, spares among them, where bytes_max has room for them. */
+#define LOG_SEGMENTS_LEAST 3
+
 struct log_options {
     struct storage *storage;
     uint32_t

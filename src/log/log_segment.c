@@ -12,7 +12,7 @@
 #include "log/log_private.h"
 
 #define MAGIC "MAITRED\n"
-#define SPARES_AHEAD 2
+#define SPARES_AHEAD (LOG_SEGMENTS_LEAST - 1)
 /* A log that fills such a part of a segment while a spare is made may need that one soon. */
 #define HURRY_PART 8
 

@@ -66,7 +66,6 @@ static int open_file(struct stored_body *body, struct storage *storage, uint64_t
 
 int stored_body_create(struct stored_body *body, struct storage *storage, uint64_t log_id, struct body_ref ref)
 {
-    char name[STORED_NAME_MAX];
     int error = open_file(body, storage, log_id, ref, true);
 
     if (error)
@@ -75,8 +74,7 @@ int stored_body_create(struct stored_body *body, struct storage *storage, uint64
     if (!error)
         return 0;
     stored_body_close(body);
-    stored_body_file_name(ref.id, name);
-    storage_remove(storage, name);
+    stored_body_remove(storage, ref.id);
     return error;
 }
 
@@ -172,4 +170,12 @@ void stored_body_close(struct stored_body *body)
     if (body->file)
         storage_close(body->file);
     body->file = NULL;
+}
+
+int stored_body_remove(struct storage *storage, uint64_t id)
+{
+    char name[STORED_NAME_MAX];
+
+    stored_body_file_name(id, name);
+    return storage_remove(storage, name);
 }

@@ -53,5 +53,7 @@ void stored_body_rewind(struct stored_body *body);
 int stored_body_verify(struct stored_body *body);
 /* Of one that is not open, too. */
 void stored_body_close(struct stored_body *body);
+/* Its file goes; whoever has it open still reads it. */
+int stored_body_remove(struct storage *storage, uint64_t id);
 
 #endif

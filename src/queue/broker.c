@@ -550,7 +550,6 @@ void broker_run(struct broker *broker, uint64_t now_us)
         while ((at = list_pop_front(&broker->fresh)))
             queue_kick(container_of(at, struct queue, fresh));
     }
-    bodies_remove(broker);
     broker_expire_deadlines(broker);
     broker_pump(broker);
 }

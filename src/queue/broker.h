@@ -210,16 +210,18 @@ enum publish_result broker_publish(struct broker *broker, const struct broker_pu
 
 /* ---- bodies in files of their own --------------------------------------------------------------------------------- */
 
-/* Room for a body in a file of its own (log/stored_body.h), on the storage of the index. The caller writes the file, makes it and
+/* Room for a body in a file of its own (log/stored_body.h), on the broker's storage. The caller writes the file, makes it and
  * its name durable, publishes it as often as he likes, and says when he is done (or has given up), whatever came of it; a file
  * that no queue needs then goes. -ENOSPC: the log's bytes_max does not allow it. -ENOMEM, -EIO. */
 int broker_body_begin(struct broker *broker, uint64_t bytes, struct body_ref *ref);
 void broker_body_end(struct broker *broker, uint64_t id);
 /* Opens one for reading, for any thread; once it is open it can be read whatever becomes of it. As stored_body_open. */
 int broker_body_open(const struct broker *broker, struct body_ref ref, struct stored_body *body);
-/* Files are to go once what was gathered is durable: broker_flush, log_commit and broker_run are to come, also when nobody waits for
- * them. */
-bool broker_bodies_leave(const struct broker *broker);
+/* Whether there is one that nothing needs any more, as the log says durably. The caller takes its leave, removes its file
+ * (stored_body_remove; one that stays is found by the next start), on any thread, and says so, which gives its room back. */
+bool broker_body_leaves(const struct broker *broker);
+struct body_ref broker_body_take_leave(struct broker *broker);
+void broker_body_removed(struct broker *broker, struct body_ref ref);
 
 /* ---- consuming --------------------------------------------------------------------------------------------------- */
 

@@ -103,7 +103,6 @@ static void let_go(struct broker *broker, struct kept_body *body)
     list_push_back(&broker->leaving, &body->link);
 #ifdef MAITRED_PLANT_REMOVAL /* a fault for the simulator to find: it goes before the log says that it may */
     body->leaves_at = 0;
-    bodies_remove(broker);
 #endif
 }
 
@@ -141,31 +140,37 @@ void bodies_flushed(struct broker *broker)
     broker->lost_done = false;
 }
 
-static void remove_file(struct broker *broker, const struct kept_body *body)
+/* The next one that may go; NULL: none may, yet. */
+static struct kept_body *first_leaving(const struct broker *broker)
 {
-    char name[STORED_NAME_MAX];
+    struct kept_body *body;
 
-    stored_body_file_name(body->ref.id, name);
-    storage_remove(broker->storage, name); /* one that stays is found by the next start */
-    log_take_away(broker->log, stored_body_file_bytes(body->ref.bytes));
+    if (list_empty(&broker->leaving))
+        return NULL;
+    body = container_of(broker->leaving.next, struct kept_body, link);
+    if (body->leaves_at == PLACE_UNKNOWN ||
+        (body->leaves_at > log_durable(broker->log) && !log_is_durable(broker->log)))
+        return NULL;
+    return body;
 }
 
-void bodies_remove(struct broker *broker)
+bool broker_body_leaves(const struct broker *broker)
 {
-    while (!list_empty(&broker->leaving)) {
-        struct kept_body *body = container_of(broker->leaving.next, struct kept_body, link);
-
-        if (body->leaves_at == PLACE_UNKNOWN ||
-            (body->leaves_at > log_durable(broker->log) && !log_is_durable(broker->log)))
-            return;
-        remove_file(broker, body);
-        free_body(broker, body);
-    }
+    return first_leaving(broker) != NULL;
 }
 
-bool broker_bodies_leave(const struct broker *broker)
+struct body_ref broker_body_take_leave(struct broker *broker)
 {
-    return !list_empty(&broker->leaving) && !broker_failure(broker);
+    struct kept_body *body = first_leaving(broker);
+    struct body_ref ref = body->ref;
+
+    free_body(broker, body);
+    return ref;
+}
+
+void broker_body_removed(struct broker *broker, struct body_ref ref)
+{
+    log_take_away(broker->log, stored_body_file_bytes(ref.bytes));
 }
 
 void bodies_free(struct broker *broker)
@@ -311,13 +316,10 @@ static void find_leftover(void *arg, const char *name)
 /* They must not come back: numbers that are given next are above those that a listing shows now. */
 static int remove_leftovers(const struct leftovers *l)
 {
-    char name[STORED_NAME_MAX];
     int error = 0;
 
-    for (size_t i = 0; i < l->n && !error; i++) {
-        stored_body_file_name(l->ids[i], name);
-        error = storage_remove(l->broker->storage, name);
-    }
+    for (size_t i = 0; i < l->n && !error; i++)
+        error = stored_body_remove(l->broker->storage, l->ids[i]);
     return error || !l->n ? error : storage_sync_names(l->broker->storage);
 }
 

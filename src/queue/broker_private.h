@@ -260,8 +260,6 @@ void body_need(struct broker *broker, const struct message *message);
 void body_unneed(struct broker *broker, uint64_t number);
 /* All that was gathered stands in the log now, or will never. */
 void bodies_flushed(struct broker *broker);
-/* Files go that the log says are not needed. */
-void bodies_remove(struct broker *broker);
 void bodies_free(struct broker *broker);
 /* Messages of a checkpoint; then each entry of a queue is counted (-EBADMSG: its message is not known), or all of them anew, and
  * in the end they are as many as there were. */

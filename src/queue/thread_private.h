@@ -63,7 +63,7 @@ struct queue_thread {
     struct queue_request **waiters;  /* buckets, by number: they wait for an answer */
     uint32_t n_waiters, n_waiter_buckets;
     struct log_buffer buffer;    /* for reading what is delivered */
-    bool sparing, checkpointing; /* helpers are at it */
+    bool sparing, checkpointing, removing; /* helpers are at it */
     struct queue_thread_numbers numbers;
 };
 

@@ -40,7 +40,7 @@ static struct message full(void)
 static struct slice payload_of(const struct message *m)
 {
     size_t n = message_payload_bytes(m), used = 0;
-    char block[MESSAGE_FIXED_BYTES], *bytes = malloc(n);
+    char block[MESSAGE_BLOCK_BYTES], *bytes = malloc(n);
     struct iovec parts[MESSAGE_PARTS];
 
     message_parts(m, block, parts);

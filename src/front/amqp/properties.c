@@ -301,7 +301,7 @@ static bool make_content(struct amqp_content *content, char *table, size_t room,
         content->delivery_mode = 2;
         content->timestamp = d->message.published_us / US_PER_S;
     }
-    content->body_bytes = d->message.body.len;
+    content->body_bytes = message_body_bytes(&d->message);
     if (!put_headers(&out, content, prefix, d, counts) || amqp_out_close(&out, table) != AMQP_WRITTEN)
         return false;
     if (out.at != table)
