@@ -122,6 +122,13 @@ static bool must_commit(const struct queue_thread *thread, uint64_t now_us)
            (thread->unsynced_us && now_us - thread->unsynced_us >= REST_US);
 }
 
+/* What was written and not synced is not forgotten. */
+static void note_unsynced(struct queue_thread *thread)
+{
+    if (!thread->unsynced_us && !log_is_durable(thread->log))
+        thread->unsynced_us = clock_monotonic_us();
+}
+
 static void write_log(struct queue_thread *thread)
 {
     uint64_t start_us = clock_monotonic_us();
@@ -136,8 +143,7 @@ static void write_log(struct queue_thread *thread)
         thread->unsynced_us = 0;
     } else {
         log_write(thread->log);
-        if (!thread->unsynced_us && !log_is_durable(thread->log))
-            thread->unsynced_us = start_us;
+        note_unsynced(thread);
     }
 }
 
@@ -438,7 +444,8 @@ static void turn(struct queue_thread *thread)
     note_failure(thread);
     broker_run(thread->broker, queue_thread_now_us(thread));
     queue_thread_run_late_jobs(thread);
-    queue_thread_send_deliveries(thread);
+    if (queue_thread_send_deliveries(thread))
+        note_unsynced(thread);
     queue_thread_send_late_jobs(thread);
     if (!thread->stopping && broker_compact(thread->broker, COMPACT_BYTES))
         thread->due = true;

@@ -366,12 +366,12 @@ static void deliver(void *arg, struct broker_consumer *at_broker, const struct b
 }
 
 /* What the broker delivered goes out once the log says so, so that after a crash of this process it is marked as redelivered. */
-void queue_thread_send_deliveries(struct queue_thread *thread)
+bool queue_thread_send_deliveries(struct queue_thread *thread)
 {
     struct queue_delivery *delivery;
 
     if (!thread->deliveries.first)
-        return;
+        return false;
     broker_flush(thread->broker);
     log_write(thread->log);
     while ((delivery = thread->deliveries.first)) {
@@ -379,6 +379,7 @@ void queue_thread_send_deliveries(struct queue_thread *thread)
         mailbox_send(delivery->consumer->port->home, &delivery->mail);
     }
     thread->deliveries.last = &thread->deliveries.first;
+    return true;
 }
 
 static void ended(void *arg, const struct broker_ending *ending)
