@@ -28,12 +28,12 @@ struct fetch {
     /* Sent as they are, but for Host, Expect, the framing's, and what belongs to one hop. Their ids (http1_field_id)
      * matter where a cookie decides the server. NULL: none. */
     const struct http_fields *fields;
-    struct slice body;   /* its Content-Length is added */
+    struct slice body;               /* its Content-Length is added */
     const struct fetch_body *pieces; /* the body, instead; NULL: none */
-    struct ip client;    /* on whose behalf, where the strategy asks for it */
-    uint64_t timeout_us; /* from the first place at a server to the answer's last byte; 0: none */
-    size_t answer_max;   /* bytes of the answer's body that are kept */
-    struct arena *arena; /* for the answer; nobody else's while fetch_run runs */
+    struct ip client;                /* on whose behalf, where the strategy asks for it */
+    uint64_t timeout_us;             /* from the first place at a server to the answer's last byte; 0: none */
+    size_t answer_max;               /* bytes of the answer's body that are kept */
+    struct arena *arena;             /* for the answer; nobody else's while fetch_run runs */
 
     /* The answer; in the arena. */
     unsigned status; /* 0: there is none */

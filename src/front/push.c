@@ -64,7 +64,8 @@ static int next_piece(void *arg, bool first, struct slice *piece)
         d->reader = NULL;
         return result;
     }
-    log_line(LOG_ERROR, "push: the body of message %llu of queue %s cannot be read: %s; run `maitred log check`",
+    log_line(LOG_ERROR,
+             "push: the body of message %llu of queue %s cannot be read: %s; run `maitred log check`",
              (unsigned long long)d->delivery->ref.number, d->push->name, strerror(-result));
     return -ENOBUFS;
 }

@@ -39,7 +39,8 @@ uint64_t stored_body_file_bytes(uint64_t bytes)
     return bytes + (bytes + STORED_PIECE_BYTES - 1) / STORED_PIECE_BYTES * STORED_PIECE_OVERHEAD;
 }
 
-static uint32_t piece_crc(const struct stored_body *body, const char header[STORED_PIECE_OVERHEAD], struct slice piece)
+static uint32_t piece_crc(const struct stored_body *body, const char header[STORED_PIECE_OVERHEAD],
+                          struct slice piece)
 {
     char where[24];
     uint32_t crc;
@@ -64,7 +65,8 @@ static int open_file(struct stored_body *body, struct storage *storage, uint64_t
     return storage_open(storage, name, create, &body->file);
 }
 
-int stored_body_create(struct stored_body *body, struct storage *storage, uint64_t log_id, struct body_ref ref)
+int stored_body_create(struct stored_body *body, struct storage *storage, uint64_t log_id,
+                       struct body_ref ref)
 {
     int error = open_file(body, storage, log_id, ref, true);
 
@@ -128,7 +130,8 @@ int stored_body_read(struct stored_body *body, char *buffer, struct slice *piece
     if (!left)
         return 0;
     n = storage_read(body->file, buffer,
-                     STORED_PIECE_OVERHEAD + (left < STORED_PIECE_BYTES ? left : STORED_PIECE_BYTES), body->offset);
+                     STORED_PIECE_OVERHEAD + (left < STORED_PIECE_BYTES ? left : STORED_PIECE_BYTES),
+                     body->offset);
     if (n < 0)
         return (int)n;
     if (n < (ssize_t)STORED_PIECE_OVERHEAD)

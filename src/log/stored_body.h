@@ -39,7 +39,8 @@ struct stored_body {
 };
 
 /* Makes the file and takes room for all of it, so that -ENOSPC is found out before much is written. On an error there is no file. */
-int stored_body_create(struct stored_body *body, struct storage *storage, uint64_t log_id, struct body_ref ref);
+int stored_body_create(struct stored_body *body, struct storage *storage, uint64_t log_id,
+                       struct body_ref ref);
 /* The next piece, of up to STORED_PIECE_BYTES. Unsynced. */
 int stored_body_write(struct stored_body *body, struct slice piece);
 int stored_body_sync(struct stored_body *body);

@@ -288,7 +288,8 @@ static uint32_t order_key(const struct queue *queue, const struct message *messa
 
 uint64_t broker_bytes_of(const struct message *message)
 {
-    return message_body_bytes(message) + (envelope_find(message->head, ENVELOPE_AMQP).ptr ? 0 : message->head.len);
+    return message_body_bytes(message) +
+           (envelope_find(message->head, ENVELOPE_AMQP).ptr ? 0 : message->head.len);
 }
 
 struct ready_entry broker_entry(const struct queue *queue, const struct message *message, uint64_t position)

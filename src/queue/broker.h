@@ -40,8 +40,9 @@ struct broker_window;
 struct broker_delivery {
     struct message_ref ref;
     uint64_t
-        position;     /* of its record in the log, good until the message leaves the queue or the next turn */
-    uint32_t transit; /* bytes that count at the consumer's transit_most: of a body in a file only what an open file costs */
+        position; /* of its record in the log, good until the message leaves the queue or the next turn */
+    uint32_t
+        transit; /* bytes that count at the consumer's transit_most: of a body in a file only what an open file costs */
     unsigned attempt; /* from 1: those that counted before, and this one */
     bool redelivered; /* it may have been delivered before */
     uint64_t deadline_us;
@@ -189,8 +190,9 @@ struct broker_publication {
     struct slice exchange, key;
     struct slice more_keys; /* of CC and BCC: each {u8 length, bytes} */
     struct slice head, body;
-    struct body_ref stored; /* id not 0: it is the body, as broker_body_begin named it, durable by now; body is empty */
-    uint64_t delay_us;      /* 0: at once */
+    struct body_ref
+        stored; /* id not 0: it is the body, as broker_body_begin named it, durable by now; body is empty */
+    uint64_t delay_us; /* 0: at once */
     uint64_t ttl_us;   /* 0: as long as its queue lets it wait */
     uint8_t priority;
     bool partial;             /* queues that are full do not get it, the others do; else none does */

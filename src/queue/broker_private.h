@@ -195,12 +195,12 @@ struct broker {
     struct recent idempotency;     /* struct same_key */
     struct segment_refs *segments; /* oldest first; owned */
     size_t n_segments, segments_room;
-    size_t n_empty;           /* of them: nothing points into them any more */
-    struct hash_table bodies, stored; /* struct kept_body, struct stored_message: both owned */
+    size_t n_empty;                      /* of them: nothing points into them any more */
+    struct hash_table bodies, stored;    /* struct kept_body, struct stored_message: both owned */
     struct stored_message *spare_stored; /* for the next message; owned */
     struct list leaving;                 /* struct kept_body: those whose place is not known yet are last */
     uint64_t next_body;
-    bool lost_done; /* one was not appended since the last flush */
+    bool lost_done;           /* one was not appended since the last flush */
     struct log_buffer buffer; /* for reading messages */
     uint64_t compacting;      /* segment; UINT64_MAX: none */
     uint64_t compact_at;      /* position in it */

@@ -97,7 +97,7 @@ struct queue_delivery {
     struct message message;  /* borrows block */
     struct stored_body body; /* open, where the message's is stored; what reads it takes it over */
     struct slice exchange;   /* name; borrows block */
-    uint32_t bytes;         /* that a credit gives back */
+    uint32_t bytes;          /* that a credit gives back */
     unsigned attempt;
     bool redelivered;
     enum queue_verdict verdict;

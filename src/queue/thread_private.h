@@ -62,7 +62,7 @@ struct queue_thread {
     struct delivery_list deliveries; /* of this turn */
     struct queue_request **waiters;  /* buckets, by number: they wait for an answer */
     uint32_t n_waiters, n_waiter_buckets;
-    struct log_buffer buffer;    /* for reading what is delivered */
+    struct log_buffer buffer;              /* for reading what is delivered */
     bool sparing, checkpointing, removing; /* helpers are at it */
     struct queue_thread_numbers numbers;
 };

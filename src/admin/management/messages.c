@@ -272,7 +272,8 @@ void messages_get(struct management_call *call)
     if (!read_getting(call, &g, &count, &taking))
         return;
     g.messages = json_array();
-    error = amqp_take_by_hand(&who, call->args[1], taking, (unsigned)count, g.truncate, add_message, &g, &outcome);
+    error = amqp_take_by_hand(&who, call->args[1], taking, (unsigned)count, g.truncate, add_message, &g,
+                              &outcome);
     if (management_refuse_outcome(call, error, &outcome))
         json_decref(g.messages);
     else
