@@ -103,6 +103,21 @@ int stored_body_sync(struct stored_body *body)
     return storage_sync(body->file);
 }
 
+int stored_body_finish(struct stored_body *body)
+{
+    int error = 0;
+
+    assert(body->at == body->ref.bytes);
+#ifndef MAITRED_PLANT_UNSYNCED_BODY /* a fault for the simulator to find: it is named before it is on disk */
+    error = stored_body_sync(body);
+    if (!error)
+        error = storage_sync_names(body->file->storage);
+#endif
+    if (!error)
+        stored_body_close(body);
+    return error;
+}
+
 /* ---- reading ----------------------------------------------------------------------------------------------------- */
 
 int stored_body_open(struct stored_body *body, struct storage *storage, uint64_t log_id, struct body_ref ref)

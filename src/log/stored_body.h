@@ -44,6 +44,8 @@ int stored_body_create(struct stored_body *body, struct storage *storage, uint64
 /* The next piece, of up to STORED_PIECE_BYTES. Unsynced. */
 int stored_body_write(struct stored_body *body, struct slice piece);
 int stored_body_sync(struct stored_body *body);
+/* All of it was written: makes it durable, and its name, and closes it. Only then anything may name it. */
+int stored_body_finish(struct stored_body *body);
 /* -ENOENT: there is no such file. -EBADMSG: it is too short for the body. */
 int stored_body_open(struct stored_body *body, struct storage *storage, uint64_t log_id, struct body_ref ref);
 /* The next piece, in buffer, of STORED_BUFFER_BYTES: 1; 0: that was all. -EBADMSG: it does not verify. */

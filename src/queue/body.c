@@ -140,14 +140,6 @@ static void make_file(struct offload *offload)
     body->error = stored_body_create(&body->file, body->storage, body->log_id, body->ref);
 }
 
-static int sync_file(struct queue_body *body)
-{
-    int error = stored_body_sync(&body->file);
-
-    body->unsynced = 0;
-    return error == -ENOSPC ? -EIO : error; /* what was lost cannot be tried again */
-}
-
 static void write_piece(struct offload *offload)
 {
     struct queue_body *body = container_of(offload, struct queue_body, offload);
@@ -157,12 +149,14 @@ static void write_piece(struct offload *offload)
         return;
     body->unsynced += body->len;
     body->len = 0;
-    if (body->unsynced >= SYNC_BYTES || body->finishes)
-        body->error = sync_file(body);
-    if (body->error || !body->finishes)
-        return;
-    body->error = storage_sync_names(body->storage);
-    stored_body_close(&body->file);
+    if (body->finishes)
+        body->error = stored_body_finish(&body->file);
+    else if (body->unsynced >= SYNC_BYTES)
+        body->error = stored_body_sync(&body->file);
+    if (body->unsynced >= SYNC_BYTES)
+        body->unsynced = 0;
+    if (body->error == -ENOSPC) /* what was lost cannot be tried again */
+        body->error = -EIO;
 }
 
 static void run_begin(struct queue_job *job, struct broker *broker, uint64_t now_us)
@@ -232,7 +226,6 @@ int queue_body_finish(struct queue_body *body)
     error = have_done(body, write_piece);
     if (error)
         return error;
-    assert(body->file.at == body->ref.bytes);
     free(body->buffer);
     body->buffer = NULL;
     return 0;

@@ -104,7 +104,7 @@ static int copy_pieces(struct stored_body *from, struct stored_body *to)
     while (!error && (read = stored_body_read(from, buffer, &piece)) == 1)
         error = stored_body_write(to, piece);
     free(buffer);
-    return error ? error : read < 0 ? read : stored_body_sync(to);
+    return error ? error : read < 0 ? read : stored_body_finish(to);
 }
 
 int salvage_copy_body(const struct salvage *s, struct body_ref ref, struct storage *storage, struct log *log)
