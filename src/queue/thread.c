@@ -259,7 +259,7 @@ struct removal {
     struct body_ref ref;
 };
 
-/* Of a large file it takes tens of milliseconds. One that stays is found by the next start. */
+/* It takes milliseconds. One that stays is found by the next start. */
 static void remove_body(struct offload *offload)
 {
     struct removal *removal = container_of(offload, struct removal, offload);

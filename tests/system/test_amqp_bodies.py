@@ -10,12 +10,13 @@ import pika
 import pytest
 from pika import spec
 
+from kit import process
 from kit.admin import admin_of
 from kit.amqp import Amqp, Consumer, MaitredBroker, bodies, bounded, channel_closed, count, get, publish, wait_count
 from kit.amqp_raw import Raw, body_frame, content_frame, method_frame
 from kit.config import admin, top
 from kit.process import is_sanitized
-from kit.wire import DEADLINE, TimedOut
+from kit.wire import DEADLINE, PeerGone, TimedOut
 
 MIB = 1 << 20
 LARGEST = 128 * MIB
@@ -469,6 +470,71 @@ def test_large_bodies_come_interleaved_on_many_channels(serve):
     found = sorted(hashlib.sha256(body).hexdigest() for body in bodies(channel, queue, n))
     assert found == sorted(hashlib.sha256(content(size, number % 3)).hexdigest() for number in range(n))
     wait_files(amqp, 0)
+
+
+def log(amqp, command, *more):
+    return process.run("log", command, amqp.broker.proxy.directory / "state", *more)
+
+
+def test_a_log_with_bodies_is_checked_and_salvaged(serve):
+    amqp = serve()
+    channel = amqp.channel(confirm=True)
+    queues = [amqp.queue_name() for _ in range(2)]
+    for queue in queues:
+        channel.queue_declare(queue, durable=True)
+        channel.queue_bind(queue, "amq.fanout")
+    publish(channel, "", content(3 * MIB), exchange="amq.fanout", delivery_mode=2)
+    publish(channel, queues[0], content(2 * MIB, 2), delivery_mode=2)
+    proxy = amqp.broker.proxy
+    proxy.kill()
+    result = log(amqp, "check")
+    assert result.returncode == 0 and "2 bodies in files of their own, 5242880 bytes\n" in result.stdout, result
+    with (proxy.directory / "state" / "body-0000000000000002").open("r+b") as file:
+        file.seek(1 * MIB)
+        file.write(b"damaged")
+    result = log(amqp, "check")
+    assert result.returncode == 1 and "damage: body-0000000000000002: the body in it does not verify\n" in result.stdout
+    assert f"queue {queues[0]}: 2 messages wait, 1 of them cannot be read\n" in result.stdout
+    assert f"lost: message 2 of queue {queues[0]}\n" in result.stdout and "a start works\n" in result.stdout
+    (proxy.directory / "state" / "body-0000000000000002").unlink()
+    result = log(amqp, "check")
+    assert result.returncode == 1 and "body-0000000000000002, the body of messages that wait, is gone" in result.stdout
+    proxy.begin_again()
+    until(lambda: "body-0000000000000002" in proxy.errors, "it does not say what is missing")
+    proxy.kill()
+    result = log(amqp, "salvage", proxy.directory / "new")
+    assert result.returncode == 0 and "2 messages are in" in result.stdout, result
+    (proxy.directory / "state").rename(proxy.directory / "old")
+    (proxy.directory / "new").rename(proxy.directory / "state")
+    proxy.start_again()
+    channel = amqp.channel()
+    for queue in queues:
+        assert same(get(channel, queue)[2], content(3 * MIB)) and count(channel, queue) == 0
+    wait_files(amqp, 0)
+
+
+def test_a_body_that_does_not_verify_is_not_delivered(serve):
+    """Its connection ends, because a part of it is out; the others go on."""
+    amqp = serve()
+    channel = amqp.channel(confirm=True)
+    queue = amqp.queue(channel, durable=True)
+    publish(channel, queue, content(3 * MIB), content(2 * MIB, 2))
+    with (amqp.broker.proxy.directory / "state" / "body-0000000000000001").open("r+b") as file:
+        file.seek(1 * MIB)
+        file.write(b"damaged")
+    raw = Raw(amqp.broker.client())
+    amqp.raws.append(raw)
+    raw.open().open_channel()
+    raw.method(1, spec.Basic.Consume(queue=queue, consumer_tag="c")).expect(spec.Basic.ConsumeOk)
+    raw.expect(spec.Basic.Deliver)
+    raw.read_frame()
+    got = bytearray()
+    with pytest.raises(PeerGone):
+        while True:
+            got += raw.read_frame()[2]
+    assert same(got, content(3 * MIB)[:len(got)]) and len(got) == 262128 * 4
+    assert "body (file 1) cannot be read" in amqp.broker.proxy.errors
+    wait_count(channel, queue, 2)
 
 
 def test_a_peek_shows_the_beginning(serve):
