@@ -177,7 +177,7 @@ static void free_begun(struct queue_job *job)
 
 int queue_body_create(struct queue_port *port, uint64_t bytes, struct queue_body **result)
 {
-    struct queue_body *body = calloc(1, sizeof *body);
+    struct queue_body *body = malloc(sizeof *body);
     int error;
 
     *result = NULL;
@@ -270,7 +270,7 @@ static void free_reader(struct offload *offload)
 
 struct queue_reader *queue_reader_create(struct queue_port *port, struct stored_body *body, bool keeps)
 {
-    struct queue_reader *reader = malloc(sizeof *reader);
+    struct queue_reader *reader = body->file ? malloc(sizeof *reader) : NULL;
 
     if (!reader) {
         stored_body_close(body);

@@ -39,7 +39,8 @@ int queue_body_open(const struct queue_port *port, struct body_ref ref, struct s
 
 struct queue_reader;
 
-/* Takes over the body. keeps: it stays open at its end, so that it can be read again. NULL: no memory, and the body is closed. */
+/* Takes over the body. keeps: it stays open at its end, so that it can be read again. NULL: no memory, and the
+ * body is closed; or it is not open. */
 struct queue_reader *queue_reader_create(struct queue_port *port, struct stored_body *body, bool keeps);
 /* 1, and the next piece, which is good until the next call; 0: that was all; -ECANCELED, or as stored_body_read. */
 int queue_reader_next(struct queue_reader *reader, struct slice *piece);

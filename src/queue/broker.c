@@ -343,7 +343,7 @@ enum publish_result broker_append(struct broker *broker, struct message *message
     struct iovec parts[MESSAGE_PARTS];
     int error = segments_reserve(broker);
 
-    if (!error)
+    if (!error && message->stored.id)
         error = body_prepare(broker, message);
     assert(n && n <= MESSAGE_TARGETS_MAX);
     message->number = broker->next_number;

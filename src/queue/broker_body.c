@@ -58,8 +58,6 @@ static void free_body(struct broker *broker, struct kept_body *body)
 
 int body_prepare(struct broker *broker, const struct message *message)
 {
-    if (!message->stored.id)
-        return 0;
     if (!take_body(broker, message->stored))
         return find_body(broker, message->stored.id) ? -EBADMSG : -ENOMEM;
     if (!broker->spare_stored)

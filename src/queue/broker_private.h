@@ -253,7 +253,7 @@ void broker_gather_done(struct broker *broker, const struct done_entry *entry);
 void broker_gather_retry(struct broker *broker, const struct retry_entry *entry);
 
 /* ---- broker_body.c ---- */
-/* Before a message is appended or replayed, so that body_need cannot fail. 0, -ENOMEM; -EBADMSG: its body is known, and another. */
+/* Before a message whose body is stored is appended or replayed, so that body_need cannot fail. 0, -ENOMEM; -EBADMSG: its body is known, and another. */
 int body_prepare(struct broker *broker, const struct message *message);
 /* One more queue has the message, whose body is stored; or one less. */
 void body_need(struct broker *broker, const struct message *message);

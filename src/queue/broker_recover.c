@@ -79,7 +79,8 @@ static int replay_message(struct broker *broker, const struct log_record *record
 
         if (!queue)
             return -EBADMSG;
-        error = body_prepare(broker, &m);
+        if (m.stored.id)
+            error = body_prepare(broker, &m);
         if (!error)
             error = broker_reserve(queue, &m, m.due_us != 0);
         if (!error)

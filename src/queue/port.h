@@ -95,7 +95,7 @@ struct queue_delivery {
     struct queue_consumer *consumer;
     struct message_ref ref;
     struct message message;  /* borrows block */
-    struct stored_body body; /* open, where the message's is stored; what reads it takes it over */
+    struct stored_body body; /* open, where the message's is stored; what reads it takes it over. Not open: too many files are */
     struct slice exchange;   /* name; borrows block */
     uint32_t bytes;          /* that a credit gives back */
     unsigned attempt;

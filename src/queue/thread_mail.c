@@ -306,14 +306,16 @@ static void drop_delivery(struct mail *mail)
     queue_delivery_free(container_of(mail, struct queue_delivery, mail));
 }
 
-/* What it says of itself, and its body, where that has a file. 0 or a negative errno. */
+/* What it says of itself, and its body, where that has a file; who gets one that could not be opened finds that out. 0 or a negative
+ * errno. */
 static int read_delivery(struct queue_thread *thread, struct queue_delivery *delivery, size_t bytes)
 {
     struct message *m = &delivery->message;
+    int error = message_parse(slice_of(delivery->block, bytes), m) ? 0 : -EBADMSG;
 
-    if (!message_parse(slice_of(delivery->block, bytes), m))
-        return -EBADMSG;
-    return m->stored.id ? broker_body_open(thread->broker, m->stored, &delivery->body) : 0;
+    if (!error && m->stored.id)
+        error = broker_body_open(thread->broker, m->stored, &delivery->body);
+    return error == -EMFILE || error == -ENFILE || error == -ENOMEM ? 0 : error;
 }
 
 static void say_unreadable(uint64_t position, int error)

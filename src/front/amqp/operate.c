@@ -504,7 +504,7 @@ static void settle(struct holding *holding, enum amqp_taking taking)
 static int read_beginning(struct queue_port *port, struct queue_delivery *d, uint64_t most, char **bytes,
                           size_t *len)
 {
-    uint64_t room = d->body.ref.bytes < most ? d->body.ref.bytes : most;
+    uint64_t room = d->message.stored.bytes < most ? d->message.stored.bytes : most;
     struct queue_reader *reader;
     struct slice piece;
     int result = 1;
@@ -544,7 +544,7 @@ static int hold(struct holding *holding, const struct amqp_operator *who, bool c
     size_t len;
     int error = 0;
 
-    if (d->body.file) {
+    if (d->message.stored.id) {
         error = read_beginning(who->port, d, body_most, &beginning, &len);
         taken.body = slice_of(beginning, error ? 0 : len);
     }

@@ -66,7 +66,7 @@ char *amqp_output_room(struct amqp_output *output, size_t n)
     bytes = malloc(room);
     if (!bytes)
         return NULL;
-    if (len)
+    if (output->bytes)
         memcpy(bytes, output->bytes + output->start, len);
     free(output->bytes);
     output->bytes = bytes;
@@ -129,7 +129,7 @@ static bool put_body(struct amqp_output *output, uint16_t channel, struct slice 
 
 bool amqp_put_stored(struct amqp_output *output, uint16_t channel, struct stored_body *body)
 {
-    struct amqp_stream *stream = malloc(sizeof *stream);
+    struct amqp_stream *stream = body->file ? malloc(sizeof *stream) : NULL;
 
     if (!stream) {
         stored_body_close(body);
@@ -180,8 +180,9 @@ void amqp_send_message(struct amqp_connection *c, uint16_t channel, const struct
     if (c->broken)
         return;
     if (!put_frame(output, channel, method, NULL) || !amqp_put_head(output, c, channel, d, counts) ||
-        !(d->body.file ? amqp_put_stored(output, channel, &d->body)
-                       : put_body(output, channel, d->message.body, c->frame_max - AMQP_FRAME_OVERHEAD)))
+        !(d->message.stored.id
+              ? amqp_put_stored(output, channel, &d->body)
+              : put_body(output, channel, d->message.body, c->frame_max - AMQP_FRAME_OVERHEAD)))
         no_memory(c);
     amqp_wake_writer(c);
 }
@@ -316,7 +317,7 @@ int amqp_write_message(struct amqp_connection *c, uint16_t channel, const struct
         error = write_output(c);
         return error ? error : write_body(c, channel, body);
     }
-    if (d->body.file)
+    if (d->message.stored.id)
         return amqp_put_stored(&c->output, channel, &d->body) ? 0 : -ENOMEM;
     return put_body(&c->output, channel, body, c->frame_max - AMQP_FRAME_OVERHEAD) ? 0 : -ENOMEM;
 }

@@ -301,7 +301,8 @@ int amqp_need_bytes(struct amqp_connection *c, size_t n, uint64_t deadline_us);
 
 /* ---- output.c ---------------------------------------------------------------------------------------------------- */
 
-/* The body behind a content header that was put there last. Takes it over. False: no memory. */
+/* The body behind a content header that was put there last. Takes it over. False: no memory, or it is not
+ * open. */
 bool amqp_put_stored(struct amqp_output *output, uint16_t channel, struct stored_body *body);
 /* As amqp_send_content, with a body that is taken over. */
 void amqp_send_stored(struct amqp_connection *c, uint16_t channel, const struct amqp_method *method,

@@ -105,7 +105,9 @@ int amqp_wait_room(struct amqp_connection *c, uint64_t bytes)
 /* After a wait: whether it is still wanted. What was failed meanwhile gave up what it had then, and has nothing of what came since. */
 static bool is_open(struct amqp_channel *channel)
 {
-    if (channel->state == CHANNEL_OPEN && channel->connection->state == AMQP_STATE_OPEN)
+    const struct amqp_connection *c = channel->connection;
+
+    if (channel->state == CHANNEL_OPEN && c->state == AMQP_STATE_OPEN && !c->broken)
         return true;
     amqp_publish_abandon(channel);
     return false;
