@@ -19,7 +19,14 @@ say = @printf '\n== %s\n'
 pytest = $(PYTHON) -B -m pytest -q --tb=short -p no:cacheprovider
 # They mostly wait, for a client, a server or a deadline: several at a time, a file each.
 amqp = -n 4 --dist loadfile tests/system/test_amqp_*.py tests/system/test_management.py
-others = -n 3 --dist loadfile tests/system --ignore-glob='*/test_amqp_*' --ignore=tests/system/test_management.py
+# A browser's tests are about the page; under a sanitizer they would only be slow.
+not_sanitized = --ignore=tests/system/test_dashboard.py
+# What those of the tour and the demo check takes its time on a machine of two cores: one at a time, and as released.
+alone = tests/system/test_tour.py tests/system/test_demo.py
+# These wait most of all, for what lasts some seconds before it is called a bottleneck, or for workers to come and go: a test each.
+patient = -n 6 tests/system/test_bottleneck_*.py tests/system/test_workers*.py
+others = -n 3 --dist loadfile tests/system --ignore-glob='*/test_amqp_*' --ignore=tests/system/test_management.py \
+	--ignore-glob='*/test_bottleneck_*' --ignore-glob='*/test_workers*' $(alone:%=--ignore=%)
 
 .PHONY: help run build test bench deb fuzz mutate sim reference format clean
 help: ## this list
@@ -28,7 +35,7 @@ help: ## this list
 run: ## installs what is missing, builds, and shows the thing working (examples/diner)
 	@tools/setup run
 	@$(MAKE) --no-print-directory build
-	@exec examples/diner/run
+	@exec build/maitred demo
 
 build: build/release/build.ninja ## builds build/maitred
 	@ninja -C build/release maitred
@@ -65,11 +72,12 @@ mutate: build/asan/build.ninja ## runs mutated AMQP conversations against the sa
 	@ninja -C build/asan maitred
 	@MAITRED_BINARY=$(CURDIR)/build/asan/maitred $(PYTHON) -B fuzz/mutate_amqp.py --seconds $(FUZZ_SECONDS)
 
-sim: build/release/build.ninja ## runs the simulators of the log and the broker for SIM_MINUTES (60), from new seeds on
-	@ninja -C build/release tests/sim/log_sim tests/sim/broker_sim
+sim: build/release/build.ninja ## runs the simulators of the log, the broker and the autoscaler for SIM_MINUTES (60), from new seeds on
+	@ninja -C build/release tests/sim/log_sim tests/sim/broker_sim tests/sim/scale_sim
 	@from=$$(date +%s)000000; while [ "$$SECONDS" -lt $$((60 * $(SIM_MINUTES))) ]; do \
 		build/release/tests/sim/broker_sim --from "$$from" --seeds 50000; \
 		build/release/tests/sim/log_sim --from "$$from" --seeds 50000; \
+		build/release/tests/sim/scale_sim --from "$$from" --seeds 5000; \
 		from=$$((from + 50000)); \
 	done
 
@@ -150,19 +158,22 @@ test-tsan: build/tsan/build.ninja ## unit tests of suite threads: clang, thread 
 test-system: build ## system tests: the release binary
 	$(say) "system tests: the release binary"
 	@MAITRED_BINARY=$(CURDIR)/build/release/maitred $(pytest) $(others)
+	@MAITRED_BINARY=$(CURDIR)/build/release/maitred $(pytest) $(patient)
 	@MAITRED_BINARY=$(CURDIR)/build/release/maitred $(pytest) $(amqp)
+	@MAITRED_BINARY=$(CURDIR)/build/release/maitred $(pytest) $(alone)
 
 test-system-asan: build/asan/build.ninja ## system tests: the address and undefined sanitizers
 	$(say) "system tests: the address and undefined sanitizers"
 	@ninja --quiet -C build/asan
-	@MAITRED_BINARY=$(CURDIR)/build/asan/maitred $(pytest) $(others)
+	@MAITRED_BINARY=$(CURDIR)/build/asan/maitred $(pytest) $(others) $(not_sanitized)
+	@MAITRED_BINARY=$(CURDIR)/build/asan/maitred $(pytest) $(patient)
 	@MAITRED_BINARY=$(CURDIR)/build/asan/maitred $(pytest) $(amqp)
 
 test-system-tsan: build/tsan/build.ninja ## system tests of several threads: the thread sanitizer
 	$(say) "system tests of several threads: the thread sanitizer"
 	@ninja --quiet -C build/tsan
 	@MAITRED_BINARY=$(CURDIR)/build/tsan/maitred $(no_aslr) $(pytest) \
-		tests/system/test_threads.py tests/system/test_tcp.py tests/system/test_reload.py tests/system/test_reload_under_load.py \
+		tests/system/test_threads.py tests/system/test_admin_requests.py tests/system/test_tcp.py tests/system/test_reload.py tests/system/test_reload_under_load.py \
 		tests/system/test_enqueue.py tests/system/test_push.py tests/system/test_queues_by_hand.py tests/system/test_durability.py \
 		tests/system/test_amqp_many.py tests/system/test_amqp_consume.py tests/system/test_amqp_publish.py \
 		tests/system/test_amqp_reload.py tests/system/test_amqp_and_http.py

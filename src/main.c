@@ -4,6 +4,7 @@
 
 #include "command/command.h"
 #include "config/config.h"
+#include "workers/keeper.h"
 
 /* What all commands that ask a running maitred take. */
 #define ADMIN_ARGUMENTS "[--admin ADDRESS] [--token-file FILE]"
@@ -86,6 +87,14 @@ static const struct command {
      "--without: also how many of 100,000 keys move when that server is not there,\n"
      "beside what a plain hash modulo the number of servers would move.\n"
      "Example: maitred ring maitred.conf search alice bob --without 127.0.0.1:9031\n"},
+    {"demo", command_demo, "[--play] [--step N] [--seconds S] [--list]",
+     "open the diner of examples/: servers, workers and guests, and a story told in steps",
+     "Enter goes on, b and Enter goes back, p plays the rest by itself, q ends it, and with it all that it\n"
+     "started; so does Ctrl-C.\n"
+     "--play: go on by itself, with --seconds S (15) for each step; so it is where standard input is no\n"
+     "terminal. --step: begin with step N. --list: which there are.\n"
+     "It needs Python 3 with pika. Where it listens and writes: PORT (8080), ADMIN (8900), AMQP (5672),\n"
+     "SERVERS (90: 9001, 9002, ...) and LOGS (build/demo) of the environment.\n"},
     {"reference", command_reference, "[--man]", "print every section and option of the file",
      "--man: as the manual page maitred.conf(5); `maitred reference --man | man -l -` shows it.\n"},
     {"version", command_version, "", "print the version", ""},
@@ -144,6 +153,8 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "--version") == 0)
         return command_version(1, argv);
+    if (strcmp(argv[1], KEEPER_COMMAND) == 0) /* no command for people */
+        return keeper_main();
     for (size_t i = 0; i < N_COMMANDS; i++)
         if (strcmp(argv[1], commands[i].name) == 0)
             return run_command(&commands[i], argc - 1, argv + 1);

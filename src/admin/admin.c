@@ -13,6 +13,8 @@
 #include "admin/private.h"
 #include "admin/query.h"
 #include "admin/reply.h"
+#include "admin/requests.h"
+#include "admin/workers_look.h"
 
 /* ---- the state of the process ------------------------------------------------------------------------------ */
 
@@ -154,12 +156,15 @@ struct row {
 };
 
 static const struct row rows[] = {
+    {METHOD_GET, "/", page_serve, true},
     {METHOD_GET, "/healthz", serve_healthz, true},
     {METHOD_GET, "/readyz", serve_readyz, true},
     {METHOD_GET, "/metrics", metrics_serve, false},
     {METHOD_GET, "/api/state", state_serve, false},
     {METHOD_GET, "/api/events", events_serve, false},
     {METHOD_GET, "/api/explain", explain_serve, false},
+    {METHOD_GET, "/api/history", history_serve, false},
+    {METHOD_GET, "/api/requests", requests_serve, false},
     {METHOD_GET, "/api/queues", queues_serve, false},
     {METHOD_GET, "/api/queues/*", queues_serve_one, false},
     {METHOD_GET, "/api/queues/*/messages", queues_peek, false},
@@ -172,6 +177,15 @@ static const struct row rows[] = {
     {METHOD_POST, "/api/pools/*/servers/*/enable", actions_enable, false},
     {METHOD_POST, "/api/pools/*/servers/*/reset", actions_reset, false},
     {METHOD_POST, "/api/pools/*/servers/*/weight", actions_weight, false},
+    {METHOD_GET, "/api/workers", workers_serve_all, false},
+    {METHOD_GET, "/api/workers/*", workers_serve_one, false},
+    {METHOD_GET, "/api/workers/*/desired", workers_serve_desired, false},
+    {METHOD_GET, "/api/workers/*/decisions", workers_serve_decisions, false},
+    {METHOD_POST, "/api/workers/*/pause", workers_pause, false},
+    {METHOD_POST, "/api/workers/*/resume", workers_resume, false},
+    {METHOD_POST, "/api/workers/*/set", workers_set, false},
+    {METHOD_POST, "/api/workers/*/restart", workers_restart, false},
+    {METHOD_POST, "/api/gauges/*", gauges_tell, false},
     {METHOD_POST, "/api/reload", actions_reload, false},
     {METHOD_POST, "/api/upgrade", actions_upgrade, false},
 };
@@ -283,13 +297,31 @@ void admin_serve(struct exchange *x, void *owner)
 
 /* ---- life -------------------------------------------------------------------------------------------------- */
 
+static void look_closer(struct admin *admin, struct model *model)
+{
+    struct workers_look *look;
+
+    model_look(model, admin->system);
+    model_count(model, &admin->sample);
+    look = workers_look(admin->system);
+    if (look && history_is_due(&admin->history, model->now_us))
+        history_sample(&admin->history, model, &admin->queues, look);
+    if (look && bottleneck_is_due(&admin->bottleneck, model->now_us))
+        bottleneck_sample(&admin->bottleneck, model, &admin->queues, look);
+    workers_look_free(look);
+}
+
 static void take_sample(struct admin *admin)
 {
     struct model *model = model_create(admin->system);
     struct queue_look *look;
 
-    if (model)
+    if (model) {
         model_sample(model, &admin->sample);
+        if (history_is_due(&admin->history, model->now_us) ||
+            bottleneck_is_due(&admin->bottleneck, model->now_us))
+            look_closer(admin, model);
+    }
     model_free(model);
     if (queue_history_wants(&admin->queues, clock_monotonic_us()) &&
         queue_look(admin->system->port, NULL, &look) == 0)
@@ -299,6 +331,8 @@ static void take_sample(struct admin *admin)
 static void forget_samples(struct admin *admin)
 {
     sample_forget(&admin->sample);
+    history_free(&admin->history);
+    bottleneck_free(&admin->bottleneck);
     queue_history_forget(&admin->queues);
 }
 
@@ -326,11 +360,14 @@ struct admin *admin_create(struct system *system)
     admin->system = system;
     sample_init(&admin->sample, loop_now_us());
     admin->bell = bell_create(admin);
-    admin->sampler = admin->bell ? fiber_spawn("admin sampler", sample_main, admin) : NULL;
+    admin->requests = requests_create(system->tail);
+    if (admin->bell && admin->requests)
+        admin->sampler = fiber_spawn("admin sampler", sample_main, admin);
     if (admin->sampler)
         return admin;
     if (admin->bell)
         bell_free(admin->bell);
+    requests_free(admin->requests);
     free(admin);
     return NULL;
 }
@@ -339,8 +376,11 @@ void admin_free(struct admin *admin)
 {
     fiber_cancel_and_join(admin->sampler);
     bell_free(admin->bell);
+    requests_free(admin->requests);
     manager_free(admin->manager);
     sample_free(&admin->sample);
+    history_free(&admin->history);
+    bottleneck_free(&admin->bottleneck);
     queue_history_forget(&admin->queues);
     free(admin);
 }

@@ -5,6 +5,7 @@
 #include "admin/private.h"
 #include "admin/process_usage.h"
 #include "admin/reply.h"
+#include "admin/workers_look.h"
 
 /* What a sample is about; NULL: not about such a thing. */
 struct thing {
@@ -15,10 +16,23 @@ struct thing {
     const struct model_pool *pool;
     const struct model_server *server;
     const struct queue_seen *queue;
+    const struct workers_look *workers;
+    const struct crew_seen *crew;
+    const struct gauge_seen *gauge;
 };
 
 enum type { COUNTER, GAUGE, HISTOGRAM };
-enum per { PER_PROCESS, PER_LISTENER, PER_ROUTE, PER_POOL, PER_SERVER, PER_QUEUE, PER_LOG };
+enum per {
+    PER_PROCESS,
+    PER_LISTENER,
+    PER_ROUTE,
+    PER_POOL,
+    PER_SERVER,
+    PER_QUEUE,
+    PER_LOG,
+    PER_WORKERS,
+    PER_GAUGE
+};
 
 struct family {
     const char *name;
@@ -91,6 +105,26 @@ VALUE(log_appended, thing->model->log.appended_bytes)
 VALUE(log_syncs, thing->model->log.syncs)
 VALUE(log_checkpoints, thing->model->log.checkpoints)
 VALUE(log_confirmed, thing->model->log.confirmed)
+VALUE(workers_desired, thing->crew->desired)
+VALUE(workers_min, thing->crew->section->min)
+VALUE(workers_max, thing->crew->section->max)
+VALUE(workers_in_flight, thing->crew->count.in_flight)
+VALUE(workers_handled, thing->crew->count.handled)
+VALUE(workers_busy, thing->crew->count.busy_us)
+VALUE(workers_starts, thing->crew->starts)
+VALUE(workers_crashes, thing->crew->crashes)
+VALUE(workers_kills, thing->crew->kills)
+VALUE(gauge_full, thing->gauge->state == GAUGE_FULL)
+VALUE(gauge_known, thing->gauge->state != GAUGE_UNKNOWN)
+
+/* In the order of worker_phases. */
+static uint64_t workers_by_phase(const struct thing *thing, size_t i)
+{
+    const struct crew_count *n = &thing->crew->count;
+    const unsigned counts[] = {n->starting, n->idle, n->busy, n->stopping, n->backing_off};
+
+    return counts[i];
+}
 
 static uint64_t queue_oldest_age(const struct thing *thing, size_t i)
 {
@@ -104,6 +138,7 @@ static uint64_t queue_oldest_age(const struct thing *thing, size_t i)
 
 static const char *const versions[] = {MAITRED_VERSION};
 static const char *const results[] = {"ok", "failed"};
+static const char *const worker_phases[] = {"starting", "idle", "busy", "draining", "backing-off"};
 static const char *const codes[MODEL_STATUSES] = {"1xx", "2xx", "3xx", "4xx", "5xx"};
 
 #define EACH_OF(label, names) label, names, sizeof(names) / sizeof(names)[0], false
@@ -201,6 +236,31 @@ static const struct family families[] = {
     {"maitred_queue_ended_total", COUNTER, PER_QUEUE, "Messages that left, by why.", queue_ended,
      EACH_OF("reason", message_end_names)},
 
+    {"maitred_workers", GAUGE, PER_WORKERS, "Processes, by what they do.", workers_by_phase,
+     EACH_OF("state", worker_phases)},
+    {"maitred_workers_desired", GAUGE, PER_WORKERS, "How many there should be.", workers_desired, ALONE},
+    {"maitred_workers_min", GAUGE, PER_WORKERS, "How many there are at least, by the file.", workers_min,
+     ALONE},
+    {"maitred_workers_max", GAUGE, PER_WORKERS, "How many there are at most, by the file.", workers_max,
+     ALONE},
+    {"maitred_workers_in_flight_messages", GAUGE, PER_WORKERS, "Messages that they have.", workers_in_flight,
+     ALONE},
+    {"maitred_workers_handled_total", COUNTER, PER_WORKERS, "Messages that ended at them, well or not.",
+     workers_handled, ALONE},
+    {"maitred_workers_busy_seconds_total", COUNTER, PER_WORKERS,
+     "How long messages were at them, all together; by those handled, it is the service time.", workers_busy,
+     ALONE_IN_SECONDS},
+    {"maitred_workers_starts_total", COUNTER, PER_WORKERS, "Processes that were started.", workers_starts,
+     ALONE},
+    {"maitred_workers_crashes_total", COUNTER, PER_WORKERS,
+     "Processes that ended without having been told to, or did not start.", workers_crashes, ALONE},
+    {"maitred_workers_kills_total", COUNTER, PER_WORKERS,
+     "Processes that were killed because they did not end in time.", workers_kills, ALONE},
+    {"maitred_gauge_known", GAUGE, PER_GAUGE, "1 while there is a value that is believed.", gauge_known,
+     ALONE},
+    {"maitred_gauge_full", GAUGE, PER_GAUGE, "1 while it is full, and holds its workers back.", gauge_full,
+     ALONE},
+
     {"maitred_log_up", GAUGE, PER_LOG, "1 while messages can be stored, 0 once the queue's log has failed.",
      log_up, ALONE},
     {"maitred_log_bytes", GAUGE, PER_LOG, "Size of the log's files.", log_bytes, ALONE},
@@ -267,13 +327,17 @@ static void put_own_labels(struct json *out, const struct thing *thing)
         put_label(out, ",server=", thing->server->server->name);
     if (thing->queue)
         put_label(out, "{queue=", slice_from_text(thing->queue->name));
+    if (thing->crew)
+        put_label(out, "{workers=", slice_from_text(thing->crew->section->name));
+    if (thing->gauge)
+        put_label(out, "{gauge=", slice_from_text(thing->gauge->config->name));
 }
 
 /* And that one, where there is one. own: what put_own_labels wrote, or NULL where it was too long to be kept. */
 static void put_labels(struct json *out, const struct thing *thing, struct slice own, const char *label,
                        const char *name)
 {
-    bool is_about = thing->listener || thing->pool || thing->queue;
+    bool is_about = thing->listener || thing->pool || thing->queue || thing->crew || thing->gauge;
 
     if (own.ptr)
         json_put(out, own);
@@ -411,9 +475,36 @@ static void put_queues(struct json *out, const struct family *family, struct thi
     }
 }
 
+static void put_crews(struct json *out, const struct family *family, struct thing thing)
+{
+    for (size_t i = 0; i < thing.workers->n; i++) {
+        thing.crew = &thing.workers->crews[i];
+        if (!thing.crew->leaving) /* another one may have its name already */
+            put_thing(out, family, &thing);
+    }
+}
+
+static void put_gauges(struct json *out, const struct family *family, struct thing thing)
+{
+    for (size_t i = 0; i < thing.workers->n_gauges; i++) {
+        thing.gauge = &thing.workers->gauges[i];
+        put_thing(out, family, &thing);
+    }
+}
+
 static bool is_of_queues(const struct family *family)
 {
     return family->per == PER_QUEUE || family->per == PER_LOG;
+}
+
+/* Whether there can be any of it, by the file. */
+static bool is_there(const struct family *family, const struct thing *thing)
+{
+    if (family->per == PER_WORKERS)
+        return thing->workers->n > 0;
+    if (family->per == PER_GAUGE)
+        return thing->workers->n_gauges > 0;
+    return !is_of_queues(family) || thing->model->log.folder;
 }
 
 static void put_family(struct json *out, const struct family *family, const struct thing *thing)
@@ -421,7 +512,7 @@ static void put_family(struct json *out, const struct family *family, const stru
     static const char *const types[] = {
         [COUNTER] = " counter\n", [GAUGE] = " gauge\n", [HISTOGRAM] = " histogram\n"};
 
-    if (is_of_queues(family) && !thing->model->log.folder)
+    if (!is_there(family, thing))
         return;
     put_text(out, "# HELP ");
     put_text(out, family->name);
@@ -434,6 +525,10 @@ static void put_family(struct json *out, const struct family *family, const stru
         put_thing(out, family, thing);
     else if (family->per == PER_QUEUE)
         put_queues(out, family, *thing);
+    else if (family->per == PER_WORKERS)
+        put_crews(out, family, *thing);
+    else if (family->per == PER_GAUGE)
+        put_gauges(out, family, *thing);
     else if (family->per == PER_LISTENER || family->per == PER_ROUTE)
         put_listeners(out, family, *thing);
     else
@@ -444,19 +539,24 @@ void metrics_serve(struct admin_call *call)
 {
     struct process_usage usage = process_usage_now();
     struct model *model = model_create(call->admin->system);
-    const struct thing whole = {.model = model, .usage = &usage};
+    struct thing whole = {.model = model, .usage = &usage};
+    struct workers_look *workers;
     struct reply reply;
 
-    if (!model) {
+    if (model)
+        model_look(model, call->admin->system);
+    whole.workers = workers = model ? workers_look(call->admin->system) : NULL;
+    if (!workers) {
         reply_no_memory(call->x);
+        model_free(model);
         return;
     }
-    model_look(model, call->admin->system);
     model_count(model, &call->admin->sample);
     if (reply_begin(&reply, call->x, 200, SLICE("text/plain; version=0.0.4; charset=utf-8"))) {
         for (size_t i = 0; i < sizeof families / sizeof families[0]; i++)
             put_family(&reply.json, &families[i], &whole);
         reply_end(&reply);
     }
+    workers_look_free(workers);
     model_free(model);
 }

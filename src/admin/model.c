@@ -96,6 +96,7 @@ static void take_pool(struct model *model, const struct survey_pool *survey)
         .config = cp->config,
         .tally = survey->tally,
         .level = survey->level,
+        .used = survey->used,
         .in_line = atomic_load_explicit(&cp->pool->in_line, memory_order_relaxed),
         .servers = model->servers + model->n_servers,
     };
@@ -315,6 +316,7 @@ static void fill_figures(struct model_figures *figures, const struct series_tota
         .error_rate = window->error_rate,
         .p50_us = histogram_percentile(&window->latency, 0.5),
         .p90_us = histogram_percentile(&window->latency, 0.9),
+        .p95_us = histogram_percentile(&window->latency, 0.95),
         .p99_us = histogram_percentile(&window->latency, 0.99),
         .latency_sum_us = totals->latency.sum_us,
     };

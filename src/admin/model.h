@@ -16,7 +16,7 @@
 struct model_figures {
     uint64_t requests, errors;
     double rate, error_rate;                     /* per second */
-    double p50_us, p90_us, p99_us;               /* NAN: nothing was counted */
+    double p50_us, p90_us, p95_us, p99_us;       /* NAN: nothing was counted */
     uint64_t latency[HISTOGRAM_OTEL_BOUNDS + 1]; /* see histogram_counts */
     uint64_t latency_sum_us;
 };
@@ -40,6 +40,7 @@ struct model_pool {
     const struct config_pool *config; /* of the model's */
     struct tally tally;
     enum level level;
+    bool used; /* see survey_pool */
     unsigned in_line;
     uint64_t refused[N_POOL_REFUSALS];
     struct model_server *servers; /* part of the model's */

@@ -5,21 +5,28 @@
 #define ADMIN_PRIVATE_H
 
 #include "admin/admin.h"
+#include "admin/bottleneck.h"
+#include "admin/history.h"
 #include "admin/queue_look.h"
 #include "admin/sample.h"
 #include "base/json.h"
 
 #define ADMIN_ARGS_MAX 2
 
-struct bell;    /* private to events.c */
-struct manager; /* private to management/user.c */
+struct workers_look;
+struct bell;     /* private to events.c */
+struct requests; /* requests.h */
+struct manager;  /* private to management/user.c */
 
 struct admin {
     struct system *system;
     struct sample sample;
     struct queue_history queues;
+    struct history history;
+    struct bottleneck bottleneck;
     struct fiber *sampler;
     struct bell *bell;
+    struct requests *requests;
     struct manager *manager; /* NULL: nobody has asked as a user yet */
 };
 
@@ -29,6 +36,7 @@ struct admin_call {
     struct slice args[ADMIN_ARGS_MAX]; /* what stood for each '*' of the row's path, decoded */
 };
 
+void page_serve(struct admin_call *call);
 void state_serve(struct admin_call *call);
 void metrics_serve(struct admin_call *call);
 void events_serve(struct admin_call *call);
@@ -42,6 +50,8 @@ void actions_said(struct exchange *x, const char *text);
 void queues_refuse(struct exchange *x, int error);
 void queues_refuse_name(struct admin_call *call, const char *name);
 
+void history_serve(struct admin_call *call);
+void requests_serve(struct admin_call *call);
 void queues_serve(struct admin_call *call);
 void queues_serve_one(struct admin_call *call);
 void queues_peek(struct admin_call *call);
@@ -61,7 +71,30 @@ void actions_upgrade(struct admin_call *call);
 struct bell *bell_create(struct admin *admin);
 void bell_free(struct bell *bell);
 
+/* Workers and gauges, as members of the open object. */
+void workers_put(struct json *json, const struct workers_look *look);
+void workers_serve_all(struct admin_call *call);
+void workers_serve_one(struct admin_call *call);
+void workers_serve_desired(struct admin_call *call);
+void workers_serve_decisions(struct admin_call *call);
+void workers_pause(struct admin_call *call);
+void workers_resume(struct admin_call *call);
+void workers_set(struct admin_call *call);
+void workers_restart(struct admin_call *call);
+void gauges_tell(struct admin_call *call);
+/* There are none of that name. */
+void workers_refuse(struct admin_call *call);
+
 struct model;
+
+/* A sample of what model counted and looked at. */
+void history_sample(struct history *history, const struct model *model, const struct queue_history *rates_of,
+                    const struct workers_look *look);
+
+/* A tick, by what model counted and looked at; and what is told, as a member of the open object. */
+void bottleneck_sample(struct bottleneck *bottleneck, const struct model *model,
+                       const struct queue_history *rates_of, const struct workers_look *look);
+void bottleneck_put(struct json *json, const struct bottleneck *bottleneck);
 
 /* Queues, topics and the log, as members of the open object. */
 void queues_put(struct json *json, const struct model *model, const struct queue_history *history);

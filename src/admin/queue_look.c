@@ -2,6 +2,7 @@
 #include "admin/queue_look.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -250,6 +251,17 @@ struct queue_rates queue_history_rates(const struct queue_history *history, cons
         .acked = rate(now->ended[END_ACKED], then.ended[END_ACKED], seconds),
         .dead = rate(count_dead(now), count_dead(&then), seconds),
     };
+}
+
+double queue_drains_in(const struct broker_queue_numbers *numbers, const struct queue_rates *rates)
+{
+    double waits = (double)(numbers->ready + numbers->blocked), left = rates->acked + rates->dead;
+
+    if (waits == 0)
+        return 0;
+    if (waits <= left) /* what leaves within a second is no backlog, whatever the moment says of growth */
+        return waits / left;
+    return left > rates->published ? waits / (left - rates->published) : NAN;
 }
 
 static int compare_exchange_id(const void *key, const void *exchange)

@@ -75,6 +75,8 @@ double queue_history_exchange_rate(const struct queue_history *history, uint32_t
                                    uint64_t now_us);
 struct queue_rates queue_history_rates(const struct queue_history *history, const struct queue_seen *queue,
                                        uint64_t now_us);
+/* Seconds until what is ready or blocked has gone at these rates. 0: nothing waits; NAN: it does not get less. */
+double queue_drains_in(const struct broker_queue_numbers *numbers, const struct queue_rates *rates);
 /* How many left a queue without being acknowledged, purged or moved. */
 uint64_t queue_seen_dead(const struct queue_seen *queue);
 

@@ -95,8 +95,18 @@ static void put_rates(struct json *json, const struct queue_rates *rates)
     json_put_end(json);
 }
 
+/* NULL: there are none. */
+static const struct config_workers *workers_of(const struct config *config, const struct config_queue *queue)
+{
+    for (size_t i = 0; queue && i < config->n_workers; i++)
+        if (config->workers[i].queue == queue)
+            return &config->workers[i];
+    return NULL;
+}
+
 /* What the file says of it; nulls where it says nothing. */
-static void put_config(struct json *json, const struct config_queue *config)
+static void put_config(struct json *json, const struct config_queue *config,
+                       const struct config_workers *workers)
 {
     json_key(json, "place");
     if (config)
@@ -106,6 +116,11 @@ static void put_config(struct json *json, const struct config_queue *config)
     json_key(json, "push");
     if (config && config->push.active)
         json_put_string(json, slice_from_text(config->push.pool->name));
+    else
+        json_put_null(json);
+    json_key(json, "workers");
+    if (workers)
+        json_put_string(json, slice_from_text(workers->name));
     else
         json_put_null(json);
     json_key(json, "dead_letter");
@@ -125,7 +140,7 @@ static void put_queue(struct json *json, const struct queue_seen *q, const struc
 
     json_put_object(json);
     PUT_TEXT(json, "name", q->name);
-    put_config(json, in_file);
+    put_config(json, in_file, workers_of(config, in_file));
     PUT_TEXT(json, "state", state);
     PUT_TEXT(json, "reason", reason);
     PUT_U64(json, "ready", n->ready);
@@ -138,6 +153,7 @@ static void put_queue(struct json *json, const struct queue_seen *q, const struc
         json_put_double(json, now_us > n->oldest_us ? (double)(now_us - n->oldest_us) / US_PER_S : 0);
     else
         json_put_null(json);
+    PUT_DOUBLE(json, "drains_in", queue_drains_in(n, rates));
     PUT_U64(json, "consumers", n->consumers);
     PUT_U64(json, "resting", n->resting);
     put_limits(json, q);

@@ -12,11 +12,11 @@
 
 #define ERROR_BYTES_MAX 512
 
-/* The head: its type, that it is as of now, and perhaps one field more. */
+/* The head: its type, that it is as of now, and perhaps some fields more. */
 static void put_head(struct exchange *x, unsigned status, struct slice type, struct http_body body,
-                     const struct http_field *more)
+                     const struct http_field *more, unsigned n_more)
 {
-    struct http_field fields[3] = {
+    struct http_field fields[2 + REPLY_PAGE_FIELDS_MAX] = {
         {.name = SLICE("Content-Type"), .value = type},
         {.name = SLICE("Cache-Control"), .value = SLICE("no-store")},
     };
@@ -24,20 +24,21 @@ static void put_head(struct exchange *x, unsigned status, struct slice type, str
         .status = status,
         .reason = slice_from_text(http_reason(status)),
         .body = body,
-        .fields = {fields, 2, 3},
+        .fields = {fields, 2, sizeof fields / sizeof fields[0]},
     };
 
-    if (more)
-        fields[response.fields.count++] = *more;
+    assert(n_more <= REPLY_PAGE_FIELDS_MAX);
+    for (unsigned i = 0; i < n_more; i++)
+        fields[response.fields.count++] = more[i];
     if (x->request.method_id == METHOD_HEAD)
         response.body = (struct http_body){.kind = BODY_NONE};
     exchange_answer(x, &response);
 }
 
 static void reply_whole(struct exchange *x, unsigned status, struct slice type, struct slice body,
-                        const struct http_field *more)
+                        const struct http_field *more, unsigned n_more)
 {
-    put_head(x, status, type, (struct http_body){BODY_LENGTH, body.len}, more);
+    put_head(x, status, type, (struct http_body){BODY_LENGTH, body.len}, more, n_more);
     if (x->request.method_id != METHOD_HEAD)
         exchange_write(x, body);
     exchange_end(x, NULL);
@@ -45,7 +46,7 @@ static void reply_whole(struct exchange *x, unsigned status, struct slice type, 
 
 void reply_text(struct exchange *x, unsigned status, const char *text)
 {
-    reply_whole(x, status, REPLY_TEXT, slice_from_text(text), NULL);
+    reply_whole(x, status, REPLY_TEXT, slice_from_text(text), NULL, 0);
 }
 
 void reply_error(struct exchange *x, unsigned status, const struct http_field *field, const char *format, ...)
@@ -66,12 +67,17 @@ void reply_error(struct exchange *x, unsigned status, const struct http_field *f
     json_put(&json, SLICE("\n"));
     fits = json_finish(&json);
     assert(fits);
-    reply_whole(x, status, REPLY_JSON, json_text(&json), field);
+    reply_whole(x, status, REPLY_JSON, json_text(&json), field, field ? 1 : 0);
 }
 
 void reply_no_memory(struct exchange *x)
 {
     reply_error(x, 503, NULL, "there is no memory for an answer; try again, or give the process more");
+}
+
+void reply_page(struct exchange *x, struct slice page, const struct http_field *fields, unsigned n_fields)
+{
+    reply_whole(x, 200, SLICE("text/html; charset=utf-8"), page, fields, n_fields);
 }
 
 /* A block is full, or it is the end. */
@@ -81,11 +87,11 @@ static int flush(void *arg, struct slice text)
 
     if (!reply->started && reply->ending) {
         reply->started = true;
-        put_head(reply->x, reply->status, reply->type, (struct http_body){BODY_LENGTH, text.len}, NULL);
+        put_head(reply->x, reply->status, reply->type, (struct http_body){BODY_LENGTH, text.len}, NULL, 0);
         return exchange_write(reply->x, text);
     }
     if (!reply->started)
-        put_head(reply->x, reply->status, reply->type, (struct http_body){.kind = BODY_CHUNKED}, NULL);
+        put_head(reply->x, reply->status, reply->type, (struct http_body){.kind = BODY_CHUNKED}, NULL, 0);
     reply->started = true;
     if (exchange_write(reply->x, text) != 0)
         return -1;
@@ -97,7 +103,7 @@ static int flush(void *arg, struct slice text)
 bool reply_begin(struct reply *reply, struct exchange *x, unsigned status, struct slice type)
 {
     if (x->request.method_id == METHOD_HEAD) {
-        reply_whole(x, status, type, slice_of(NULL, 0), NULL);
+        reply_whole(x, status, type, slice_of(NULL, 0), NULL, 0);
         return false;
     }
     *reply = (struct reply){.x = x, .status = status, .type = type, .block = slab_take()};
@@ -131,7 +137,7 @@ void reply_put_place(struct json *json, const struct config_place *place)
 
 int reply_stream(struct exchange *x, struct slice type)
 {
-    put_head(x, 200, type, (struct http_body){.kind = BODY_CHUNKED}, NULL);
+    put_head(x, 200, type, (struct http_body){.kind = BODY_CHUNKED}, NULL, 0);
     if (x->request.method_id == METHOD_HEAD) {
         exchange_end(x, NULL);
         return -1;

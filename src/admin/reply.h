@@ -13,6 +13,7 @@
 
 #define REPLY_JSON SLICE("application/json")
 #define REPLY_TEXT SLICE("text/plain; charset=utf-8")
+#define REPLY_PAGE_FIELDS_MAX 6
 
 void reply_text(struct exchange *x, unsigned status, const char *text);
 
@@ -20,6 +21,8 @@ void reply_text(struct exchange *x, unsigned status, const char *text);
 void reply_error(struct exchange *x, unsigned status, const struct http_field *field, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 void reply_no_memory(struct exchange *x);
+/* HTML, with at most REPLY_PAGE_FIELDS_MAX fields of its own. */
+void reply_page(struct exchange *x, struct slice page, const struct http_field *fields, unsigned n_fields);
 
 struct reply {
     struct exchange *x;

@@ -7,6 +7,7 @@
 #include "admin/private.h"
 #include "admin/process_usage.h"
 #include "admin/reply.h"
+#include "admin/workers_look.h"
 #include "balance/router_explain.h"
 #include "base/event.h"
 
@@ -20,6 +21,8 @@ static void put_latency(struct json *json, const struct model_figures *figures)
     reply_put_ms(json, figures->p50_us);
     json_key(json, "p90_ms");
     reply_put_ms(json, figures->p90_us);
+    json_key(json, "p95_ms");
+    reply_put_ms(json, figures->p95_us);
     json_key(json, "p99_ms");
     reply_put_ms(json, figures->p99_us);
     json_put_end(json);
@@ -282,7 +285,7 @@ static void put_events(struct json *json)
 }
 
 static void put_state(struct json *json, const struct model *model, const struct process_usage *usage,
-                      const struct queue_history *history)
+                      const struct workers_look *workers, const struct admin *admin)
 {
     json_put_object(json);
     put_process(json, model, usage);
@@ -296,7 +299,9 @@ static void put_state(struct json *json, const struct model *model, const struct
     for (size_t i = 0; i < model->n_pools; i++)
         put_pool(json, &model->pools[i]);
     json_put_end(json);
-    queues_put(json, model, history);
+    queues_put(json, model, &admin->queues);
+    workers_put(json, workers);
+    bottleneck_put(json, &admin->bottleneck);
     put_events(json);
     json_put_end(json);
 }
@@ -305,17 +310,22 @@ void state_serve(struct admin_call *call)
 {
     struct process_usage usage = process_usage_now();
     struct model *model = model_create(call->admin->system);
+    struct workers_look *workers;
     struct reply reply;
 
-    if (!model) {
+    if (model)
+        model_look(model, call->admin->system);
+    workers = model ? workers_look(call->admin->system) : NULL;
+    if (!workers) {
         reply_no_memory(call->x);
+        model_free(model);
         return;
     }
-    model_look(model, call->admin->system);
     model_count(model, &call->admin->sample);
     if (reply_begin(&reply, call->x, 200, REPLY_JSON)) {
-        put_state(&reply.json, model, &usage, &call->admin->queues);
+        put_state(&reply.json, model, &usage, workers, call->admin);
         reply_end(&reply);
     }
+    workers_look_free(workers);
     model_free(model);
 }

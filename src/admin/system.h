@@ -9,6 +9,7 @@
 #include "front/http.h"
 #include "front/scene.h"
 #include "queue/port.h"
+#include "workers/workers.h"
 
 /* A listener of the configuration in force, or one that drains. */
 struct system_listener {
@@ -42,9 +43,11 @@ struct system {
     struct list generations; /* struct generation, the newest last */
     struct list listeners, draining;
     struct control *control;
+    struct workers *workers;
     struct queue_port *port; /* the control thread's; without a thread there is no queue */
     struct seats *seats;
     struct mailbox *const *mailboxes; /* of the serving threads; NULL: it never opened */
+    struct tail *tail;                /* of the serving threads' requests */
     unsigned n_threads;
     bool drains; /* the process is on its way out */
 

@@ -39,6 +39,17 @@ static const struct {
     [EVENT_QUEUE_RESUMED] = {"queue-resumed", LOG_INFO},
     [EVENT_QUEUE_PURGED] = {"queue-purged", LOG_WARNING},
     [EVENT_QUEUE_MOVED] = {"queue-moved", LOG_INFO},
+    [EVENT_WORKERS_SCALED] = {"workers-scaled", LOG_INFO},
+    [EVENT_WORKERS_HELD] = {"workers-held", LOG_WARNING},
+    [EVENT_WORKERS_PAUSED] = {"workers-paused", LOG_WARNING},
+    [EVENT_WORKERS_SET] = {"workers-set", LOG_WARNING},
+    [EVENT_WORKERS_RESUMED] = {"workers-resumed", LOG_INFO},
+    [EVENT_WORKERS_RESTARTED] = {"workers-restarted", LOG_INFO},
+    [EVENT_WORKER_FAILED] = {"worker-failed", LOG_WARNING},
+    [EVENT_WORKER_KILLED] = {"worker-killed", LOG_WARNING},
+    [EVENT_KEEPER_LOST] = {"keeper-lost", LOG_ERROR},
+    [EVENT_GAUGE_FULL] = {"gauge-full", LOG_WARNING},
+    [EVENT_GAUGE_OK] = {"gauge-ok", LOG_INFO},
 };
 
 /* All but mutex and quiet are the mutex's. */

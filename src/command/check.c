@@ -83,6 +83,10 @@ static void print_ok(const char *file, const struct config *config, size_t liste
         print_count(", ", config->n_queues, "queue");
     if (config->n_topics)
         print_count(", ", config->n_topics, "topic");
+    if (config->n_workers)
+        print_count(", workers for ", config->n_workers, "queue");
+    if (config->n_gauges)
+        print_count(", ", config->n_gauges, "gauge");
     putchar('\n');
 }
 

@@ -19,6 +19,7 @@
 #include "wire/http1.h"
 
 #define DEFAULT_ADMIN "127.0.0.1:8900"
+#define SCHEME "http://" /* workers find a URL in MAITRED_ADMIN */
 #define ANSWER_MAX ((size_t)64 << 20)
 #define HEAD_MAX ((size_t)64 << 10)
 #define READ_BYTES 16384
@@ -172,6 +173,8 @@ int client_open(struct client *client, const char *command, int *argc, char **ar
         return command_misused(command, "--admin which address?");
     if (!client_take_option("--token-file", argc, argv, &token_file))
         return command_misused(command, "--token-file which file?");
+    if (strncmp(client->at, SCHEME, strlen(SCHEME)) == 0)
+        client->at += strlen(SCHEME);
     code = find_token(client, token_file);
     return code ? code : find_endpoints(client);
 }

@@ -9,6 +9,7 @@ struct config;
 
 int command_run(int argc, char **argv);
 int command_check(int argc, char **argv);
+int command_demo(int argc, char **argv);
 int command_log(int argc, char **argv);
 int command_passwd(int argc, char **argv);
 int command_reference(int argc, char **argv);

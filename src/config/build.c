@@ -1,6 +1,6 @@
 /* build.c - see build.h. A section's rows say which options it may have; the rest of it is code here, a function each.
  *
- * Pools come before queues, and those before listeners, whatever their order in the file, as they point to each other. */
+ * Pools come before queues, those before listeners, and those before workers, whatever their order in the file, as they point to each other. */
 #include "config/build.h"
 
 #include <assert.h>
@@ -171,12 +171,19 @@ static void build_address(struct build *b, struct config_item *item, struct addr
         refuse(b, item, "%s \"" SHOWN "\" is no address; %s", item->name, item->title, why);
 }
 
-/* Of a pool, queue or topic. */
+/* Of whatever has a name, and no address. */
 static void check_name(struct build *b, struct config_item *item)
 {
     if (!*item->title || item->title[strspn(item->title, NAME_BYTES)] || strlen(item->title) > NAME_MAX_BYTES)
         refuse(b, item, "%s \"" SHOWN "\" has a bad name; write up to %d letters, digits, '-', '_' and '.'",
                item->name, item->title, NAME_MAX_BYTES);
+}
+
+static unsigned online_cpus(void)
+{
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+
+    return count < 1 ? 1 : (count > THREADS_MAX ? THREADS_MAX : (unsigned)count);
 }
 
 static void build_server(struct build *b, struct config_item *item, struct config_server *server)
@@ -398,19 +405,33 @@ static void build_admin(struct build *b, struct config_item *item, struct config
         b->config->admin = admin;
 }
 
-/* --- the file ------------------------------------------------------------------------------------- */
-
-static unsigned online_cpus(void)
+static void build_workers(struct build *b, struct config_item *item, struct config_workers *workers)
 {
-    long count = sysconf(_SC_NPROCESSORS_ONLN);
-
-    return count < 1 ? 1 : (count > THREADS_MAX ? THREADS_MAX : (unsigned)count);
+    check_name(b, item);
+    fill(b, item->table, item, workers);
+    if (!workers->max) {
+        workers->max = 2 * online_cpus();
+        workers->max = workers->max < workers->min ? workers->min : workers->max;
+    }
+    if (b->whole)
+        config_check_workers(b->problems, b->config, item, workers);
 }
+
+static void build_gauge(struct build *b, struct config_item *item, struct config_gauge *gauge)
+{
+    check_name(b, item);
+    fill(b, item->table, item, gauge);
+    if (b->whole)
+        config_check_gauge(b->problems, item, gauge);
+}
+
+/* --- the file ------------------------------------------------------------------------------------- */
 
 /* Room for all sections that may stand in the file. */
 struct rooms {
     struct config_admin *admin;
-    size_t n_admin, n_http, n_tcp, n_amqp, n_pools, n_queues, n_topics; /* that there is room for */
+    size_t n_admin, n_http, n_tcp, n_amqp, n_pools, n_queues, n_topics, n_workers,
+        n_gauges; /* that there is room for */
 };
 
 static void build_pools(struct build *b, struct config_item *top, const struct rooms *rooms)
@@ -468,6 +489,27 @@ static void build_listeners(struct build *b, struct config_item *top, const stru
         }
 }
 
+/* Gauges first: workers point to them. */
+static void build_all_workers(struct build *b, struct config_item *top, const struct rooms *rooms)
+{
+    struct config *config = b->config;
+    size_t order = 0;
+
+    for (struct config_item *item = top->items; item; item = item->next, order++)
+        if (item->table == &config_table_gauge && config->n_gauges < rooms->n_gauges) {
+            config->gauges[config->n_gauges] =
+                (struct config_gauge){.place = item->place, .name = item->title, .order = order};
+            build_gauge(b, item, &config->gauges[config->n_gauges++]);
+        }
+    order = 0;
+    for (struct config_item *item = top->items; item; item = item->next, order++)
+        if (item->table == &config_table_workers && config->n_workers < rooms->n_workers) {
+            config->workers[config->n_workers] =
+                (struct config_workers){.place = item->place, .name = item->title, .order = order};
+            build_workers(b, item, &config->workers[config->n_workers++]);
+        }
+}
+
 void config_build(struct config *config, struct config_item *top, struct config_store *store,
                   struct config_problems *problems, bool whole)
 {
@@ -484,9 +526,12 @@ void config_build(struct config *config, struct config_item *top, struct config_
     config->pools = room_for(&b, top, &config_table_pool, sizeof *config->pools, &rooms.n_pools);
     config->queues = room_for(&b, top, &config_table_queue, sizeof *config->queues, &rooms.n_queues);
     config->topics = room_for(&b, top, &config_table_topic, sizeof *config->topics, &rooms.n_topics);
+    config->workers = room_for(&b, top, &config_table_workers, sizeof *config->workers, &rooms.n_workers);
+    config->gauges = room_for(&b, top, &config_table_gauge, sizeof *config->gauges, &rooms.n_gauges);
     build_pools(&b, top, &rooms);
     build_queues(&b, top, &rooms);
     build_listeners(&b, top, &rooms);
+    build_all_workers(&b, top, &rooms);
     if (whole)
         config_check_all(problems, top, config);
 }

@@ -413,6 +413,7 @@ void config_check_all(struct config_problems *problems, const struct config_item
 {
     check_addresses(problems, config);
     config_check_queues(problems, top, config);
+    config_check_all_workers(problems, config);
     for (size_t i = 0; i < config->n_pools; i++)
         for (size_t j = 0; j < i; j++)
             if (strcmp(config->pools[i].name, config->pools[j].name) == 0) {

@@ -37,6 +37,22 @@ void config_check_route_queue(struct config_problems *problems, const struct con
 /* What queues and topics say about each other. */
 void config_check_queues(struct config_problems *problems, const struct config_item *top,
                          const struct config *config);
+/* Finds its queue, gauge and listener too. All of those are complete. */
+void config_check_workers(struct config_problems *problems, const struct config *config,
+                          const struct config_item *item, struct config_workers *workers);
+void config_check_gauge(struct config_problems *problems, const struct config_item *item,
+                        const struct config_gauge *gauge);
+/* What workers and gauges say about each other. */
+void config_check_all_workers(struct config_problems *problems, const struct config *config);
+/* The queue that a value names; NULL when there is none, which was reported. */
+const struct config_queue *config_find_queue(struct config_problems *problems, const struct config *config,
+                                             const struct config_value *value);
+/* Reports a name that nobody has. nearest: one that was meant, perhaps; NULL: none is near. */
+void config_refuse_missing(struct config_problems *problems, struct config_place place, const char *kind,
+                           const char *name, const char *nearest);
+/* Whichever of the two stands later is the second. */
+void config_refuse_same(struct config_problems *problems, const struct config_place *second,
+                        const struct config_place *first, const char *kind, const char *name);
 /* The pool that an option names; NULL when there is none, which was reported. */
 const struct config_pool *config_find_pool(struct config_problems *problems, const struct config *config,
                                            const struct config_item *option);

@@ -5,8 +5,7 @@
 #include "config/check.h"
 #include "config/nearest.h"
 
-/* Reports a name that nobody has, with the nearest one. */
-static void refuse_missing(struct config_problems *problems, const struct config_place place,
+void config_refuse_missing(struct config_problems *problems, const struct config_place place,
                            const char *kind, const char *name, const char *nearest)
 {
     if (nearest)
@@ -17,7 +16,7 @@ static void refuse_missing(struct config_problems *problems, const struct config
                        kind);
 }
 
-static const struct config_queue *find_queue(struct config_problems *problems, const struct config *config,
+const struct config_queue *config_find_queue(struct config_problems *problems, const struct config *config,
                                              const struct config_value *value)
 {
     const struct config_queue *queue = config_queue_find(config, value->text);
@@ -28,7 +27,7 @@ static const struct config_queue *find_queue(struct config_problems *problems, c
     config_nearest_init(&nearest, value->text);
     for (size_t i = 0; i < config->n_queues; i++)
         config_nearest_try(&nearest, config->queues[i].name);
-    refuse_missing(problems, value->place, "queue", value->text, nearest.best);
+    config_refuse_missing(problems, value->place, "queue", value->text, nearest.best);
     return NULL;
 }
 
@@ -43,7 +42,7 @@ static const struct config_topic *find_topic(struct config_problems *problems, c
     config_nearest_init(&nearest, value->text);
     for (size_t i = 0; i < config->n_topics; i++)
         config_nearest_try(&nearest, config->topics[i].name);
-    refuse_missing(problems, value->place, "topic", value->text, nearest.best);
+    config_refuse_missing(problems, value->place, "topic", value->text, nearest.best);
     return NULL;
 }
 
@@ -73,7 +72,7 @@ void config_check_queue(struct config_problems *problems, const struct config *c
     const struct config_item *retry = config_item_section(item, &config_table_retry);
 
     if (dead && !dead->bad)
-        queue->dead_letter = find_queue(problems, config, dead->values);
+        queue->dead_letter = config_find_queue(problems, config, dead->values);
     if (queue->overflow == OVERFLOW_DEAD_LETTER && !dead)
         config_problem(
             problems, config_item_option(item, "overflow")->place,
@@ -125,7 +124,7 @@ void config_check_topic(struct config_problems *problems, const struct config *c
         return;
     }
     for (const struct config_value *value = option->values; value && !option->bad; value = value->next) {
-        topic->queues[n] = find_queue(problems, config, value);
+        topic->queues[n] = config_find_queue(problems, config, value);
         all &= topic->queues[n] != NULL;
         for (size_t i = 0; i < n && topic->queues[n]; i++)
             if (topic->queues[i] == topic->queues[n])
@@ -149,7 +148,7 @@ void config_check_route_queue(struct config_problems *problems, const struct con
     const struct config_item *pool = config_item_option(item, "pool");
 
     if (queue && !queue->bad)
-        route->queue = find_queue(problems, config, queue->values);
+        route->queue = config_find_queue(problems, config, queue->values);
     if (topic && !topic->bad)
         route->topic = find_topic(problems, config, topic->values);
     if (queue && topic)
@@ -170,8 +169,7 @@ static bool is_power_of_two(uint64_t n)
     return n && (n & (n - 1)) == 0;
 }
 
-/* Whichever of the two stands later is the second. */
-static void refuse_same(struct config_problems *problems, const struct config_place *second,
+void config_refuse_same(struct config_problems *problems, const struct config_place *second,
                         const struct config_place *first, const char *kind, const char *name)
 {
     config_problem(problems, *second, "there is another %s \"" SHOWN "\" at %s:%d; rename or remove one",
@@ -183,8 +181,8 @@ static void check_names(struct config_problems *problems, const struct config *c
     for (size_t i = 0; i < config->n_queues; i++)
         for (size_t j = 0; j < i; j++)
             if (strcmp(config->queues[i].name, config->queues[j].name) == 0) {
-                refuse_same(problems, &config->queues[i].place, &config->queues[j].place, "queue",
-                            config->queues[i].name);
+                config_refuse_same(problems, &config->queues[i].place, &config->queues[j].place, "queue",
+                                   config->queues[i].name);
                 break;
             }
     for (size_t i = 0; i < config->n_topics; i++) {
@@ -193,11 +191,11 @@ static void check_names(struct config_problems *problems, const struct config *c
 
         for (size_t j = 0; j < i; j++)
             if (strcmp(topic->name, config->topics[j].name) == 0) {
-                refuse_same(problems, &topic->place, &config->topics[j].place, "topic", topic->name);
+                config_refuse_same(problems, &topic->place, &config->topics[j].place, "topic", topic->name);
                 break;
             }
         if (queue)
-            refuse_same(problems, &topic->place, &queue->place, "queue", topic->name);
+            config_refuse_same(problems, &topic->place, &queue->place, "queue", topic->name);
     }
 }
 

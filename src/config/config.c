@@ -133,3 +133,19 @@ const struct config_topic *config_topic_find(const struct config *config, const 
             return &config->topics[i];
     return NULL;
 }
+
+const struct config_workers *config_workers_find(const struct config *config, const char *name)
+{
+    for (size_t i = 0; i < config->n_workers; i++)
+        if (strcmp(config->workers[i].name, name) == 0)
+            return &config->workers[i];
+    return NULL;
+}
+
+const struct config_gauge *config_gauge_find(const struct config *config, const char *name)
+{
+    for (size_t i = 0; i < config->n_gauges; i++)
+        if (strcmp(config->gauges[i].name, name) == 0)
+            return &config->gauges[i];
+    return NULL;
+}

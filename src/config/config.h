@@ -156,6 +156,49 @@ struct config_topic {
     size_t n_queues;                    /* at least 1 */
 };
 
+/* A number that others measure and tell. */
+struct config_gauge {
+    struct config_place place;
+    const char *name;
+    size_t order;     /* among the sections of the file */
+    double full;      /* above 0 */
+    const char *unit; /* NULL: none */
+    uint64_t expires_us;
+};
+
+/* How a worker gets its messages. */
+enum worker_kind {
+    WORKER_CONSUMER, /* by AMQP */
+    WORKER_HTTP,     /* as requests */
+    WORKER_FILTER,   /* a process for each */
+};
+
+struct config_command {
+    const char *text; /* as written; NULL: there is none */
+    char **words;     /* at least one, then NULL */
+};
+
+struct config_workers {
+    struct config_place place;
+    const char *name;
+    size_t order;                     /* among the sections of the file */
+    const struct config_queue *queue; /* no other workers have it */
+    struct config_command command;
+    enum worker_kind kind;
+    unsigned min, max; /* max is at least min and 1 */
+    unsigned slots;    /* of one worker; WORKER_FILTER: 1 */
+    unsigned backlog_per_worker;
+    uint64_t drain_target_us;
+    uint64_t cooldown_us;
+    uint64_t stop_timeout_us;
+    const struct config_gauge *gauge; /* NULL: nothing holds them back */
+    const char *path; /* WORKER_HTTP; NULL: that of the request, or "/" where there was none */
+    const char
+        *health; /* WORKER_HTTP: path that answers while it is well; NULL: to accept a connection is enough */
+    uint64_t start_timeout_us;      /* WORKER_HTTP: until it is ready for the first time */
+    const struct config_amqp *amqp; /* WORKER_CONSUMER with a command: the listener that it is to use */
+};
+
 enum condition_kind { CONDITION_HEADER, CONDITION_COOKIE, CONDITION_QUERY };
 
 struct config_condition {
@@ -308,6 +351,10 @@ struct config {
     size_t n_queues;
     struct config_topic *topics; /* where there is one there is a queue */
     size_t n_topics;
+    struct config_workers *workers;
+    size_t n_workers;
+    struct config_gauge *gauges;
+    size_t n_gauges;
 };
 
 /* Whether it has anything that is kept in a log. */
@@ -332,6 +379,10 @@ void config_unref(const struct config *config);
 const struct config_pool *config_pool_find(const struct config *config, const char *name);
 const struct config_queue *config_queue_find(const struct config *config, const char *name);
 const struct config_topic *config_topic_find(const struct config *config, const char *name);
+const struct config_workers *config_workers_find(const struct config *config, const char *name);
+/* "consumer" */
+const char *config_worker_kind_name(enum worker_kind kind);
+const struct config_gauge *config_gauge_find(const struct config *config, const char *name);
 
 /* Writes the reference of every section and option (Markdown or roff), from the same rows. */
 void config_write_reference(FILE *out);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config/names.h"
 #include "config/problems.h"
 #include "config/same.h"
 #include "config/table.h"
@@ -51,7 +52,7 @@ static void write_route(const struct config_route *route, FILE *out)
 /* Sections without a title, which stand in one with a name. */
 static const char *const inside[] = {
     [CONFIG_PART_HEALTH] = "health", [CONFIG_PART_EJECTION] = "ejection", [CONFIG_PART_PUSH] = "push",
-    [CONFIG_PART_RETRY] = "retry",   [CONFIG_PART_TOPIC] = NULL,
+    [CONFIG_PART_RETRY] = "retry",   [CONFIG_PART_GAUGE] = NULL,
 };
 
 /* What the change is about, from the outside in. */
@@ -70,6 +71,12 @@ static void write_where(const struct config_change *change, FILE *out)
     } else if (side->topic) {
         fputs("topic ", out);
         config_print_visibly(side->topic->name, out);
+    } else if (side->workers) {
+        fputs("workers ", out);
+        config_print_visibly(side->workers->name, out);
+    } else if (side->gauge) {
+        fputs("gauge ", out);
+        config_print_visibly(side->gauge->name, out);
     } else {
         fputs("listener ", out);
         config_print_visibly(listener_name(side), out);
@@ -196,54 +203,6 @@ static void compare_options(struct differ *d, const struct config_table *table,
 
 /* --- sections by name ----------------------------------------------------------------------------- */
 
-/* The names of an array of sections, sorted. */
-struct names {
-    struct entry {
-        const char *name;
-        size_t at;
-    } * sorted;
-    size_t n;
-};
-
-static int compare_entries(const void *left, const void *right)
-{
-    const struct entry *a = left, *b = right;
-
-    return strcmp(a->name, b->name);
-}
-
-/* first is where the first section keeps its name, size how far the next one is. */
-static void names_open(struct differ *d, struct names *names, const char *const *first, size_t n, size_t size)
-{
-    *names = (struct names){calloc(n + 1, sizeof *names->sorted), n};
-    if (!names->sorted) {
-        names->n = 0;
-        d->failed = true;
-        return;
-    }
-    for (size_t i = 0; i < n; i++) {
-        const char *name;
-
-        memcpy(&name, (const char *)first + i * size, sizeof name);
-        names->sorted[i] = (struct entry){name, i};
-    }
-    qsort(names->sorted, n, sizeof *names->sorted, compare_entries);
-}
-
-/* Where the section of that name stands in the array; SIZE_MAX: there is none. */
-static size_t names_find(const struct names *names, const char *name)
-{
-    const struct entry key = {name, 0};
-    const struct entry *entry = bsearch(&key, names->sorted, names->n, sizeof key, compare_entries);
-
-    return entry ? entry->at : SIZE_MAX;
-}
-
-static void names_close(struct names *names)
-{
-    free(names->sorted);
-}
-
 /* Names of the sections of both snapshots. */
 struct both {
     struct names before, after;
@@ -252,8 +211,8 @@ struct both {
 static bool both_open(struct differ *d, struct both *both, const char *const *before, size_t n_before,
                       const char *const *after, size_t n_after, size_t size)
 {
-    names_open(d, &both->before, before, n_before, size);
-    names_open(d, &both->after, after, n_after, size);
+    d->failed |= !names_open(&both->before, before, n_before, size);
+    d->failed |= !names_open(&both->after, after, n_after, size);
     return !d->failed;
 }
 
@@ -345,6 +304,20 @@ static void compare_topics(struct differ *d, const struct config_side *before,
     compare_options(d, &config_table_topic, &where, before->topic, after->topic);
 }
 
+static void compare_workers(struct differ *d, const struct config_side *before,
+                            const struct config_side *after)
+{
+    const struct config_change where = {.part = after->workers ? CONFIG_PART_WORKERS : CONFIG_PART_GAUGE,
+                                        .kind = CONFIG_CHANGED,
+                                        .before = *before,
+                                        .after = *after};
+
+    if (after->workers)
+        compare_options(d, &config_table_workers, &where, before->workers, after->workers);
+    else
+        compare_options(d, &config_table_gauge, &where, before->gauge, after->gauge);
+}
+
 /* --- listeners ------------------------------------------------------------------------------------ */
 
 static void compare_routes(struct differ *d, const struct config_http *before,
@@ -428,7 +401,7 @@ struct section {
 struct sections {
     struct section *at; /* in the order of the file; owned */
     size_t n;
-    struct names pools, queues, topics; /* owned */
+    struct names pools, queues, topics, workers, gauges; /* owned */
     const struct config *config;
 };
 
@@ -439,19 +412,25 @@ static int compare_order(const void *left, const void *right)
     return (a->order > b->order) - (a->order < b->order);
 }
 
+/* At the most. */
+static size_t count_sections(const struct config *config)
+{
+    return config->n_http + config->n_tcp + config->n_amqp + config->n_pools + config->n_queues +
+           config->n_topics + config->n_workers + config->n_gauges + 1;
+}
+
 static void sections_open(struct differ *d, struct sections *s, const struct config *config)
 {
     *s = (struct sections){.config = config};
-    names_open(d, &s->pools, &config->pools->name, config->n_pools, sizeof *config->pools);
-    names_open(d, &s->queues, &config->queues->name, config->n_queues, sizeof *config->queues);
-    names_open(d, &s->topics, &config->topics->name, config->n_topics, sizeof *config->topics);
-    s->at = calloc(config->n_http + config->n_tcp + config->n_amqp + config->n_pools + config->n_queues +
-                       config->n_topics + 1,
-                   sizeof *s->at);
-    if (!s->at) {
-        d->failed = true;
+    d->failed |= !names_open(&s->pools, &config->pools->name, config->n_pools, sizeof *config->pools);
+    d->failed |= !names_open(&s->queues, &config->queues->name, config->n_queues, sizeof *config->queues);
+    d->failed |= !names_open(&s->topics, &config->topics->name, config->n_topics, sizeof *config->topics);
+    d->failed |= !names_open(&s->workers, &config->workers->name, config->n_workers, sizeof *config->workers);
+    d->failed |= !names_open(&s->gauges, &config->gauges->name, config->n_gauges, sizeof *config->gauges);
+    s->at = calloc(count_sections(config), sizeof *s->at);
+    d->failed |= !s->at;
+    if (d->failed)
         return;
-    }
     for (size_t i = 0; i < config->n_http; i++)
         s->at[s->n++] = (struct section){{.http = &config->http[i]}, config->http[i].order};
     for (size_t i = 0; i < config->n_tcp; i++)
@@ -464,6 +443,10 @@ static void sections_open(struct differ *d, struct sections *s, const struct con
         s->at[s->n++] = (struct section){{.queue = &config->queues[i]}, config->queues[i].order};
     for (size_t i = 0; i < config->n_topics; i++)
         s->at[s->n++] = (struct section){{.topic = &config->topics[i]}, config->topics[i].order};
+    for (size_t i = 0; i < config->n_workers; i++)
+        s->at[s->n++] = (struct section){{.workers = &config->workers[i]}, config->workers[i].order};
+    for (size_t i = 0; i < config->n_gauges; i++)
+        s->at[s->n++] = (struct section){{.gauge = &config->gauges[i]}, config->gauges[i].order};
     if (config->admin)
         s->at[s->n++] = (struct section){{.admin = config->admin}, config->admin->order};
     qsort(s->at, s->n, sizeof *s->at, compare_order);
@@ -474,6 +457,8 @@ static void sections_close(struct sections *s)
     names_close(&s->pools);
     names_close(&s->queues);
     names_close(&s->topics);
+    names_close(&s->workers);
+    names_close(&s->gauges);
     free(s->at);
 }
 
@@ -484,6 +469,8 @@ static bool find_same(const struct sections *s, const struct config_side *side, 
     size_t pool = side->pool ? names_find(&s->pools, side->pool->name) : SIZE_MAX;
     size_t queue = side->queue ? names_find(&s->queues, side->queue->name) : SIZE_MAX;
     size_t topic = side->topic ? names_find(&s->topics, side->topic->name) : SIZE_MAX;
+    size_t workers = side->workers ? names_find(&s->workers, side->workers->name) : SIZE_MAX;
+    size_t gauge = side->gauge ? names_find(&s->gauges, side->gauge->name) : SIZE_MAX;
 
     *same = (struct config_side){.pool = NULL};
     if (pool != SIZE_MAX)
@@ -492,6 +479,10 @@ static bool find_same(const struct sections *s, const struct config_side *side, 
         same->queue = &config->queues[queue];
     if (topic != SIZE_MAX)
         same->topic = &config->topics[topic];
+    if (workers != SIZE_MAX)
+        same->workers = &config->workers[workers];
+    if (gauge != SIZE_MAX)
+        same->gauge = &config->gauges[gauge];
     for (size_t i = 0; side->http && i < config->n_http; i++)
         if (config_same_address(&config->http[i].address, &side->http->address))
             same->http = &config->http[i];
@@ -503,15 +494,18 @@ static bool find_same(const struct sections *s, const struct config_side *side, 
             same->amqp = &config->amqp[i];
     if (side->admin && config->admin && config_same_address(&config->admin->address, &side->admin->address))
         same->admin = config->admin;
-    return same->pool || same->queue || same->topic || same->http || same->tcp || same->amqp || same->admin;
+    return same->pool || same->queue || same->topic || same->workers || same->gauge || same->http ||
+           same->tcp || same->amqp || same->admin;
 }
 
 static enum config_part part_of(const struct config_side *side)
 {
-    return side->pool    ? CONFIG_PART_POOL
-           : side->queue ? CONFIG_PART_QUEUE
-           : side->topic ? CONFIG_PART_TOPIC
-                         : CONFIG_PART_LISTENER;
+    return side->pool      ? CONFIG_PART_POOL
+           : side->queue   ? CONFIG_PART_QUEUE
+           : side->topic   ? CONFIG_PART_TOPIC
+           : side->workers ? CONFIG_PART_WORKERS
+           : side->gauge   ? CONFIG_PART_GAUGE
+                           : CONFIG_PART_LISTENER;
 }
 
 static void compare_sections(struct differ *d, const struct sections *before, const struct sections *after)
@@ -529,6 +523,8 @@ static void compare_sections(struct differ *d, const struct sections *before, co
             compare_queues(d, &same, side);
         else if (side->topic)
             compare_topics(d, &same, side);
+        else if (side->workers || side->gauge)
+            compare_workers(d, &same, side);
         else
             compare_listeners(d, &same, side);
     }

@@ -2,7 +2,7 @@
  *
  * Both snapshots are complete ones from config_load. Options are compared by the rows of table.c, in one canonical
  * form each: "30s" and "30000ms" are no change, nor is a default that somebody wrote out. Sections are the same when
- * listeners have the same kind and address, routes the same matches, pools, servers, queues, topics and users the same
+ * listeners have the same kind and address, routes the same matches, pools, servers, queues, topics, workers, gauges and users the same
  * name.
  * Pure; any thread. Errors: 0 or -ENOMEM. */
 #ifndef CONFIG_DIFF_H
@@ -26,6 +26,8 @@ enum config_part {
     CONFIG_PART_PUSH,
     CONFIG_PART_RETRY,
     CONFIG_PART_TOPIC,
+    CONFIG_PART_WORKERS,
+    CONFIG_PART_GAUGE,
 };
 
 enum config_change_kind { CONFIG_ADDED, CONFIG_REMOVED, CONFIG_CHANGED };
@@ -42,6 +44,8 @@ struct config_side {
     const struct config_server *server;
     const struct config_queue *queue; /* of a queue, and of all that stands in one */
     const struct config_topic *topic;
+    const struct config_workers *workers;
+    const struct config_gauge *gauge;
 };
 
 struct config_change {

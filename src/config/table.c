@@ -57,8 +57,8 @@ static const struct config_row top_rows[] = {
 };
 
 static const struct config_table *const inside_top[] = {
-    &config_table_admin, &config_table_http,  &config_table_tcp,   &config_table_amqp,
-    &config_table_pool,  &config_table_queue, &config_table_topic, NULL,
+    &config_table_admin, &config_table_http,  &config_table_tcp,     &config_table_amqp,  &config_table_pool,
+    &config_table_queue, &config_table_topic, &config_table_workers, &config_table_gauge, NULL,
 };
 
 const struct config_table config_table_top = {

@@ -2,7 +2,7 @@
  *
  * The rows are the one place where names, defaults, bounds and meanings stand: parsing, checking, "did you mean",
  * the reference and the manual page all come from them. To add an option: a field in config.h, a row in
- * table.c, table_queue.c or table_amqp.c.
+ * table.c, table_queue.c, table_amqp.c or table_workers.c.
  * Constant data; any thread. */
 #ifndef CONFIG_TABLE_H
 #define CONFIG_TABLE_H
@@ -57,6 +57,8 @@ extern const struct config_table config_table_queue;
 extern const struct config_table config_table_push;
 extern const struct config_table config_table_retry;
 extern const struct config_table config_table_topic;
+extern const struct config_table config_table_workers;
+extern const struct config_table config_table_gauge;
 
 const struct config_row *config_table_row(const struct config_table *table, const char *name);
 const struct config_table *config_table_section(const struct config_table *table, const char *name);

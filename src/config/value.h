@@ -75,6 +75,10 @@ extern const struct config_type config_type_path;   /* const char * */
 extern const struct config_type config_type_field;  /* const char *: the NAME of "header:NAME" */
 extern const struct config_type config_type_status_list; /* a list of struct config_status_range */
 
+/* of workers */
+extern const struct config_type config_type_command; /* struct config_command */
+extern const struct config_type config_type_gauge;   /* const struct config_gauge *, found later */
+
 /* of users */
 extern const struct config_type config_type_password;      /* const char *; the row's bounds are its length */
 extern const struct config_type config_type_password_hash; /* const char * */

@@ -23,9 +23,10 @@ struct http_service {
 struct http_client {
     struct client client;
     struct http_connection connection;
-    struct http_service *serving;    /* the request under way; NULL: between requests, or in a tunnel */
-    struct route_counters *counters; /* of its route; NULL: not counted */
-    uint64_t seen_in, seen_out;      /* bytes that were counted */
+    struct http_service *serving;     /* the request under way; NULL: between requests, or in a tunnel */
+    struct route_counters *counters;  /* of its route; NULL: not counted */
+    const struct config_route *route; /* while it has counters; NULL: none was found */
+    uint64_t seen_in, seen_out;       /* bytes that were counted */
 };
 
 /* ---- one request ------------------------------------------------------------------------------------------- */
@@ -134,17 +135,58 @@ static void count_bytes(struct http_client *client)
     client->seen_out = c->out.written;
 }
 
+/* Where it went, in words. */
+static void name_route(const struct config_route *route, const struct exchange *x,
+                       struct slice texts[N_TAIL_TEXTS])
+{
+    bool is_stored = route->queue || route->topic;
+
+    if (route->action == ROUTE_POOL)
+        is_stored &= x->status == 202 && !x->upstream.len;
+    texts[TAIL_ROUTE] = slice_from_text(route->name);
+    texts[TAIL_SERVER] = x->upstream;
+    if (is_stored)
+        texts[TAIL_QUEUE] = slice_from_text(route->queue ? route->queue->name : route->topic->name);
+    else if (route->action == ROUTE_POOL)
+        texts[TAIL_POOL] = slice_from_text(route->pool->name);
+}
+
+static void tell_watchers(const struct http_client *client, const struct exchange *x, uint64_t duration_us)
+{
+    const struct http_service *service = client->serving;
+    char ip[INET6_ADDRSTRLEN];
+    struct tail_request told = {
+        .texts = {[TAIL_LISTENER] = slice_from_text(service->shared->config->name),
+                  [TAIL_METHOD] = x->request.method,
+                  [TAIL_HOST] = x->request.authority,
+                  [TAIL_PATH] = x->request.path,
+                  [TAIL_CLIENT] = slice_of(ip, ip_text(&x->client, ip))},
+        .status = x->status,
+        .duration_us = duration_us,
+        .bytes = x->answer_body_bytes,
+    };
+
+    if (client->route)
+        name_route(client->route, x, told.texts);
+    tail_put(service->shared->tail, service->thread, &told);
+}
+
 /* Once for each request: when it was answered, or became a tunnel. */
 static void count_answer(struct http_client *client, const struct exchange *x)
 {
     struct route_counters *counters = client->counters;
+    uint64_t now_us = loop_now_us(), duration_us = now_us - x->start_us;
     unsigned class = x->status / 100;
+    struct tail *tail;
 
     client->counters = NULL;
     if (!counters || class < 1 || class > 5)
         return;
     counter_add(&counters->statuses[class - 1], 1);
-    histogram_add(&counters->latency, loop_now_us() - x->start_us);
+    histogram_add(&counters->latency, duration_us);
+    tail = client->serving->shared->tail;
+    if (tail_is_watched(tail, now_us) && tail_wants(tail, client->serving->thread, now_us, x->status))
+        tell_watchers(client, x, duration_us);
 }
 
 static void on_tunnel(struct exchange *x)
@@ -155,12 +197,13 @@ static void on_tunnel(struct exchange *x)
     stop_serving(client);
 }
 
-static struct route_counters *counters_of(const struct http_client *client, const struct config_route *route)
+static void count_at(struct http_client *client, const struct config_route *route)
 {
     const struct http_shared *shared = client->serving->shared;
     size_t i = route ? (size_t)(route - shared->config->routes) : shared->n_routes;
 
-    return &shared->stats[i]->threads[client->serving->thread];
+    client->route = route;
+    client->counters = &shared->stats[i]->threads[client->serving->thread];
 }
 
 /* The one way to the access log: by the service of now, for the one that it was served by may be gone. */
@@ -187,12 +230,12 @@ static void serve(struct http_client *client, struct exchange *x)
         return;
     }
     if (shared->stores && slice_starts_with(x->request.path, SLICE(STATUS_PATH))) {
-        client->counters = counters_of(client, NULL);
+        count_at(client, NULL);
         enqueue_status(x, client->serving->service.scene->port);
         return;
     }
     route = router_find(shared->router, &x->request, &rest);
-    client->counters = counters_of(client, route);
+    count_at(client, route);
     if (route)
         serve_route(client, x, route, rest);
     else
@@ -213,7 +256,7 @@ static enum close_reason serve_request(struct http_client *client)
     if (why == CLOSE_NOT)
         serve(client, &x);
     else if (!client->serving->shared->serve)
-        client->counters = counters_of(client, NULL); /* refused before there was a route */
+        count_at(client, NULL); /* refused before there was a route */
     count_answer(client, &x);
     log_exchange(client, &x); /* the request is not there any more once it is finished */
     if (why == CLOSE_NOT)
@@ -412,7 +455,7 @@ static struct route_stats *stats_of(const char *name, const struct http_shared *
 }
 
 struct http_shared *http_shared_create(const struct config_http *config, const struct http_shared *before,
-                                       struct access_log *log, unsigned n_threads)
+                                       struct access_log *log, struct tail *tail, unsigned n_threads)
 {
     struct http_shared *shared = calloc(1, sizeof *shared);
     bool ok;
@@ -423,6 +466,7 @@ struct http_shared *http_shared_create(const struct config_http *config, const s
     shared->config = config;
     shared->limits = limits_of(config);
     shared->log = log;
+    shared->tail = tail;
     shared->n_routes = config->n_routes;
     for (size_t i = 0; i < config->n_routes; i++)
         shared->stores |= config->routes[i].queue || config->routes[i].topic;

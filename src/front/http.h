@@ -8,6 +8,7 @@
 #include "balance/router.h"
 #include "front/access_log.h"
 #include "front/listener.h"
+#include "front/tail.h"
 
 extern const struct listener_kind http_listener_kind;
 
@@ -33,6 +34,7 @@ struct http_shared {
     struct http_limits limits;
     struct router *router;  /* owned */
     struct access_log *log; /* borrowed; NULL: off */
+    struct tail *tail;      /* borrowed; NULL: it serves by itself */
     size_t n_routes;
     bool stores;                /* a route stores requests: their status is told here */
     struct route_stats **stats; /* references; by route, and one more for requests without */
@@ -43,7 +45,7 @@ struct http_shared {
 
 /* Routes that before (NULL: none) had by the same name keep their counters. NULL: no memory. */
 struct http_shared *http_shared_create(const struct config_http *config, const struct http_shared *before,
-                                       struct access_log *log, unsigned n_threads);
+                                       struct access_log *log, struct tail *tail, unsigned n_threads);
 /* A listener that has no routes, but answers by serve. */
 struct http_shared *http_shared_serving(void (*serve)(struct exchange *x, void *owner), void *owner);
 struct http_shared *http_shared_ref(struct http_shared *shared);

@@ -28,8 +28,7 @@
 struct delivering {
     struct list list;
     struct push *push;
-    struct scene *scene; /* held */
-    const struct config_queue *queue;
+    struct push_aim aim; /* its scene is held */
     struct queue_delivery *delivery;
     struct queue_reader *reader; /* of its body, where that has a file; owned */
     struct fiber *fiber;
@@ -162,7 +161,7 @@ static enum queue_verdict judge_answer(struct delivering *d, const struct fetch 
         wait_us = US_PER_S;
     if (wait_us)
         return put_off(d->delivery, wait_us, wait_us);
-    return is_deadly(&d->queue->push, fetch->status) ? VERDICT_REJECT : VERDICT_RETRY;
+    return is_deadly(d->aim.config, fetch->status) ? VERDICT_REJECT : VERDICT_RETRY;
 }
 
 static enum queue_verdict judge(struct delivering *d, int error, const struct fetch *fetch)
@@ -182,10 +181,9 @@ static enum queue_verdict judge(struct delivering *d, int error, const struct fe
 
 static enum queue_verdict ask_pool(struct delivering *d)
 {
-    const struct config_push *config = &d->queue->push;
+    const struct config_push *config = d->aim.config;
     const struct message *m = &d->delivery->message;
     struct slice client = envelope_find(m->head, ENVELOPE_CLIENT);
-    struct pool_thread *pt = d->scene->pools[config->pool - d->scene->generation->config->pools];
     struct fetch_body pieces = {m->stored.bytes, next_piece, d};
     struct http_fields fields;
     struct fetch fetch = {
@@ -201,11 +199,11 @@ static enum queue_verdict ask_pool(struct delivering *d)
         .arena = &d->arena,
     };
 
-    if (!push_fields(&d->arena, d->push->port, d->queue->name, d->delivery, &fields))
+    if (!push_fields(&d->arena, d->push->port, d->push->name, d->delivery, &fields))
         return put_off(d->delivery, DOWN_US, 0);
     if (client.len == sizeof fetch.client)
         memcpy(&fetch.client, client.ptr, sizeof fetch.client);
-    return judge(d, fetch_run(pt, &fetch), &fetch);
+    return judge(d, fetch_run(d->aim.pool, &fetch), &fetch);
 }
 
 /* It stays a consumer for as long as one of its messages is on its way: so that it can still be acknowledged. */
@@ -219,19 +217,36 @@ static void finish_if_done(struct push *push)
     push->ended(push);
 }
 
+uint64_t push_busy_us(const struct push *push)
+{
+    return push->busy_us + push->on_their_way * (loop_now_us() - push->changed_us);
+}
+
+/* One more, or one less, is on its way. */
+static void change_number(struct push *push, unsigned n)
+{
+    push->busy_us = push_busy_us(push);
+    push->changed_us = loop_now_us();
+    push->on_their_way = n;
+}
+
 static void delivering_main(void *arg)
 {
     struct delivering *d = arg;
     struct push *push = d->push;
+    enum queue_verdict verdict;
 
     d->fiber = fiber_self();
-    queue_settle(d->delivery, ask_pool(d));
+    verdict = ask_pool(d);
+    queue_settle(d->delivery, verdict);
     queue_reader_free(d->reader);
     arena_free(&d->arena);
-    scene_release(d->scene);
+    if (d->aim.scene)
+        scene_release(d->aim.scene);
     list_remove(&d->list);
     free(d);
-    push->on_their_way--;
+    push->handled += verdict != VERDICT_RETURN;
+    change_number(push, push->on_their_way - 1);
     finish_if_done(push);
 }
 
@@ -241,23 +256,23 @@ static void deliver(void *arg, struct queue_delivery *delivery)
     struct delivering *d = push->stopping ? NULL : calloc(1, sizeof *d);
 
     if (d)
-        *d = (struct delivering){
-            .push = push, .scene = push->scene, .queue = push->queue, .delivery = delivery};
+        *d = (struct delivering){.push = push, .aim = push->aim, .delivery = delivery};
     if (!d || fiber_start("push", delivering_main, d) != 0) {
         free(d);
         queue_settle(delivery, put_off(delivery, 0, DOWN_US));
         return;
     }
-    scene_hold(d->scene);
+    if (d->aim.scene)
+        scene_hold(d->aim.scene);
     list_push_back(&push->deliveries, &d->list);
-    push->on_their_way++;
+    change_number(push, push->on_their_way + 1);
 }
 
 /* ---- a push ------------------------------------------------------------------------------------------------------ */
 
 static struct queue_consumer_options options_of(struct push *push)
 {
-    const struct config_push *config = &push->queue->push;
+    const struct config_push *config = push->aim.config;
 
     return (struct queue_consumer_options){
         .prefetch = config->concurrency,
@@ -284,18 +299,25 @@ static void push_main(void *arg)
     finish_if_done(push);
 }
 
-struct push *push_create(struct queue_port *port, struct scene *scene, const struct config_queue *queue)
+struct push_aim push_aim_of(struct scene *scene, const struct config_queue *queue)
+{
+    size_t pool = (size_t)(queue->push.pool - scene->generation->config->pools);
+
+    return (struct push_aim){.scene = scene, .pool = scene->pools[pool], .config = &queue->push};
+}
+
+struct push *push_create(struct queue_port *port, const char *queue, const struct push_aim *aim)
 {
     struct push *push = calloc(1, sizeof *push);
 
     if (!push)
         return NULL;
     push->port = port;
-    push->scene = scene;
-    push->queue = queue;
+    push->aim = *aim;
+    push->changed_us = loop_now_us();
     list_init(&push->list);
     list_init(&push->deliveries);
-    push->name = strdup(queue->name);
+    push->name = strdup(queue);
     if (!push->name || fiber_start("push", push_main, push) != 0) {
         free(push->name);
         free(push);
@@ -304,12 +326,11 @@ struct push *push_create(struct queue_port *port, struct scene *scene, const str
     return push;
 }
 
-void push_enter(struct push *push, struct scene *scene, const struct config_queue *queue)
+void push_enter(struct push *push, const struct push_aim *aim)
 {
     struct queue_consumer_options options;
 
-    push->scene = scene;
-    push->queue = queue;
+    push->aim = *aim;
     options = options_of(push);
     if (push->consumer)
         queue_consumer_change(push->consumer, &options);

@@ -42,6 +42,7 @@ struct change {
     struct planned *listeners;   /* in the order of the file */
     size_t n_listeners;
     struct control_change *control;
+    struct workers_change *workers;
     struct generation *generation;
     struct scene_message **messages; /* by thread */
     size_t n_leaving;
@@ -244,8 +245,8 @@ static int share(struct change *change, struct planned *planned)
     }
     if (planned->http->access_log)
         log = find_log(change->process, planned->http->access_log);
-    planned->shared =
-        http_shared_create(planned->http, before, log ? log->log : NULL, system_of(change)->n_threads);
+    planned->shared = http_shared_create(planned->http, before, log ? log->log : NULL,
+                                         system_of(change)->tail, system_of(change)->n_threads);
     return planned->shared ? 0 : -ENOMEM;
 }
 
@@ -398,8 +399,9 @@ int change_prepare(struct change *change)
 
     change->control =
         control_prepare(system_of(change)->control, change->config, loop_deadline(FIRST_NAMES_US));
+    change->workers = workers_prepare(system_of(change)->workers, change->config);
     change->generation = create_generation(change);
-    if (!change->control || !change->generation)
+    if (!change->control || !change->workers || !change->generation)
         return -ENOMEM;
     if (system_of(change)->drains) /* since names were waited for: what was to stay may be gone */
         return -ECANCELED;
@@ -449,6 +451,8 @@ void change_abandon(struct change *change)
         queues_close_port(&change->process->threads[0]);
         queue_thread_stop(change->queue);
     }
+    if (change->workers)
+        workers_abandon(change->workers);
     if (change->control)
         control_abandon(change->control);
     if (change->generation) {
@@ -570,6 +574,7 @@ void change_commit(struct change *change)
         process_raise_descriptor_limit(change->config);
     for (unsigned i = 0; i < system->n_threads; i++)
         mailbox_send(process->mailboxes[i], &change->messages[i]->message);
+    workers_commit(change->workers);
     control_settle(change->control);
     await_closed(system);
     config_unref(old);

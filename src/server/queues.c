@@ -264,7 +264,8 @@ static bool is_ours(const struct thread *thread, const struct config_queue *queu
 
 static void start_push(struct thread *thread, struct scene *scene, const struct config_queue *queue)
 {
-    struct push *push = push_create(&thread->port, scene, queue);
+    struct push_aim aim = push_aim_of(scene, queue);
+    struct push *push = push_create(&thread->port, queue->name, &aim);
 
     if (!push) {
         log_error("queue %s: no memory for its push", queue->name);
@@ -273,6 +274,13 @@ static void start_push(struct thread *thread, struct scene *scene, const struct 
     push->ended = push_ended;
     push->owner = thread;
     list_push_back(&thread->pushes, &push->list);
+}
+
+static void enter_push(struct push *push, struct scene *scene, const struct config_queue *queue)
+{
+    struct push_aim aim = push_aim_of(scene, queue);
+
+    push_enter(push, &aim);
 }
 
 /* Pushes whose queue is not among those of the scene stop. */
@@ -284,7 +292,7 @@ static void stop_others(struct thread *thread, const struct scene *scene)
         struct push *push = container_of(at, struct push, list);
 
         next = at->next;
-        if (push->scene != scene)
+        if (push->aim.scene != scene)
             push_stop(push);
     }
 }
@@ -296,14 +304,15 @@ void queues_enter(struct thread *thread, struct scene *scene)
     if (scene->port)
         queues_open_port(thread, thread->process->queue);
     for (size_t i = 0; scene->port && i < config->n_queues; i++) {
-        struct push *push = find_push(thread, config->queues[i].name);
+        const struct config_queue *queue = &config->queues[i];
+        struct push *push = find_push(thread, queue->name);
 
-        if (!is_ours(thread, &config->queues[i]))
+        if (!is_ours(thread, queue))
             continue;
         if (push)
-            push_enter(push, scene, &config->queues[i]);
+            enter_push(push, scene, queue);
         else
-            start_push(thread, scene, &config->queues[i]);
+            start_push(thread, scene, queue);
     }
     stop_others(thread, scene);
 }

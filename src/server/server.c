@@ -159,6 +159,20 @@ static void forget_files(struct process *process)
         process_forget_file(container_of(node, struct process_listener, system.list));
 }
 
+/* A process that took over waits so long for the queue's log, at most, for whom we give messages to. */
+#define HAND_OVER_US (3 * US_PER_S)
+
+/* They finish what they have for nine tenths of the time, and are killed when all of it is over. */
+static void drain_workers(struct process *process)
+{
+    uint64_t timeout_us = process->system.config->drain_timeout_us;
+
+    if (process->handed_over && process->queue && timeout_us > HAND_OVER_US)
+        timeout_us = HAND_OVER_US;
+
+    workers_drain(process->system.workers, loop_now_us() + timeout_us / 10 * 9, loop_now_us() + timeout_us);
+}
+
 void process_drain(struct process *process, const char *why)
 {
     bool again = process->system.drains;
@@ -173,6 +187,7 @@ void process_drain(struct process *process, const char *why)
         log_info("%s again: cutting off what is left", why);
     }
     forget_files(process);
+    drain_workers(process);
     if (process->handed_over && process->queue)
         queue_thread_release_waiters(process->queue);
     threads_tell(process, again ? ORDER_HURRY : ORDER_DRAIN);
@@ -308,7 +323,8 @@ static bool begin(struct process *process, struct change *change)
 static void await_end(struct process *process)
 {
     while (process->n_closed < process->n_pthreads || process->actions ||
-           !list_empty(&process->system.listeners) || !list_empty(&process->system.draining))
+           !list_empty(&process->system.listeners) || !list_empty(&process->system.draining) ||
+           (process->system.workers && !workers_are_gone(process->system.workers)))
         fiber_park(NEVER);
 }
 
@@ -316,6 +332,24 @@ struct start {
     struct process *process;
     struct change *change;
 };
+
+static void workers_gone(void *arg)
+{
+    fiber_wake(((struct process *)arg)->fiber);
+}
+
+static struct workers *create_workers(struct process *process)
+{
+    struct workers_options options = {
+        .port = process->system.port,
+        .mailboxes = process->mailboxes,
+        .n_threads = process->system.n_threads,
+        .gone = workers_gone,
+        .arg = process,
+    };
+
+    return workers_create(&options);
+}
 
 /* Everything between the first thread's loop and its end. */
 static void server_fiber(void *arg)
@@ -329,9 +363,10 @@ static void server_fiber(void *arg)
     if (fiber_catch_overflow() != 0)
         log_warning("a stack overflow will not be named: no memory for a signal stack");
     process->system.control = control_create(process->mailboxes, process->system.n_threads);
+    process->system.workers = create_workers(process);
     process->admin = admin_create(&process->system);
     if (io_watch(&process->signals, process->signals.fd, IO_READABLE, false) == 0 &&
-        process->system.control && process->admin) {
+        process->system.control && process->system.workers && process->admin) {
         if (begin(process, start->change)) {
             signals = fiber_spawn("signals", signal_main, process);
             tick = fiber_spawn("tick", tick_main, process);
@@ -341,10 +376,13 @@ static void server_fiber(void *arg)
     }
     if (signals && tick) {
         say_ready(process);
+        workers_serve(process->system.workers);
         process->takes_over = false;
     } else {
         log_error("maitred cannot start");
         process->exit_code = 1;
+        if (process->system.workers)
+            drain_workers(process);
         threads_tell(process, ORDER_DRAIN);
     }
     thread_serve(own);
@@ -355,6 +393,8 @@ static void server_fiber(void *arg)
         fiber_cancel_and_join(signals);
     if (process->admin)
         admin_free(process->admin);
+    if (process->system.workers)
+        workers_free(process->system.workers);
     if (process->system.control)
         control_free(process->system.control);
 }
@@ -413,12 +453,13 @@ static int allot(struct process *process, const struct config *config)
     list_init(&system->draining);
     list_init(&process->logs);
     system->n_threads = config->threads;
+    system->tail = tail_create(config->threads);
     system->seats = seats_create(config->threads, config->max_connections);
     process->admin_seats = seats_create(1, ADMIN_CLIENTS_MAX);
     process->threads = calloc(config->threads, sizeof *process->threads);
     process->mailboxes = calloc(config->threads, sizeof(struct mailbox *));
     process->program = realpath("/proc/self/exe", NULL);
-    if (!system->seats || !process->admin_seats || !process->threads || !process->mailboxes)
+    if (!system->tail || !system->seats || !process->admin_seats || !process->threads || !process->mailboxes)
         return -ENOMEM;
     system->port = &process->threads[0].port;
     system->mailboxes = process->mailboxes;
@@ -444,6 +485,7 @@ static void release(struct process *process)
     change_sweep(process);
     config_unref(process->system.config);
     free(process->system.seats);
+    tail_free(process->system.tail);
     free(process->admin_seats);
     free(process->threads);
     free(process->program);

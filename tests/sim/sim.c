@@ -60,7 +60,7 @@ void sim_tell(const char *format, ...)
     fflush(stdout);
 }
 
-void sim_count(const char *what)
+static uint64_t *count_of(const char *what)
 {
     size_t i = 0;
 
@@ -68,7 +68,20 @@ void sim_count(const char *what)
         i++;
     assert(i < COUNTS_MAX);
     report->counts[i].what = what;
-    report->counts[i].n++;
+    return &report->counts[i].n;
+}
+
+void sim_count(const char *what)
+{
+    ++*count_of(what);
+}
+
+void sim_most(const char *what, uint64_t n)
+{
+    uint64_t *most = count_of(what);
+
+    if (n > *most)
+        *most = n;
 }
 
 /* ---- one story --------------------------------------------------------------------------------------------------- */

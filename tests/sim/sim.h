@@ -32,6 +32,8 @@ void sim_fail(const char *format, ...) __attribute__((noreturn, format(printf, 1
 void sim_tell(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* One more of that: --verbose shows how often each thing was. what: a literal. */
 void sim_count(const char *what);
+/* The greatest of these; --verbose shows it among the counts. */
+void sim_most(const char *what, uint64_t n);
 
 #define sim_check(condition, ...) ((condition) ? (void)0 : sim_fail(__VA_ARGS__))
 

@@ -1,4 +1,6 @@
 """The admin interface as others meet it: state, metrics, events, actions, and who may ask. (test_explain.py has explain.)"""
+import base64
+import hashlib
 import json
 import re
 import shutil
@@ -35,7 +37,7 @@ def said(response):
 # --- what a document looks like: a type, a tuple of types, a list of one, or a dictionary; None: may be null
 
 NUMBER = (int, float)
-LATENCY = {"p50_ms": (*NUMBER, None), "p90_ms": (*NUMBER, None), "p99_ms": (*NUMBER, None)}
+LATENCY = {name: (*NUMBER, None) for name in ("p50_ms", "p90_ms", "p95_ms", "p99_ms")}
 STATUSES = {name: int for name in ("1xx", "2xx", "3xx", "4xx", "5xx")}
 BYTES = {"in": int, "out": int}
 FIGURES = {"requests": int, "rate": NUMBER, "errors": int, "error_rate": NUMBER, "latency": LATENCY}
@@ -54,7 +56,8 @@ POOL = {"name": str, "balance": str, "state": str, "waiting": int, "max_waiting"
         "refused": {reason: int for reason in ("line_full", "line_timeout", "no_server", "budget")},
         "servers": [SERVER], **FIGURES}
 QUEUE = {"name": str, "place": (str, None), "push": (str, None), "dead_letter": (str, None), "state": str, "reason": str,
-         "ready": int, "delayed": int, "blocked": int, "in_flight": int, "bytes": int, "oldest_age": (*NUMBER, None),
+         "ready": int, "delayed": int, "blocked": int, "in_flight": int, "bytes": int, "oldest_age": (*NUMBER, None), "workers": (str, None),
+         "drains_in": (*NUMBER, None),
          "consumers": int, "resting": int, "limits": {"length": int, "bytes": int, "age": NUMBER, "overflow": str},
          "rates": {name: NUMBER for name in ("published", "delivered", "redelivered", "acked", "dead")},
          "totals": {name: int for name in ("published", "refused", "delivered", "redelivered", "retried", "acked", "expired",
@@ -66,7 +69,7 @@ STATE = {"version": str, "pid": int, "started": TIME, "uptime": NUMBER, "drainin
          "generations": [{"number": int, "loaded": TIME, "current": bool, "users": (int, None)}], "threads": int,
          "connections": {"open": int, "max": int}, "memory_bytes": int, "descriptors": {"open": int, "max": int},
          "listeners": [dict], "pools": [POOL], "queues": [QUEUE], "topics": [{"name": str, "place": str, "queues": [str]}],
-         "log": LOG, "events": [dict]}
+         "log": LOG, "workers": [dict], "gauges": [dict], "bottleneck": dict, "events": [dict]}
 
 
 def check_shape(document, shape, where="state"):
@@ -190,7 +193,7 @@ def test_a_page_of_its_own_may_act(maitred, echo):
 
 
 @pytest.mark.parametrize("method, target, status, allow", [
-    ("GET", "/", 404, None), ("GET", "/api", 404, None), ("GET", "/api/state/", 404, None), ("GET", "/metrics/x", 404, None),
+    ("GET", "/api", 404, None), ("GET", "/api/state/", 404, None), ("GET", "/metrics/x", 404, None),
     ("GET", "/api/pools/web/servers/x/explode", 404, None), ("GET", "/api/pools//servers//drain", 405, "POST"),
     ("POST", "/api/state", 405, "GET, HEAD"), ("DELETE", "/metrics", 405, "GET, HEAD"), ("PUT", "/healthz", 405, "GET, HEAD"),
     ("GET", "/api/reload", 405, "POST"), ("HEAD", "/api/upgrade", 405, "POST"),
@@ -204,10 +207,28 @@ def test_wrong_paths_and_methods_are_said(maitred, echo, method, target, status,
         assert error_of(response, status)
 
 
+def test_the_dashboard_needs_no_token_and_loads_nothing_from_elsewhere(maitred, echo):
+    proxy = maitred(proxying(echo(), general=admin(f'token = "{TOKEN}"')))
+    response = admin_of(proxy).get("/")
+    assert response.status == 200
+    assert response.get("Content-Type") == "text/html; charset=utf-8"
+    policy = dict(rule.split(" ", 1) for rule in response.get("Content-Security-Policy").split("; "))
+    assert policy["default-src"] == policy["base-uri"] == policy["frame-ancestors"] == policy["form-action"] == "'none'"
+    assert policy["connect-src"] == "'self'"
+    for tag, rule in ((b"script", "script-src"), (b"style", "style-src")):
+        (text,) = re.findall(rb"<%s[^>]*>(.*?)</%s>" % (tag, tag), response.body, re.DOTALL)
+        assert policy[rule] == f"'sha256-{base64.b64encode(hashlib.sha256(text).digest()).decode()}'"
+    assert not re.search(rb"""(src|href|action)=["']?(https?:)?//|@import|url\(""", response.body)
+    assert len(response.body) <= 150 * 1024
+    assert response.get("X-Content-Type-Options") == "nosniff"
+    assert response.get("Referrer-Policy") == "no-referrer"
+    assert admin_of(proxy).get("/api/state").status == 401
+
+
 def test_head_gets_the_head_alone(maitred, echo):
     proxy = maitred(proxying(echo(), general=admin()))
     peer = admin_of(proxy).connect()
-    for target in ("/healthz", "/api/state", "/metrics", "/nothing", "/api/state"):
+    for target in ("/", "/healthz", "/api/state", "/metrics", "/nothing", "/api/state"):
         assert peer.ask(request("HEAD", target)).status == (404 if target == "/nothing" else 200)
     assert peer.unread == b""
     peer.close()
@@ -263,11 +284,11 @@ def test_requests_are_counted_where_they_went(maitred, echo, closed):
     assert (http["requests"], http["errors"]) == (11, 2)
     assert http["connections"] == {"open": 0, "accepted": 12, "refused": 0}     # the first one looked whether it listens
     assert 0 < http["rate"] <= 11 and 0 < http["error_rate"] <= 2
-    assert 0 < http["latency"]["p50_ms"] <= http["latency"]["p99_ms"]
+    assert 0 < http["latency"]["p50_ms"] <= http["latency"]["p90_ms"] <= http["latency"]["p95_ms"] <= http["latency"]["p99_ms"]
     routes = {each["name"]: each for each in http["routes"]}
     assert {name: each["requests"] for name, each in routes.items()} == {"/": 5, "/old": 3, "/dead": 2, "/only host=x": 0}
     assert routes["/dead"]["action"] == "pool dead" and routes["/old"]["action"] == "redirect 308 to /new"
-    assert routes["/only host=x"]["latency"] == {"p50_ms": None, "p90_ms": None, "p99_ms": None}
+    assert routes["/only host=x"]["latency"] == dict.fromkeys(LATENCY)
     pools = {each["name"]: each for each in state["pools"]}
     assert (pools["web"]["requests"], pools["web"]["errors"]) == (5, 0)
     server = pools["web"]["servers"][0]

@@ -51,6 +51,7 @@ def test_a_request_is_consumed_as_a_message(maitred, open_channel):
     assert (method.exchange, method.routing_key, method.redelivered, body) == ("", "orders", False, b'{"dish": "soup"}')
     assert (properties.content_type, properties.content_encoding, properties.delivery_mode) == (
         "application/json", "identity", 2)
+    assert location.endswith(f"/{properties.message_id}")
     assert properties.timestamp and properties.headers["X-Table"] == "4"
     assert (properties.headers["maitred-method"], properties.headers["maitred-target"]) == ("POST", "/orders?table=4")
     assert wait_state(proxy, location, "done")["queues"][0]["attempts"] == 1

@@ -3,83 +3,14 @@ import collections
 import os
 import re
 import signal
-import socket
 import subprocess
-import threading
-from pathlib import Path
 
 import pytest
 
-from kit.process import BINARY, ROOT, SANITIZER, free_port, run
+from kit.diner import ENDS, RUN, Diner, left_running
+from kit.process import BINARY, ROOT, SANITIZER, run
+from kit.queue import wait_state
 from kit.wire import connect, request
-
-RUN = ROOT / "examples" / "diner" / "run"
-ENDS = ("01", "02", "03", "11", "12", "21", "22", "31")      # of the servers' ports
-
-
-def is_free(port):
-    with socket.socket() as sock:
-        try:
-            sock.bind(("127.0.0.1", port))
-            return True
-        except OSError:
-            return False
-
-
-def free_prefix():
-    """What the free ports of the servers and the admin listener begin with."""
-    return next(prefix for prefix in iter(lambda: free_port() // 100, None)
-                if all(is_free(int(f"{prefix}{end}")) for end in ("00", *ENDS)))
-
-
-def left_running(folder):
-    """Every process that was started with this folder for its logs: the pid and what it is."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and f"LOGS={folder}\0".encode() in (entry / "environ").read_bytes():
-                found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:
-            pass
-    return found
-
-
-class Diner:
-    """examples/diner/run with free ports, from a folder that is not the tree, and with its standard input closed."""
-
-    def __init__(self, folder):
-        self.logs, self.port, self.servers = folder / "logs", free_port(), free_prefix()
-        self.process = subprocess.Popen(
-            [RUN], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            preexec_fn=lambda: os.close(0),
-            env={**os.environ, "PORT": str(self.port), "SERVERS": str(self.servers), "LOGS": str(self.logs),
-                 "MAITRED": str(BINARY)})
-        self.lines = []
-        self.watchdog = threading.Timer(60, self.process.kill)
-        self.watchdog.start()
-
-    def wait_open(self):
-        """Until it has told everything there is to try."""
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip())
-            if line.startswith("Ctrl-C closes it"):
-                return
-        raise AssertionError("it did not open:\n" + "\n".join(self.lines))
-
-    @property
-    def pids(self):
-        """By name, as it told them."""
-        found = (re.match(r"  pid (\d+) +(maitred|\w+ \d+)", line) for line in self.lines)
-        return {match[2]: int(match[1]) for match in found if match}
-
-    def close(self, number):
-        """Its exit code; everything that it said is in lines."""
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        if not self.process.stdout.closed:
-            self.lines += self.process.communicate()[0].splitlines()
-        self.watchdog.cancel()
-        return self.process.returncode
 
 
 @pytest.fixture
@@ -111,8 +42,9 @@ def test_the_diner_serves_loses_a_server_unnoticed_and_closes_without_a_trace(di
     diner.wait_open()
     web = [f"web {diner.servers}{end}" for end in ENDS[:3]]
     assert list(diner.pids) == [*web, *(f"videos {diner.servers}{end}" for end in ENDS[3:5]),
-                                *(f"auth {diner.servers}{end}" for end in ENDS[5:7]), f"kitchen {diner.servers}31", "maitred"]
-    assert left_running(diner.logs).keys() == {diner.process.pid, *diner.pids.values()}
+                                *(f"auth {diner.servers}{end}" for end in ENDS[5:7]),
+                                *(f"kitchen {diner.servers}{end}" for end in ENDS[7:]), "maitred"]
+    assert left_running(diner.logs).keys() >= {diner.process.pid, *diner.pids.values()}
 
     assert collections.Counter(visit(diner, *["/"] * 12)) == dict(zip(web, (6, 4, 2))), "the turns are not 3 : 2 : 1"
     assert len(set(visit(diner, *["/menu?table=7"] * 5))) == 1
@@ -145,8 +77,8 @@ def test_an_order_is_stored_and_cooked_a_moment_later(diner):
     assert stored.status == 202
     told = peer.ask(request("POST", "/orders", "Prefer: wait=10", body=b"3=pies"))
     assert told.status == 200 and '"cooked": "3=pies"' in told.text
-    assert told.get("X-Served-By") == f"kitchen {diner.servers}31"
-    assert '"state":"done"' in peer.get(stored.get("Location")).text
+    assert told.get("X-Served-By") in {f"kitchen {diner.servers}{end}" for end in ENDS[7:]}
+    wait_state(peer, stored.get("Location"), "done")
     peer.close()
 
 
@@ -193,4 +125,4 @@ def test_the_configurations_that_are_shown_are_good(tmp_path):
     for file in (tmp_path / "readme.conf", ROOT / "examples" / "diner" / "maitred.conf"):
         checked = run("check", file)
         assert (checked.returncode, checked.stderr) == (0, "")
-        assert checked.stdout.startswith(f"{file}: ok: 2 listeners")
+        assert re.match(rf"{file}: ok: [2-4] listeners", checked.stdout)

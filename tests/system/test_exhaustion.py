@@ -285,13 +285,13 @@ def library(tmp_path_factory):
 @pytest.fixture
 def scarce(stage, scripted, library, tmp_path):
     """scarce(what): a house whose allocations a test can make fail; .memory is the switch."""
-    def build(what=HEAP):
+    def build(what=HEAP, limit=1000):
         shared = tmp_path / "allocations"
         shared.write_bytes(bytes(mmap.PAGESIZE))
         with shared.open("r+b") as file:
             page = mmap.mmap(file.fileno(), mmap.PAGESIZE)
         # max-idle: each request opens its connection, and allocates what that takes.
-        house = House(stage, scripted(tell_or_echo, name="web"), "max-idle = 0",
+        house = House(stage, scripted(tell_or_echo, name="web"), "max-idle = 0", limit=limit,
                       environment={"LD_PRELOAD": str(library), "FAIL_ALLOC_FILE": str(shared)})
         house.memory = Allocations.from_buffer(page)
         house.memory.what = what
@@ -484,8 +484,9 @@ def test_a_crowd_that_needs_more_than_the_kernel_gives_is_served_in_part(scarce)
 
 
 def test_answers_that_find_no_block_to_be_read_into_are_no_fault_of_their_servers(scarce):
-    """More answers at a time than there are blocks for, to clients that do not read."""
-    house = scarce()
+    """More answers at a time than there are blocks for, to clients that do not read. A thread sets 1,024 aside: those
+    who have sent half of a head hold them, with those who wait for their answers."""
+    house = scarce(limit=2000)
     go = threading.Event()
 
     def respond(connection):
@@ -493,6 +494,7 @@ def test_answers_that_find_no_block_to_be_read_into_are_no_fault_of_their_server
         go.wait(DEADLINE)
         connection.send(answer(LARGE))
     house.web.handlers = [respond]
+    halves = [house.proxy.client().send(b"GET / HTTP/1.1\r\nHost:") for _ in range(700)]
     crowd = [house.proxy.client(receive_buffer=4096).send(request()) for _ in range(400)]
     house.web.wait_requests(400)
     house.memory.arm(1, forever=True)
@@ -502,6 +504,8 @@ def test_answers_that_find_no_block_to_be_read_into_are_no_fault_of_their_server
     assert house.memory.disarm(), "nothing more was needed: this test shows nothing"
     assert set(seen) <= set(FAIR), seen
     assert 200 in seen, "nobody was served"
+    for peer in halves:
+        peer.close()
     house.web.handlers = [tell_or_echo]
     house.assert_kept()
     house.assert_nobody_is_blamed()

@@ -55,7 +55,8 @@ def test_it_holds_the_program_its_service_and_its_manuals(package):
         assert found[path] == "-rw-r--r--", path
     for path in ("/var/lib/maitred/", "/var/log/maitred/"):
         assert found[path].startswith("d"), path
-    places = ("/etc/", "/lib/systemd/system/", "/usr/bin/", "/usr/share/doc/maitred/", "/usr/share/man/", "/var/")
+    places = ("/etc/", "/lib/systemd/system/", "/usr/bin/", "/usr/share/doc/maitred/", "/usr/share/man/",
+              "/usr/share/maitred/examples/diner/", "/var/")
     assert not [path for path in found if not path.endswith("/") and not path.startswith(places)]
 
 

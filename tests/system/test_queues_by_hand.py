@@ -84,6 +84,7 @@ def test_a_queue_says_what_is_in_it_and_where_it_is_declared(desk):
     assert re.fullmatch(r".*maitred.conf:\d+", told["place"])
     assert (told["push"], told["dead_letter"], told["consumers"]) == (None, None, 0)
     assert 0 <= told["oldest_age"] < DEADLINE and told["bytes"] > 0
+    assert told["drains_in"] is None
     assert told["totals"]["published"] == 2 and told["rates"]["published"] >= 0
     assert [each["name"] for each in desk.get("/api/queues")["queues"]] == ["orders", "dead"]
     state = desk.get("/api/state")
@@ -117,7 +118,7 @@ def test_a_queue_that_is_pushed_is_running_and_counts_what_went(house, worker):
     told = desk.queue("orders")
     assert (told["state"], told["push"], told["consumers"]) == ("running", "orders-workers", 1)
     assert (told["totals"]["delivered"], told["totals"]["acked"], told["ready"]) == (3, 3, 0)
-    assert told["oldest_age"] is None
+    assert (told["oldest_age"], told["drains_in"]) == (None, 0)
 
 
 def test_a_push_whose_workers_are_not_there_rests(house, closed):

@@ -102,6 +102,9 @@ static const struct {
     {&config_table_push, "http :80 {} pool web { server a:1 {} } queue q { push {\n", "\n} }"},
     {&config_table_retry, "http :80 {} queue q { retry {\n", "\n} }"},
     {&config_table_topic, "http :80 {} queue a {} queue b {} topic t {\n", "\n}"},
+    {&config_table_workers,
+     "amqp :81 { user a { password = x } } queue q {} gauge g { full = 1 } workers w {\n", "\n}"},
+    {&config_table_gauge, "http :80 {} gauge g {\n", "\n}"},
 };
 
 /* What else an option needs in its section to be accepted. */
@@ -132,6 +135,21 @@ static const struct {
     {"push", "max-answer", "pool = web"},
     {"retry", "first", "most = 720h"},
     {"retry", "most", "first = 1ms"},
+    {"workers", "command", "queue = q"},
+    {"workers", "kind", "queue = q"},
+    {"workers", "min", "queue = q max = 1000"},
+    {"workers", "max", "queue = q min = 0"},
+    {"workers", "slots", "queue = q"},
+    {"workers", "backlog-per-worker", "queue = q"},
+    {"workers", "drain-target", "queue = q"},
+    {"workers", "cooldown", "queue = q"},
+    {"workers", "stop-timeout", "queue = q command = w"},
+    {"workers", "gauge", "queue = q"},
+    {"workers", "path", "queue = q kind = http"},
+    {"workers", "health", "queue = q kind = http"},
+    {"workers", "start-timeout", "queue = q kind = http"},
+    {"gauge", "unit", "full = 1"},
+    {"gauge", "expires", "full = 1"},
     {"tcp", "idle-timeout", "pool = web"},
     {"tcp", "accept-proxy", "pool = web"},
     {"user", "from", "password = x"},
@@ -320,6 +338,17 @@ static const struct {
      {"header:X-Customer", "header:a"},
      {"X-Customer", "header:", "\"header:a b\"", "cookie:a", "ip", "\"\""}},
     {"topic", "queues", {"a", "{ a, b }", "{ b, a }"}, {"c", "{ a, a }", "{ a, c }", "\"\"", "t"}},
+    {"workers", "queue", {"q"}, {"qq", "\"\"", "{ q, q }"}},
+    {"workers", "gauge", {"g"}, {"gg", "\"\"", "{ g, g }"}},
+    {"workers",
+     "command",
+     {"w", "./w", "\"w --fast 'a b' \\\"c d\\\" e\\\\ f\"", "\"w '|'\"", "\"w '$HOME'\""},
+     {"\"\"", "\" \"", "{ w, x }", "\"''\"", "\"w 'a\"", "\"w | x\"", "\"w $HOME\"", "\"w \\\"$HOME\\\"\"",
+      "\"w a\\\\\""}},
+    {"workers", "path", {"/", "/cook", "\"/a?b=c\""}, {"cook", "\"\"", "\"/a#b\""}},
+    {"workers", "health", {"/", "/healthz", "\"/a?b=c\""}, {"healthz", "\"\"", "\"/a#b\""}},
+    {"gauge", "full", {"1", "20", "0.5"}, {"0", "-1", "x", "\"\"", "{ 1, 2 }"}},
+    {"gauge", "unit", {"connections", "\"a b\""}, {"\"\"", "{ a, b }"}},
     {"http", "access-log", {"\"-\"", "./access.log", "/var/log/x"}, {"\"\""}},
     {"http",
      "trusted-proxies",
@@ -449,6 +478,8 @@ static const void *structure_of(const struct config *config, const struct config
            : table == &config_table_push     ? (const void *)&config->queues[0].push
            : table == &config_table_retry    ? (const void *)&config->queues[0].retry
            : table == &config_table_topic    ? (const void *)config->topics
+           : table == &config_table_workers  ? (const void *)config->workers
+           : table == &config_table_gauge    ? (const void *)config->gauges
                                              : (const void *)http->routes->conditions;
 }
 
@@ -547,6 +578,9 @@ static void equal_values_are_written_in_equal_words(void **state)
         {&config_table_push, "dead-on", "{ 410-420, 400, 415-430, 431 }", "{ 400, 410-431 }"},
         {&config_table_push, "order-by", "header:X-A", "header:X-A"},
         {&config_table_topic, "queues", "{ b, a }", "{ a, b }"},
+        {&config_table_workers, "command", "\"w  'a'\"", "\"w  'a'\""},
+        {&config_table_workers, "gauge", "g", "g"},
+        {&config_table_gauge, "full", "0.50", "0.5"},
     };
 
     (void)state;
@@ -635,6 +669,15 @@ static const struct {
     {"push", "max-answer", 64 << 10},
     {"retry", "first", SECOND},
     {"retry", "most", 300 * SECOND},
+    {"workers", "kind", WORKER_CONSUMER},
+    {"workers", "min", 1},
+    {"workers", "slots", 1},
+    {"workers", "backlog-per-worker", 5},
+    {"workers", "drain-target", 10 * SECOND},
+    {"workers", "cooldown", 60 * SECOND},
+    {"workers", "stop-timeout", 30 * SECOND},
+    {"workers", "start-timeout", 60 * SECOND},
+    {"gauge", "expires", 30 * SECOND},
 };
 
 /* Those that are no plain number in the structure; each is looked at in the test below. */
@@ -678,6 +721,14 @@ static const char *const others[] = {
     "push order-by",
     "retry attempts",
     "topic queues",
+    "workers queue",
+    "workers command",
+    "workers max",
+    "workers gauge",
+    "workers path",
+    "workers health",
+    "gauge full",
+    "gauge unit",
     "health path",
     "health host",
     "health expect-status",
@@ -719,7 +770,8 @@ static void every_option_has_its_default(void **state)
                    "route /r { redirect = /x } route /s { respond = 200 } }\n"
                    "tcp :81 { pool = web } amqp :83 { user a { password = x } } admin 127.0.0.1:82 {} pool "
                    "web { server a:1 {} } "
-                   "queue q { push { pool = web } } queue r { dead-letter = q } topic t { queues = q }");
+                   "queue q { push { pool = web } } queue r { dead-letter = q } topic t { queues = q } "
+                   "workers w { queue = q } gauge g { full = 1 }");
     const struct config_http *http = &config->http[0];
     const struct config_route *route = &http->routes[0];
     const struct config_pool *pool = &config->pools[0];
@@ -778,6 +830,29 @@ static void every_option_has_its_default(void **state)
     assert_int_equal(config->queues[1].retry.attempts, 20);
     assert_false(config->queues[1].push.active);
     assert_ptr_equal(config->topics[0].queues[0], &config->queues[0]);
+    assert_ptr_equal(config->workers[0].queue, &config->queues[0]);
+    assert_null(config->workers[0].command.text);
+    assert_int_equal(config->workers[0].max, 2 * sysconf(_SC_NPROCESSORS_ONLN));
+    assert_null(config->workers[0].gauge);
+    assert_null(config->workers[0].path);
+    assert_null(config->workers[0].health);
+    assert_null(config->workers[0].amqp);
+    assert_true(config->gauges[0].full == 1);
+    assert_null(config->gauges[0].unit);
+    config_unref(config);
+}
+
+static void a_consumer_gets_the_first_listener_that_it_can_reach(void **state)
+{
+    struct config *config = must_parse("amqp unix:/a { user a { password = x } } amqp 10.0.0.1:1 { user a { "
+                                       "password = x } accept-proxy = 10.0.0.0/8 } "
+                                       "amqp :2 { user a { password = x } accept-proxy = 10.0.0.0/8 } queue "
+                                       "q {} workers w { queue = q command = w }");
+
+    (void)state;
+    assert_ptr_equal(config->workers[0].amqp, &config->amqp[2]);
+    assert_string_equal(config->workers[0].command.words[0], "w");
+    assert_null(config->workers[0].command.words[1]);
     config_unref(config);
 }
 
@@ -1169,6 +1244,7 @@ static void a_list_grows_with_plus_equals_wherever_that_stands(void **state)
 
 /* --- cross-checks --------------------------------------------------------------------------------- */
 
+#define AMQP "amqp :81 { user a { password = x } } queue q {} gauge g { full = 1 }\n"
 #define POOL "pool web { server a:1 {} }\n"
 
 static const struct {
@@ -1236,6 +1312,38 @@ static const struct {
     {"amqp :80 { user a {\npassword-hash = secret } }",
      "test:2: password-hash is no hash; write the line that `maitred passwd` prints, or a password_hash of "
      "RabbitMQ (SHA-256 or SHA-512)\n"},
+    {AMQP "workers w { }", "test:2: workers \"w\" have no queue; add queue = NAME\n"},
+    {AMQP "workers w {\nqueue = qq }", "test:3: there is no queue \"qq\"; add queue NAME { ... }\n"},
+    {AMQP "workers w { queue = q\ngauge = load }",
+     "test:3: there is no gauge \"load\"; add gauge NAME { ... }\n"},
+    {AMQP "workers w { queue = q }\nworkers w { queue = q }",
+     "test:3: there is another workers \"w\" at test:2; rename or remove one\n"},
+    {AMQP "workers w { queue = q }\nworkers v { queue = q }",
+     "test:3: queue \"q\" has workers \"w\" already, at test:2; make one of both\n"},
+    {AMQP "workers w { queue = q min = 3\nmax = 2 }", "test:3: max is below min; raise max, or lower min\n"},
+    {AMQP "workers w { queue = q\npath = / }",
+     "test:3: path has no effect without kind = http; add that, or remove path\n"},
+    {AMQP "workers w { queue = q\nstop-timeout = 1s }",
+     "test:3: stop-timeout has no effect without command; add that, or remove stop-timeout\n"},
+    {AMQP "workers w { queue = q kind = filter\nslots = 2 }",
+     "test:3: a filter has one message at a time; remove slots, and say by max how many run\n"},
+    {AMQP "workers w { queue = q\ncommand = \"w | tee x\" }",
+     "test:3: command = \"w | tee x\" has one of | & ; < > ( ) $ ` outside of quotes, and no shell runs it; "
+     "quote that, or run sh -c '...'\n"},
+    {"http :80 {} queue q {}\nworkers w { queue = q command = w }",
+     "test:2: workers \"w\" are consumers, and there is no amqp listener for them; add amqp "
+     "\"127.0.0.1:5672\" { user ... }, or choose kind = http or filter\n"},
+    {"amqp unix:/a { user a { password = x } } queue q {}\nworkers w { queue = q command = w }",
+     "test:2: workers \"w\" cannot reach a listener: amqp \"unix:/a\" is a unix socket, which an AMQP URL "
+     "cannot name; add amqp \"127.0.0.1:5672\" { user ... }\n"},
+    {"amqp :1 { user a { password = x } accept-proxy = 127.0.0.0/8 } queue q {}\n"
+     "workers w { queue = q command = w }",
+     "test:2: workers \"w\" cannot reach a listener: amqp \":1\" wants a PROXY protocol header from this "
+     "machine; add amqp \"127.0.0.1:5672\" { user ... }\n"},
+    {"http :80 {}\ngauge g { }", "test:2: gauge \"g\" is never full; add full = NUMBER\n"},
+    {"http :80 {}\ngauge g { full = 0 }", "test:2: full is not above 0; raise it\n"},
+    {"http :80 {} gauge g { full = 1 }\ngauge g { full = 1 }",
+     "test:2: there is another gauge \"g\" at test:1; rename or remove one\n"},
     {"http :80 {\nmax-head = 4k\nmax-line = 8k }",
      "test:3: max-line is above max-head; lower it, or raise max-head\n"},
     {"http ::1 {}", "test:1: http \"::1\" is no address; an IPv6 address needs brackets: [ADDRESS]:PORT\n"},
@@ -1409,14 +1517,15 @@ static void an_unknown_name_is_answered_with_what_may_have_been_meant(void **sta
     refuses(
         "http :80 {}\nqqq = 3",
         "test:2: unknown option \"qqq\" at the top of the file; known there: threads, user, drain-timeout, "
-        "max-connections, state, state-max, state-segment, admin, http, tcp, amqp, pool, queue, topic\n");
+        "max-connections, state, state-max, state-segment, admin, http, tcp, amqp, pool, queue, topic, "
+        "workers, gauge\n");
 }
 
 static void every_unknown_section_is_named_with_its_line_and_its_content_is_not_judged(void **state)
 {
 #define KNOWN                                                                                      \
     " at the top of the file; known there: threads, user, drain-timeout, max-connections, state, " \
-    "state-max, state-segment, admin, http, tcp, amqp, pool, queue, topic\n"
+    "state-max, state-segment, admin, http, tcp, amqp, pool, queue, topic, workers, gauge\n"
 #define UNKNOWN_FUNNEL                                                                                       \
     "test:3: unknown option \"funnel\" in route; known there: host, methods, pool, queue, topic, redirect, " \
     "status, respond, body, strip-prefix, retries, retry-with-key, spill, delay, max-wait, "                 \
@@ -1435,11 +1544,11 @@ static void every_unknown_section_is_named_with_its_line_and_its_content_is_not_
             "    retry { attempts = 8 first = 1s }\n"
             "}\n"
             "stream orders-dead {}\n"
-            "workers w { min = 1  max = 8 }\n",
+            "cooks w { min = 1  max = 8 }\n",
             "test:1: unknown option \"stage\" at the top of the file; did you mean \"state\"?\n"
             "test:2: unknown section \"cache\"" KNOWN UNKNOWN_FUNNEL "test:4: unknown section \"redis\"" KNOWN
             "test:5: unknown section \"stomp\"" KNOWN "test:8: unknown section \"stream\"" KNOWN
-            "test:12: unknown section \"stream\"" KNOWN "test:13: unknown section \"workers\"" KNOWN);
+            "test:12: unknown section \"stream\"" KNOWN "test:13: unknown section \"cooks\"" KNOWN);
 #undef UNKNOWN_FUNNEL
 #undef KNOWN
 }
@@ -2060,6 +2169,7 @@ int main(void)
         cmocka_unit_test(what_an_option_is_written_as_is_understood_as_the_same),
         cmocka_unit_test(equal_values_are_written_in_equal_words),
         cmocka_unit_test(every_option_has_its_default),
+        cmocka_unit_test(a_consumer_gets_the_first_listener_that_it_can_reach),
         cmocka_unit_test(the_picture_of_the_language_is_understood),
         cmocka_unit_test(the_pools_of_the_picture_are_understood),
         cmocka_unit_test(the_other_listeners_of_the_picture_are_understood),

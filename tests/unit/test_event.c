@@ -111,6 +111,17 @@ static void every_kind_has_its_name_and_level(void **state)
         {EVENT_QUEUE_RESUMED, "queue-resumed", "info"},
         {EVENT_QUEUE_PURGED, "queue-purged", "warning"},
         {EVENT_QUEUE_MOVED, "queue-moved", "info"},
+        {EVENT_WORKERS_SCALED, "workers-scaled", "info"},
+        {EVENT_WORKERS_HELD, "workers-held", "warning"},
+        {EVENT_WORKERS_PAUSED, "workers-paused", "warning"},
+        {EVENT_WORKERS_SET, "workers-set", "warning"},
+        {EVENT_WORKERS_RESUMED, "workers-resumed", "info"},
+        {EVENT_WORKERS_RESTARTED, "workers-restarted", "info"},
+        {EVENT_WORKER_FAILED, "worker-failed", "warning"},
+        {EVENT_WORKER_KILLED, "worker-killed", "warning"},
+        {EVENT_KEEPER_LOST, "keeper-lost", "error"},
+        {EVENT_GAUGE_FULL, "gauge-full", "warning"},
+        {EVENT_GAUGE_OK, "gauge-ok", "info"},
     };
 
     (void)state;

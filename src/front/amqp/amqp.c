@@ -82,6 +82,7 @@ static void begin(struct amqp_connection *c)
     list_init(&c->registered);
     list_init(&c->deliveries);
     list_init(&c->behind);
+    list_init(&c->passing);
     queue_hold_init(&c->hold, give_up_parts);
     wait_queue_init(&c->drained);
     wait_queue_init(&c->batch_back);
@@ -201,6 +202,7 @@ static void end(struct amqp_connection *c)
     amqp_give_up(c);
     free(c->channels);
     c->channels = NULL;
+    amqp_pass_leave(c);
     end_writer(c);
     let_batches_go(c);
     amqp_block_release(c->block);
@@ -235,7 +237,7 @@ static void run_client(struct client *base)
                              loop_deadline(config->handshake_timeout_us)) == 0) {
         if (amqp_shake_hands(c) == 0) {
             amqp_register(c);
-            if (c->draining) /* since before it was open: its service goes with the scene */
+            if (c->draining && !c->pass) /* since before it was open: its service goes with the scene */
                 tell_shutdown(c);
             let_scene_go(c);
             serve(c);
@@ -254,7 +256,9 @@ static void drain(struct client *base)
     struct amqp_connection *c = container_of(base, struct amqp_connection, client);
 
     c->draining = true;
-    if (!c->scene)
+    if (c->pass) /* its process is to finish what it has: whoever started that ends it */
+        amqp_consumers_stop(c);
+    else if (!c->scene)
         tell_shutdown(c);
 }
 

@@ -50,8 +50,12 @@ static void return_unwritten(struct amqp_consumer *consumer)
 /* What is unacked goes back, too. */
 static void consumer_end(struct amqp_consumer *consumer)
 {
+    struct amqp_connection *c = consumer->channel->connection;
+
     return_unwritten(consumer);
-    amqp_flush(consumer->channel->connection); /* what was said of its messages goes before it */
+    if (c->pass && !consumer->gets)
+        amqp_pass_consumes(c->pass, false);
+    amqp_flush(c); /* what was said of its messages goes before it */
     queue_unsubscribe(consumer->consumer);
     list_remove(&consumer->list);
     free(consumer);
@@ -70,11 +74,30 @@ void amqp_consumers_end(struct amqp_channel *channel)
     while (!list_empty(&channel->consumers))
         consumer_end(container_of(channel->consumers.next, struct amqp_consumer, list));
     channel->n_consumers = 0;
+    if (channel->connection->pass && channel->n_unacked)
+        amqp_pass_gave(channel->connection->pass, channel->n_unacked);
     channel->unacked_start = channel->unacked_end = channel->n_unacked = 0;
     channel->reply_to = NULL;
     queue_delivery_free(channel->got);
     channel->got = NULL;
     amqp_window_end(channel);
+}
+
+static void consumer_stop(struct amqp_consumer *consumer)
+{
+    consumer->stopped = true;
+    return_unwritten(consumer);
+    queue_consumer_stop(consumer->consumer);
+}
+
+void amqp_consumers_stop(struct amqp_connection *c)
+{
+    for (unsigned i = 0; i < c->n_channels; i++) {
+        struct list *consumers = &c->channels[i]->consumers;
+
+        for (struct list *at = consumers->next; at != consumers; at = at->next)
+            consumer_stop(container_of(at, struct amqp_consumer, list));
+    }
 }
 
 /* ---- deliveries -------------------------------------------------------------------------------------------------- */
@@ -90,7 +113,7 @@ static void on_delivery(void *arg, struct queue_delivery *d)
         consumer->channel->got = d;
         return;
     }
-    delivery = consumer->cancelled ? NULL : malloc(sizeof *delivery);
+    delivery = consumer->cancelled || consumer->stopped ? NULL : malloc(sizeof *delivery);
     if (!delivery) {
         if (consumer->no_ack)
             queue_delivery_free(d);
@@ -281,7 +304,7 @@ static int subscribe(struct amqp_consumer *consumer, const struct amqp_method *m
 {
     struct amqp_channel *channel = consumer->channel;
     struct queue_consumer_options options = {
-        .prefetch = channel->prefetch,
+        .prefetch = consumer->prefetch,
         .priority = priority_of(method->table),
         .auto_ack = method->no_ack,
         .exclusive = method->exclusive,
@@ -333,6 +356,12 @@ void amqp_random_name(const char *prefix, char text[48])
     text[n] = '\0';
 }
 
+/* Nothing is delivered to it any more, but what it has may be acknowledged. */
+static bool is_stopped(const struct amqp_connection *c)
+{
+    return c->pass && (c->draining || amqp_pass_is_stopped(c->pass));
+}
+
 /* The consumer is the channel's, or it is freed and *error says why. */
 static bool join(struct amqp_consumer *consumer, const struct amqp_method *method, struct slice queue)
 {
@@ -347,8 +376,13 @@ static bool join(struct amqp_consumer *consumer, const struct amqp_method *metho
         return false;
     }
     list_push_back(&channel->consumers, &consumer->list);
-    if (channel->state == CHANNEL_OPEN)
+    if (channel->connection->pass && !consumer->gets)
+        amqp_pass_consumes(channel->connection->pass, true);
+    if (channel->state == CHANNEL_OPEN) {
+        if (is_stopped(channel->connection))
+            consumer_stop(consumer);
         return true;
+    }
     consumer_end(consumer); /* the channel was failed meanwhile */
     return false;
 }
@@ -366,7 +400,9 @@ static void consume_from(struct amqp_channel *channel, const struct amqp_method 
     }
     consumer->no_ack = method->no_ack;
     consumer->exclusive = method->exclusive;
-    consumer->prefetch = channel->prefetch;
+    consumer->prefetch = channel->connection->pass
+                             ? amqp_pass_prefetch(channel->connection->pass, channel->prefetch)
+                             : channel->prefetch;
     consumer->counts = counts;
     if (!join(consumer, method, queue))
         return;
@@ -465,6 +501,7 @@ static struct amqp_consumer *make_getter(struct amqp_channel *channel, const str
         return NULL;
     consumer->gets = true;
     consumer->no_ack = method->no_ack;
+    consumer->prefetch = channel->prefetch;
     return join(consumer, method, queue) ? consumer : NULL;
 }
 
@@ -523,6 +560,10 @@ static void get(struct amqp_channel *channel, const struct amqp_method *method)
     amqp_flush(c);
     if (amqp_wait_drained(c) != 0 || channel->state != CHANNEL_OPEN)
         return;
+    if (is_stopped(c)) {
+        amqp_send(c, channel->number, &(struct amqp_method){.id = AMQP_BASIC_GET_EMPTY});
+        return;
+    }
     taken = take(channel, method, queue, counts, &consumer, &left);
     if (taken == -ENOENT && consumer && channel->state == CHANNEL_OPEN) {
         consumer->cancelled = true; /* its queue was deleted; this is another one of that name */

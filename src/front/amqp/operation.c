@@ -32,9 +32,9 @@ bool amqp_may(struct amqp_channel *channel, enum access_kind kind, bool exchange
               uint32_t method)
 {
     struct amqp_connection *c = channel->connection;
-    struct access_user *user = amqp_user(c);
+    struct access_user *user = c->pass ? NULL : amqp_user(c);
 
-    if (user && access_may(user, kind, name))
+    if (c->pass ? amqp_pass_may(c->pass, kind, name) : user && access_may(user, kind, name))
         return true;
     if (exchange && !name.len)
         name = SLICE("amq.default");

@@ -15,6 +15,7 @@
  *   queues.c       queues
  *   arguments.c    what a queue or an exchange is declared with
  *   properties.c   a message's head from and to AMQP's properties
+ *   pass.c         logins that end with a process (pass.h)
  *   registry.c     who is connected, for whoever wants to know (registry.h)
  *   operate.c      the same operations for somebody who is not connected (operate.h)
  *
@@ -78,8 +79,9 @@ struct amqp_connection {
     struct client client;
     struct stream stream;
     struct queue_port *port;
-    struct scene *scene; /* held until it is open */
-    uint64_t looked;     /* number of the configuration that user is of; 0: none */
+    const struct token_key *key; /* the port's; NULL until it is open */
+    struct scene *scene;         /* held until it is open */
+    uint64_t looked;             /* number of the configuration that user is of; 0: none */
     struct access_user *user;
     char user_name[CONFIG_AMQP_NAME_MAX + 1];
     uint64_t message_max; /* bytes of a body */
@@ -119,6 +121,9 @@ struct amqp_connection {
     bool blocked;             /* connection.blocked was sent */
     bool has_credit;          /* in batch */
     bool draining;
+    struct amqp_pass_part
+        *pass; /* by which the client logged in; NULL: it is a user of the file, or its pass was revoked */
+    struct list passing; /* of the pass's connections */
 
     /* writer */
     struct fiber *writer;
@@ -202,8 +207,9 @@ struct amqp_consumer {
     struct list early; /* deliveries that came before consume-ok was written */
     bool started;
     bool no_ack, cancelled;
-    bool gets;   /* for basic.get */
-    bool counts; /* deliveries carry x-delivery-count */
+    bool stopped; /* its pass was: nothing is delivered any more */
+    bool gets;    /* for basic.get */
+    bool counts;  /* deliveries carry x-delivery-count */
     bool exclusive;
     unsigned prefetch;
     size_t n_unacked;
@@ -279,6 +285,21 @@ void amqp_wait_closed(struct amqp_connection *c);
 const struct config_amqp *amqp_config(const struct amqp_connection *c);
 struct access *amqp_access(const struct amqp_connection *c);
 struct access_user *amqp_user(struct amqp_connection *c);
+
+/* ---- pass.c ------------------------------------------------------------------------------------------------------ */
+
+/* Whether there is such a pass; the connection has it then. */
+bool amqp_pass_log_in(struct amqp_connection *c, struct slice name, struct slice secret);
+/* The connection ends. */
+void amqp_pass_leave(struct amqp_connection *c);
+bool amqp_pass_may(const struct amqp_pass_part *part, enum access_kind kind, struct slice name);
+/* What a consumer gets that asked for so much; 0: for all there is. */
+unsigned amqp_pass_prefetch(const struct amqp_pass_part *part, unsigned prefetch);
+bool amqp_pass_is_stopped(const struct amqp_pass_part *part);
+/* Its client has one message more, or n fewer; one consumer more, or one fewer. */
+void amqp_pass_took(struct amqp_pass_part *part);
+void amqp_pass_gave(struct amqp_pass_part *part, uint64_t n);
+void amqp_pass_consumes(struct amqp_pass_part *part, bool more);
 
 /* ---- registry.c -------------------------------------------------------------------------------------------------- */
 
@@ -376,6 +397,8 @@ int amqp_write_delivery(struct amqp_connection *c);
 void amqp_consumer_release(struct amqp_consumer *consumer);
 /* Tells the queue thread what left. */
 void amqp_send_credit(struct amqp_connection *c);
+/* Nothing is delivered to the connection's consumers any more; what was not written goes back. May be called outside of fibers. */
+void amqp_consumers_stop(struct amqp_connection *c);
 /* Ends all consumers of the channel; what is unacked goes back. */
 void amqp_consumers_end(struct amqp_channel *channel);
 void amqp_consume_from(struct amqp_channel *channel, const struct amqp_method *method, struct slice queue,
@@ -539,10 +562,10 @@ bool amqp_rewrite(struct amqp_channel *channel, const struct amqp_content *conte
                   struct queue_publication *publication, char **owned);
 
 struct slice amqp_without_prefix(struct slice prefix, struct slice name);
-/* A message's properties, as a client is to see them; they borrow the delivery, and *owned, which is the caller's in any case. False:
- * no memory, or they cannot be read. */
-bool amqp_read_content(const struct queue_delivery *d, struct slice prefix, bool counts,
-                       struct amqp_content *content, char **owned);
+/* A message's properties, as a client is to see them; they borrow the delivery, and *owned, which is the caller's in any case. key:
+ * for the name of one that came by HTTP; NULL: it gets none. False: no memory, or they cannot be read. */
+bool amqp_read_content(const struct queue_delivery *d, struct slice prefix, const struct token_key *key,
+                       bool counts, struct amqp_content *content, char **owned);
 /* The content header frame of a message that was delivered, as a client is to see it. False: no memory. */
 bool amqp_put_head(struct amqp_output *output, const struct amqp_connection *c, uint16_t channel,
                    const struct queue_delivery *d, bool counts);

@@ -1,13 +1,15 @@
 /* properties.c - a message's head as AMQP's properties, and back. See private.h; what becomes of what: docs/amqp.md.
  *
  * A message that came by AMQP keeps its content header byte for byte, and is delivered with it, unless it died on its way, or its
- * client wants to know how often it was delivered. One that came by HTTP gets its fields as headers. */
+ * client wants to know how often it was delivered. One that came by HTTP gets its fields as headers, and the name that its client was
+ * told as message-id. */
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
 #include "front/amqp/private.h"
 #include "queue/envelope.h"
+#include "queue/token.h"
 
 #define EXPIRATION_MS_MAX UINT64_C(315360000000) /* ten years, as with RabbitMQ */
 
@@ -285,27 +287,36 @@ static bool put_headers(struct amqp_out *out, struct amqp_content *content, stru
     return put;
 }
 
+/* What every message has that came by HTTP. name has TOKEN_TEXT bytes, and lives as long as the content. */
+static void set_properties(struct amqp_content *content, const struct message *m, const struct token_key *key,
+                           char *name)
+{
+    content->flags = 1u << AMQP_DELIVERY_MODE | 1u << AMQP_TIMESTAMP;
+    content->delivery_mode = 2;
+    content->timestamp = m->published_us / US_PER_S;
+    if (key && token_put(key, m->origin_address, m->origin, name))
+        amqp_content_set_text(content, AMQP_MESSAGE_ID, slice_of(name, TOKEN_TEXT));
+}
+
 /* The message's properties with what we have to say, in table, which has room. */
 static bool make_content(struct amqp_content *content, char *table, size_t room, struct slice prefix,
-                         const struct queue_delivery *d, bool counts)
+                         const struct token_key *key, const struct queue_delivery *d, bool counts)
 {
     struct slice payload = envelope_find(d->message.head, ENVELOPE_AMQP);
-    struct amqp_out out = amqp_out_of(table, room);
+    char *start = table + TOKEN_TEXT;
+    struct amqp_out out = amqp_out_of(start, room - TOKEN_TEXT);
     const char *why = "";
 
     *content = (struct amqp_content){0};
     if (payload.ptr && amqp_take_content(payload, content, &why) != AMQP_OK)
         return false;
-    if (!payload.ptr) {
-        content->flags = 1u << AMQP_DELIVERY_MODE | 1u << AMQP_TIMESTAMP;
-        content->delivery_mode = 2;
-        content->timestamp = d->message.published_us / US_PER_S;
-    }
+    if (!payload.ptr)
+        set_properties(content, &d->message, key, table);
     content->body_bytes = message_body_bytes(&d->message);
-    if (!put_headers(&out, content, prefix, d, counts) || amqp_out_close(&out, table) != AMQP_WRITTEN)
+    if (!put_headers(&out, content, prefix, d, counts) || amqp_out_close(&out, start) != AMQP_WRITTEN)
         return false;
-    if (out.at != table)
-        amqp_content_set_headers(content, slice_of(table, (size_t)(out.at - table)));
+    if (out.at != start)
+        amqp_content_set_headers(content, slice_of(start, (size_t)(out.at - start)));
     return true;
 }
 
@@ -338,13 +349,13 @@ static size_t content_room(struct slice head)
     return room;
 }
 
-bool amqp_read_content(const struct queue_delivery *d, struct slice prefix, bool counts,
-                       struct amqp_content *content, char **owned)
+bool amqp_read_content(const struct queue_delivery *d, struct slice prefix, const struct token_key *key,
+                       bool counts, struct amqp_content *content, char **owned)
 {
     size_t room = content_room(d->message.head);
 
     *owned = malloc(room);
-    return *owned && make_content(content, *owned, room, prefix, d, counts);
+    return *owned && make_content(content, *owned, room, prefix, key, d, counts);
 }
 
 bool amqp_put_head(struct amqp_output *output, const struct amqp_connection *c, uint16_t channel,
@@ -357,7 +368,7 @@ bool amqp_put_head(struct amqp_output *output, const struct amqp_connection *c, 
 
     if (payload.ptr && !counts && !envelope_find(head, ENVELOPE_DEATH).ptr)
         return put_payload(output, channel, payload);
-    put = amqp_read_content(d, c->prefix, counts, &content, &table) &&
+    put = amqp_read_content(d, c->prefix, c->key, counts, &content, &table) &&
           put_content(output, channel, &content, content_room(head) + CONTENT_FIXED);
     free(table);
     return put;

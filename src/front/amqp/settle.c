@@ -39,6 +39,8 @@ bool amqp_unacked_push(struct amqp_channel *channel, const struct amqp_unacked *
     channel->unacked[channel->unacked_end++] = *unacked;
     channel->n_unacked++;
     unacked->consumer->n_unacked++;
+    if (channel->connection->pass)
+        amqp_pass_took(channel->connection->pass);
     return true;
 }
 
@@ -79,6 +81,8 @@ static void forget(struct amqp_channel *channel, struct amqp_unacked *unacked)
     unacked->consumer = NULL;
     channel->n_unacked--;
     consumer->n_unacked--;
+    if (channel->connection->pass)
+        amqp_pass_gave(channel->connection->pass, 1);
     amqp_consumer_release(consumer);
 }
 

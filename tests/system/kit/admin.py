@@ -90,6 +90,11 @@ class Admin:
         assert response.status == 200, response
         return json.loads(response.body)
 
+    def history(self):
+        response = self.get("/api/history")
+        assert response.status == 200, response
+        return json.loads(response.body)
+
     def server(self, server, pool="web"):
         """A server's part of the state."""
         found = [each for pools in self.state()["pools"] if pools["name"] == pool

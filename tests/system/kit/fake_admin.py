@@ -20,7 +20,7 @@ def at(seconds):
 
 
 def latency(p50=1.2, p99=5.1):
-    return {"p50_ms": p50, "p90_ms": p50, "p99_ms": p99}
+    return {"p50_ms": p50, "p90_ms": p50, "p95_ms": p99, "p99_ms": p99}
 
 
 def server(name, state="up", reason="", since=60, rate=1.0, p99=5.1, error_rate=0.0, errors=0, **more):

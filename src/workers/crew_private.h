@@ -1,0 +1,16 @@
+/* crew_private.h - what crew.c does for workers.c. */
+#ifndef WORKERS_CREW_PRIVATE_H
+#define WORKERS_CREW_PRIVATE_H
+
+#include "workers/crew.h"
+
+/* Its processes are to be there at all. */
+bool crew_runs(const struct crew *crew);
+/* Once a second: what it is, and what it should be. */
+void crew_tick(struct crew *crew);
+/* Frees those that have ended, starts and stops others. In a fiber. */
+void crew_settle(struct crew *crew);
+/* Of those that were counted last; busy_too: also such as have a message, which they finish. */
+void crew_stop_some(struct crew *crew, unsigned n, bool busy_too);
+
+#endif

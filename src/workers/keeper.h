@@ -1,0 +1,20 @@
+/* keeper.h - the process that starts workers, and ends them: `maitred keeper`, which maitred starts for itself.
+ *
+ * It has one thread, a session of its own, and none of maitred's descriptors but one end of a pair of sockets. So a worker is
+ * never forked from a process with threads, and there is somebody left when maitred is killed: once the other end is closed,
+ * whoever is below the keeper is killed, workers, their children, and what those left behind, for the keeper is their subreaper.
+ * A keeper that is killed itself takes its workers along (PR_SET_PDEATHSIG); maitred notices, and starts another.
+ *
+ * Each worker leads a session of its own, and is signalled with all of its process group; when it ends, what is left of the
+ * group is killed. */
+#ifndef WORKERS_KEEPER_H
+#define WORKERS_KEEPER_H
+
+/* The argument that makes maitred a keeper, and the descriptor of its socket then. */
+#define KEEPER_COMMAND "keeper"
+#define KEEPER_FD 3
+
+/* All that the process does. Returns its exit code: 2 where it was not started by maitred. */
+int keeper_main(void);
+
+#endif

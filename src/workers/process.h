@@ -1,0 +1,57 @@
+/* process.h - processes that the keeper has for us, and the way to the keeper.
+ *
+ * The keeper is started with the first process, and again when it was killed, which ends all processes that it had.
+ * A keeper that does not answer for KEEPER_ANSWER_US (it was stopped, or its disk is stuck) is killed, so that nobody waits for ever.
+ * Threads: a keeper and its processes belong to one thread. Fibers that wait here must not be cancelled: a process is ended by
+ * signals. Errors: 0 or a negative errno. */
+#ifndef WORKERS_PROCESS_H
+#define WORKERS_PROCESS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "fiber/loop.h"
+#include "workers/environment.h"
+
+#define KEEPER_ANSWER_US UINT64_C(10000000)
+
+struct keeper;
+
+enum process_state { PROCESS_NONE, PROCESS_STARTING, PROCESS_RUNS, PROCESS_ENDED };
+
+struct process {
+    struct keeper *keeper;
+    struct list list; /* of the keeper's */
+    uint64_t id;
+    enum process_state state;
+    int pid;
+    int status;           /* PROCESS_ENDED: as waitpid has it */
+    int error;            /* why it did not start */
+    struct fiber *waiter; /* woken when the state changes */
+};
+
+struct process_options {
+    char *const *words; /* then NULL */
+    const struct environment *environment;
+    int fds[3]; /* what become 0, 1 and 2; -1: /dev/null. They stay the caller's. */
+};
+
+/* Starts nothing yet. NULL: no memory. */
+struct keeper *keeper_create(void);
+/* In a fiber. Its processes, if there are any left, are killed with all of theirs. */
+void keeper_free(struct keeper *keeper);
+/* 0: none. */
+int keeper_pid(const struct keeper *keeper);
+
+/* In a fiber, which becomes its waiter. 0: it runs. Otherwise it does not: what exec says (-ENOENT, -EACCES, ...), -E2BIG, or what
+ * keeps the keeper from running. */
+int process_start(struct process *process, struct keeper *keeper, const struct process_options *options);
+/* To its whole group; nothing where it has ended. */
+void process_signal(struct process *process, int signal);
+/* In the waiter: until it is in that state no more, which the keeper has been told to bring about. */
+void process_await(const struct process *process, enum process_state state);
+/* "exit code 3", "signal 9 (Killed)". */
+void process_status_text(int status, char text[64]);
+
+#endif

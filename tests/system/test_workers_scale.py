@@ -1,0 +1,221 @@
+"""How many workers there are, and who goes when there are fewer."""
+import os
+import signal
+import threading
+
+import pytest
+
+from kit.workers import Crew, house, is_there, path_of, section, tell_gauge
+
+
+@pytest.fixture
+def crew(maitred):
+    def start(options, words="", general="", **others):
+        return Crew(maitred(house(section(options, words), general, **others)))
+    return start
+
+
+FAST = "drain-target = 1s  cooldown = 2s  backlog-per-worker = 2"
+
+
+def test_a_flood_makes_them_more_and_its_end_fewer(crew):
+    crew = crew(f"min = 1  max = 4  {FAST}")
+    crew.wait_running(1)
+
+    ids = crew.publish(150, seconds=0.05)
+    crew.wait(lambda crew: crew["running"] == 4, "growth", 20)
+    crew.wait_ended(ids, 60)
+    crew.wait_running(1, 90)
+
+    begun = [rest for *_, rest in crew.notes("begin")]
+    assert sorted(begun) == sorted(f"{number} 0" for number in ids)     # each once: nobody was ended in the middle of one
+    assert sorted(crew.ended()) == ids
+    assert [process["number"] for process in crew.processes()] == [1]   # the newest went first
+    decisions = crew.get("/decisions")["decisions"]
+    assert decisions[-1]["from"] == 1 and decisions[-1]["to"] > 1 and decisions[-1]["why"] == "grow"
+    assert decisions[0]["to"] == 1 and decisions[0]["why"] == "shrink"
+    assert all(before["from"] == after["to"] for before, after in zip(decisions, decisions[1:]))
+    assert all(decision["inputs"]["ready"] >= 0 and decision["text"] for decision in decisions)
+    told = [event["text"] for event in crew.events("workers-scaled")]
+    assert told[0].startswith(f"workers crew: 1 -> {decisions[-1]['to']}: ") and " = " in told[0]
+
+
+def test_one_with_a_message_stays_and_an_idle_one_goes(crew):
+    crew = crew(f"min = 1  max = 3  {FAST}")
+    gate = path_of(crew, "gate")
+    long_one, = crew.publish(1, until=gate)
+    crew.poll(lambda: crew.notes("begin"), "a message at work")
+    crew.publish(60, seconds=0.02)
+    crew.wait(lambda crew: crew["running"] == 3, "growth", 20)
+
+    crew.wait(lambda crew: crew["running"] < 3 and crew["stopping"] == 0, "fewer", 60)
+    busy, = [process for process in crew.processes() if process["in_flight"]]
+
+    assert long_one not in crew.ended()
+    assert busy["pid"] == crew.notes("begin")[0][0]
+    open(gate, "w").close()
+    crew.wait_ended([long_one])
+    assert [rest for *_, rest in crew.notes("begin")].count(f"{long_one} 0") == 1
+
+
+def test_the_last_goes_where_min_is_none_and_one_comes_for_a_message(crew):
+    crew = crew(f"min = 0  max = 2  {FAST}")
+    crew.wait(lambda crew: crew["desired"] == 0 and not crew["processes"], "nobody")
+
+    crew.wait_ended(crew.publish(1), 15)
+    crew.wait(lambda crew: not crew["processes"], "nobody again", 40)
+
+    assert len(crew.pids()) == 1
+
+
+def test_those_that_crash_are_not_made_more(crew):
+    crew = crew(f"min = 1  max = 8  {FAST}", "fail_while_broken")
+    crew.wait_running(1)
+    crew.touch("broken")
+    os.kill(crew.pids()[0], signal.SIGKILL)
+    crew.wait(lambda crew: crew["crashes"] >= 3, "crashes")
+
+    crew.publish(100)
+    state = crew.wait(lambda crew: crew["decision"] and crew["decision"]["from"] == crew["decision"]["to"], "a decision")
+
+    assert state["desired"] == 1 and state["state"] == "crashing"
+    assert "crashed" in state["decision"]["text"]
+    assert crew.events("workers-held")
+    os.unlink(path_of(crew, "broken"))
+    crew.wait_running(1, 40)
+
+
+def test_a_full_gauge_holds_them_and_an_old_value_does_not(crew):
+    crew = crew(f"min = 1  max = 4  gauge = connections  {FAST}",
+                general='gauge connections { full = 20  unit = "connections"  expires = 4s }')
+    crew.wait_running(1)
+    stop = threading.Event()
+
+    def keep_telling():
+        while not stop.wait(0.5):
+            tell_gauge(crew, "connections", 25)
+    tell_gauge(crew, "connections", 25)
+    teller = threading.Thread(target=keep_telling)
+    teller.start()
+    try:
+        crew.publish(100, seconds=0.1)
+        state = crew.wait(lambda crew: crew["decision"] is not None, "a decision")
+        gauge, = crew.admin.state()["gauges"]
+    finally:
+        stop.set()
+        teller.join()
+
+    assert state["desired"] == 1 and state["state"] == "held"
+    assert "gauge is full" in state["decision"]["text"]
+    assert (gauge["name"], gauge["value"], gauge["full"], gauge["state"], gauge["reason"]) == \
+        ("connections", 25, 20, "full", "25 of 20 connections")
+    crew.wait(lambda crew: crew["desired"] > 1, "growth once the value is old", 15)
+    gauge, = crew.admin.state()["gauges"]
+    assert gauge["state"] == "unknown" and gauge["value"] is None
+    assert crew.events("gauge-full") and crew.events("gauge-ok")
+
+
+def test_a_gauge_takes_a_number_and_nothing_else(crew):
+    crew = crew("min = 0  max = 1  gauge = load", general="gauge load { full = 0.75 }")
+
+    assert tell_gauge(crew, "load", 0.5)["text"] == "gauge load: ok: 0.5 of 0.75"
+    assert tell_gauge(crew, "load", -3)["text"] == "gauge load: ok: -3 of 0.75"
+    assert tell_gauge(crew, "load", 0.75)["text"] == "gauge load: full: 0.75 of 0.75"
+    for wrong in [b"", b"7", b'{"value": "7"}', b'{"value": 1e999}', b'{"value": null}', b"[" * 1000, b'{"value": 1} x']:
+        assert "as in" in crew.post("/api/gauges/load", wrong, 400)["error"]
+    assert "1024" in crew.post("/api/gauges/load", b" " * 3000, 413)["error"]
+    assert "did you mean load" in tell_gauge(crew, "lod", 1, 404)["error"]
+    gauge, = crew.admin.state()["gauges"]
+    assert gauge["value"] == 0.75
+
+
+def test_they_are_as_many_as_somebody_says_until_they_are_resumed(crew):
+    crew = crew(f"min = 1  max = 3  {FAST}")
+    crew.wait_running(1)
+
+    crew.post("/api/workers/crew/set?count=3")
+    state = crew.wait_running(3)
+    assert state["state"] == "held" and "by hand" in state["reason"]
+    assert crew.get("/desired")["desired"] == 3
+    assert crew.get("/decisions")["decisions"][0]["why"] == "by-hand"
+    crew.post("/api/workers/crew/set?count=2")
+    crew.wait_running(2)
+    crew.post("/api/workers/crew/pause")
+    state = crew.wait(lambda crew: not crew["processes"], "nobody")
+    assert state["state"] == "paused"
+    ids = crew.publish(2)
+    crew.post("/api/workers/crew/resume")
+    crew.wait_ended(ids)
+
+    assert "max, which is 3" in crew.post("/api/workers/crew/set?count=4", expect=400)["error"]
+    assert "max" in crew.post("/api/workers/crew/set", expect=400)["error"]
+    assert "did you mean crew" in crew.post("/api/workers/crw/pause", expect=404)["error"]
+    assert [event["kind"] for event in crew.events("workers-paused") + crew.events("workers-resumed")] == \
+        ["workers-paused", "workers-resumed"]
+
+
+def test_a_pause_lets_them_finish_what_they_have(crew):
+    crew = crew("min = 1  max = 1")
+    gate = path_of(crew, "gate")
+    crew.publish(1, until=gate)
+    crew.publish(1)
+    crew.poll(lambda: crew.notes("begin"), "a message at work")
+
+    crew.post("/api/workers/crew/pause")
+    crew.wait(lambda crew: crew["stopping"] == 1, "one that stops")
+    open(gate, "w").close()
+    crew.wait(lambda crew: not crew["processes"], "nobody")
+
+    assert crew.ended() == [0]
+    assert len(crew.notes("begin")) == 1
+
+
+def test_a_restart_replaces_each(crew):
+    crew = crew("min = 2  max = 3")
+    crew.wait_running(2)
+    before = crew.pids()
+
+    crew.post("/api/workers/crew/restart")
+    crew.poll(lambda: len(crew.pids()) == 4, "two others")
+    crew.wait_running(2)
+
+    assert not any(map(is_there, before))
+    assert {process["pid"] for process in crew.processes()} == set(crew.pids()[2:])
+
+
+def test_where_nothing_is_started_it_is_worked_out_all_the_same(maitred):
+    crew = Crew(maitred(house("workers crew { queue = jobs  min = 0  max = 5  backlog-per-worker = 10  cooldown = 1s }")))
+    crew.publish(30)
+
+    desired = crew.poll(lambda: (told := crew.get("/desired"))["desired"] == 3 and told, "three")
+
+    assert desired["max"] == 5 and "30" in desired["reason"]
+    assert crew.get()["processes"] == []
+
+
+def test_what_is_told_of_workers_is_in_the_metrics(crew):
+    crew = crew("min = 2  max = 3  gauge = load", general="gauge load { full = 5 }")
+    crew.wait_running(2)
+    crew.wait_ended(crew.publish(4))
+    crew.wait(lambda crew: crew["handled"] == 4, "four handled")
+    tell_gauge(crew, "load", 6)
+
+    metrics = crew.admin.metrics()
+
+    assert metrics.value("maitred_workers", workers="crew", state="idle") == 2
+    assert metrics.sum("maitred_workers", workers="crew") == 2
+    assert [metrics.value(f"maitred_workers_{name}", workers="crew") for name in ("desired", "min", "max")] == [2, 2, 3]
+    assert metrics.value("maitred_workers_handled_total", workers="crew") == 4
+    assert metrics.value("maitred_workers_starts_total", workers="crew") == 2
+    assert metrics.value("maitred_workers_busy_seconds_total", workers="crew") > 0
+    assert metrics.value("maitred_gauge_full", gauge="load") == 1
+
+
+def test_workers_are_not_shown_without_the_token(maitred):
+    proxy = maitred(house(section("min = 0")).replace("{  }", '{ token = "a-secret-of-somebody" }'))
+    crew = Crew(proxy)
+
+    crew.get(expect=401)
+    crew.get("/desired", 401)
+    crew.post("/api/workers/crew/pause", expect=401)
+    crew.post("/api/gauges/load", b'{"value": 1}', 401)
