@@ -436,6 +436,21 @@ def test_a_publisher_waits_while_there_is_no_room_for_a_body(serve):
     wait_files(amqp, 0)
 
 
+def test_an_end_does_not_wait_for_room(serve):
+    amqp = serve("state-segment = 1m\nstate-max = 16m")
+    channel = amqp.channel()
+    queue = amqp.queue(channel, durable=True)
+    publish(channel, queue, content(12 * MIB))
+    wait_count(channel, queue, 1)
+    raw = Raw(amqp.broker.client())
+    amqp.raws.append(raw)
+    raw.open().open_channel()
+    raw.method(1, spec.Basic.Publish(routing_key=queue)).send(content_frame(1, 5 * MIB), body_frame(1, bytes(131064)))
+    raw.expect(spec.Connection.Blocked)
+    amqp.broker.restart()
+    assert len(files(amqp)) == 1 and count(amqp.channel(), queue) == 1
+
+
 def test_a_body_that_state_max_can_never_hold_is_refused_by_its_size(serve):
     """Before it comes."""
     amqp = serve("state-segment = 1m\nstate-max = 16m")
