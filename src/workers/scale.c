@@ -226,15 +226,15 @@ static enum scale_why grow(const struct scale_reckoning *r, unsigned *desired)
         wanted = *desired + UINT64_C(1);
         why = SCALE_GROW_AGE;
     }
+#ifdef MAITRED_PLANT_SCALE_STEP /* a fault for the simulator to find: at once */
+    most = UINT64_MAX;
+#endif
 #ifdef MAITRED_PLANT_SCALE_MAX /* a fault for the simulator to find */
     target = least_of(wanted, most);
 #else
     if (*desired >= r->limits->max)
         return SCALE_AT_MAX;
     target = least_of(least_of(wanted, most), r->limits->max);
-#endif
-#ifdef MAITRED_PLANT_SCALE_STEP /* a fault for the simulator to find: at once */
-    target = least_of(wanted, r->limits->max);
 #endif
 #ifndef MAITRED_PLANT_SCALE_CRASH /* a fault for the simulator to find */
     if (r->crashing)
