@@ -93,7 +93,7 @@ static const struct command {
      "started; so does Ctrl-C.\n"
      "--play: go on by itself, with --seconds S (15) for each step; so it is where standard input is no\n"
      "terminal. --step: begin with step N. --list: which there are.\n"
-     "It needs Python 3. Where it listens and writes: PORT (8080), ADMIN (8900), AMQP (5672),\n"
+     "It needs Python 3 with pika. Where it listens and writes: PORT (8080), ADMIN (8900), AMQP (5672),\n"
      "SERVERS (90: 9001, 9002, ...) and LOGS (build/demo) of the environment.\n"},
     {"reference", command_reference, "[--man]", "print every section and option of the file",
      "--man: as the manual page maitred.conf(5); `maitred reference --man | man -l -` shows it.\n"},
