@@ -23,7 +23,10 @@ amqp = -n 4 --dist loadfile tests/system/test_amqp_*.py tests/system/test_manage
 not_sanitized = --ignore=tests/system/test_dashboard.py
 # What those of the tour and the demo check takes its time on a machine of two cores: one at a time, and as released.
 alone = tests/system/test_tour.py tests/system/test_demo.py
-others = -n 3 --dist loadfile tests/system --ignore-glob='*/test_amqp_*' --ignore=tests/system/test_management.py $(alone:%=--ignore=%)
+# These wait most of all, for what lasts some seconds before it is called a bottleneck, or for workers to come and go: a test each.
+patient = -n 6 tests/system/test_bottleneck_*.py tests/system/test_workers*.py
+others = -n 3 --dist loadfile tests/system --ignore-glob='*/test_amqp_*' --ignore=tests/system/test_management.py \
+	--ignore-glob='*/test_bottleneck_*' --ignore-glob='*/test_workers*' $(alone:%=--ignore=%)
 
 .PHONY: help run build test bench deb fuzz mutate sim reference format clean
 help: ## this list
@@ -155,6 +158,7 @@ test-tsan: build/tsan/build.ninja ## unit tests of suite threads: clang, thread 
 test-system: build ## system tests: the release binary
 	$(say) "system tests: the release binary"
 	@MAITRED_BINARY=$(CURDIR)/build/release/maitred $(pytest) $(others)
+	@MAITRED_BINARY=$(CURDIR)/build/release/maitred $(pytest) $(patient)
 	@MAITRED_BINARY=$(CURDIR)/build/release/maitred $(pytest) $(amqp)
 	@MAITRED_BINARY=$(CURDIR)/build/release/maitred $(pytest) $(alone)
 
@@ -162,6 +166,7 @@ test-system-asan: build/asan/build.ninja ## system tests: the address and undefi
 	$(say) "system tests: the address and undefined sanitizers"
 	@ninja --quiet -C build/asan
 	@MAITRED_BINARY=$(CURDIR)/build/asan/maitred $(pytest) $(others) $(not_sanitized)
+	@MAITRED_BINARY=$(CURDIR)/build/asan/maitred $(pytest) $(patient)
 	@MAITRED_BINARY=$(CURDIR)/build/asan/maitred $(pytest) $(amqp)
 
 test-system-tsan: build/tsan/build.ninja ## system tests of several threads: the thread sanitizer

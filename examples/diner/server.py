@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """server.py - one server of the diner. Every answer says which server gave it.
 
-Usage: server.py web|videos|auth|kitchen PORT [--cooks N] [--cooking MS] [--secret TEXT]
+Usage: server.py web|videos|auth|kitchen [PORT] [--cooks N] [--cooking MS] [--secret TEXT]
 
 A server works on as many requests at a time as it has cooks (4), and each takes a cook 3 milliseconds, or as many as
 you say: fewer cooks make a smaller server. It keeps what it knows in its own memory, as many real ones do; what was
@@ -13,6 +13,7 @@ import errno
 import hmac
 import http.server
 import json
+import os
 import secrets
 import signal
 import sys
@@ -267,7 +268,7 @@ def main():
     kinds = {"web": Web, "videos": Videos, "auth": Auth, "kitchen": Kitchen}
     parser = argparse.ArgumentParser(description="One server of the diner.")
     parser.add_argument("kind", choices=kinds)
-    parser.add_argument("port", type=int)
+    parser.add_argument("port", type=int, nargs="?", default=os.environ.get("PORT"), help="(that of the environment)")
     parser.add_argument("--cooks", type=int, default=4, help="requests it works on at a time (4)")
     parser.add_argument("--cooking", type=float, default=3, help="milliseconds that a request takes a cook (3)")
     parser.add_argument("--secret", default="", help="of auth: signs sessions, which any server that has it then knows")

@@ -8,6 +8,7 @@
 #include "admin/private.h"
 #include "admin/query.h"
 #include "admin/reply.h"
+#include "admin/requests.h"
 #include "base/event.h"
 
 /* Between two signs of life, for whoever stands between us and the reader. */
@@ -41,6 +42,8 @@ static void on_rung(struct mail *message)
     }
     atomic_store(&bell->rung, false);
     wait_queue_wake_all(&bell->followers);
+    if (bell->admin->requests) /* a drain ends their streams, too */
+        wait_queue_wake_all(&bell->admin->requests->followers);
 }
 
 /* The thread ends; nobody follows any more. */

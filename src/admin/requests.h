@@ -20,7 +20,7 @@ struct requests {
     uint64_t of;             /* requests that those in the ring stand for */
     uint64_t until_us;       /* it is watched */
     struct fiber *collector;
-    struct wait_queue asked, followers; /* followers: woken when there are new ones */
+    struct wait_queue asked, followers; /* followers: woken when there are new ones, and by each event */
 };
 
 /* NULL: no memory. In a fiber. */

@@ -1,5 +1,6 @@
 """The requests that were answered lately, as a list and as a stream: what is told of each, and which of them."""
 import json
+import signal
 import threading
 import time
 from datetime import datetime, timezone
@@ -194,6 +195,14 @@ def test_a_stream_goes_on_where_its_reader_was_and_obeys_its_filter(house):
     peer.close()
     peer = stream(watcher, "?route=/&follow=1&since=0")
     assert [next_request(peer)["path"] for _ in range(3)] == ["/one", "/two", "/three"]
+    peer.close()
+
+
+def test_a_stream_ends_with_the_process(maitred):
+    proxy = maitred(top(drain="60s") + admin() + listener('route "/" { respond = 200 }'))
+    peer = stream(Watcher(proxy), "?follow=1")
+    proxy.signal(signal.SIGTERM)
+    assert peer.read_until(b"0\r\n\r\n", DEADLINE) == b"0\r\n\r\n"
     peer.close()
 
 

@@ -119,6 +119,18 @@ def test_workers_at_their_most_are_told_while_their_queue_grows(maitred, tmp_pat
         teller.wait("none")
 
 
+def test_workers_that_crash_are_told_while_their_queue_grows(maitred):
+    proxy = maitred(stored(ROUTE, queue("orders"), AMQP, 'workers cooks { queue = orders  max = 2  command = "/bin/false" }',
+                           general=admin()))
+    teller = Teller(admin_of(proxy))
+    teller.wait("none")
+    with posting(proxy, 40):
+        told = teller.wait("workers", "cooks")
+        assert told["text"] == "workers cooks crash, and queue orders grows"
+        has(told["figures"], "of at most 2 workers run", "exit")
+    teller.wait("none")
+
+
 def test_a_full_gauge_is_the_database_and_explains_workers_that_do_not_grow(maitred, tmp_path):
     program = tmp_path / "worker.py"
     program.write_text(WORKER)

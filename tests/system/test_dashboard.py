@@ -14,6 +14,7 @@ from kit.workers import house as workers_house
 
 TOKEN = "s3cret-Token-of-24-chars"
 HEALTH = "health { interval = 60ms  fast-interval = 60ms  fall = 1  rise = 1 }"
+LONG = "a-name-of-a-pool-that-somebody-took-to-be-short-enough-for-all"
 SECTIONS = ("servers", "queues", "listeners", "requests", "events", "process")
 
 
@@ -64,8 +65,8 @@ def troubled(shared):
     50 a second. Here before the first test: what is said of both, is said of the last 10 seconds."""
     proxy = shared.maitred(
         top(f'state = "{{dir}}/state"\nstate-segment = 1m\n{admin()}') +
-        listener('route "/" { pool = web }  route "/flood" { queue = flood }') +
-        pool("web", shared.add(Closed()), options=HEALTH) + pool("cooks", shared.add(Worker())) +
+        listener(f'route "/" {{ pool = {LONG} }}  route "/flood" {{ queue = flood }}') +
+        pool(LONG, shared.add(Closed()), options=HEALTH) + pool("cooks", shared.add(Worker())) +
         queue("flood", "push { pool = cooks  rate = 50/s  concurrency = 4 }"))
     fill(proxy, "/flood", 3000, size=64, streams=4)
     return f"http://127.0.0.1:{proxy.port9}/"
@@ -149,8 +150,8 @@ def test_a_flood_is_a_backlog_that_drains(browser, troubled):
 
 def test_the_bottleneck_is_marked_with_figures_and_relief(browser, troubled):
     browser.open(troubled)
-    browser.wait_text("#bottleneck", "The bottleneck: servers web", "pool web has no usable server", "Connection refused",
-                      "What would relieve it", "start its servers again", seconds=15)
+    browser.wait_text("#bottleneck", f"The bottleneck: servers {LONG}", f"pool {LONG} has no usable server",
+                      "Connection refused", "What would relieve it", "start its servers again", seconds=15)
     browser.wait_text("#node-servers", "the bottleneck", "0 of 1 up, 1 down")
     assert browser.run("return [...document.querySelectorAll('.node.bottleneck')].map((node) => node.id)") == ["node-servers"]
     assert browser.errors() == []
@@ -208,6 +209,14 @@ def test_the_tail_shows_the_requests_that_the_filter_wants(page, house):
     house.proxy.get("/wrong/soup/again")
     shown.wait_text("#section-body tbody", "/wrong/soup/again", "500", "web")
     assert "/wrong/fish" not in shown.text("#section-body tbody")
+
+
+def test_what_a_client_sends_is_text_and_nothing_else(page, house):
+    shown = page("requests")
+    shown.wait("return fetch('/api/requests').then((answer) => answer.ok)")
+    house.proxy.get("/<b>x</b><img/src=x/onerror=alert(1)>")
+    shown.wait_text("#section-body tbody", "/<b>x</b><img/src=x/onerror=alert(1)>")
+    assert shown.run("return document.querySelector('#section-body b, #section-body img')") is None
 
 
 # --- what can be done with it
@@ -354,13 +363,21 @@ def test_it_asks_nothing_while_nobody_sees_it(page, house):
 
 # --- everybody's page
 
-@pytest.mark.parametrize("width", [360, 720])
-def test_a_narrow_window_is_not_scrolled_sideways(page, width):
-    """720: what a window of 1440 is at 200 %."""
-    shown = page(width=width, height=740)
+def sections_of(shown):
+    """Shows one section after the other."""
     for section in SECTIONS:
         shown.run("location.hash = arguments[0]", section)
         shown.wait("return document.querySelector(`#tab-${arguments[0]}[aria-current]`) !== null", section)
+        yield section
+
+
+@pytest.mark.parametrize("width", [360, 720])
+def test_a_narrow_window_is_not_scrolled_sideways(browser, troubled, width):
+    """720: what a window of 1440 is at 200 %."""
+    shown = browser
+    shown.open(troubled, width=width, height=740)
+    shown.wait_text("#node-servers", LONG)
+    for section in sections_of(shown):
         assert shown.run("return document.documentElement.scrollWidth <= document.documentElement.clientWidth"), section
         assert shown.run("return innerWidth") == width, section
         assert shown.run("""return [...document.querySelectorAll("main *")].filter((each) => each.checkVisibility() &&
@@ -409,9 +426,7 @@ def test_every_text_can_be_told_from_its_ground(page, house, dark):
         shown = page(dark=dark)
         ground = shown.run("return getComputedStyle(document.body).backgroundColor")
         assert (sum(map(int, re.findall(r"\d+", ground)[:3])) < 200) == dark
-        for section in SECTIONS:
-            shown.run("location.hash = arguments[0]", section)
-            shown.wait("return document.querySelector(`#tab-${arguments[0]}[aria-current]`) !== null", section)
+        for section in sections_of(shown):
             found = shown.run(CONTRASTS)
             assert len(found) > 50
             assert [each for each in found if each["ratio"] < each["needed"]] == [], section
@@ -427,9 +442,7 @@ def test_every_text_can_be_told_from_its_ground(page, house, dark):
 def test_who_hears_the_page_gets_names_and_headings(page):
     shown = page()
     assert shown.run("return [document.documentElement.lang, document.title]") == ["en", "maitred"]
-    for section in SECTIONS:
-        shown.run("location.hash = arguments[0]", section)
-        shown.wait("return document.querySelector(`#tab-${arguments[0]}[aria-current]`) !== null", section)
+    for section in sections_of(shown):
         nodes = shown.command("Accessibility.getFullAXTree")["nodes"]
         controls = [each for each in nodes if not each["ignored"] and each.get("role", {}).get("value") in
                     ("button", "link", "textbox", "searchbox", "combobox", "checkbox", "spinbutton", "region", "image", "img")]

@@ -260,3 +260,19 @@ def test_what_a_process_leaves_behind_goes_with_it(crew):
     crew.wait_gone([int(crew.notes("child")[0][3])])
     assert crew.get()["handled"] == 1
     assert children(crew.keeper()) == [int(crew.notes("child")[1][3])]      # it left the group: the keeper's until maitred ends
+
+
+def test_an_upgrade_breaks_off_what_takes_too_long_and_the_next_process_has_it(crew):
+    crew = crew("min = 1  max = 1", drain="60s")
+    gate = crew.proxy.directory / "gate"
+    crew.publish(until=str(gate))
+    crew.poll(lambda: crew.notes("begin"), "a message at work")
+
+    crew.proxy.upgrade()
+    crew.poll(lambda: len(crew.begun(0)) == 2, "another attempt", 15)
+    gate.touch()
+
+    crew.wait_ended(crew.publish(3))
+    crew.wait_queue(lambda queue: queue["ready"] == queue["in_flight"] == 0, "an empty queue")
+    assert crew.begun(0)[1].split()[1] == "1"
+    assert not is_there(crew.pids()[0])

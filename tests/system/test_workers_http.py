@@ -316,3 +316,22 @@ def test_another_path_takes_over_one_by_one_and_loses_nothing(crew):
     assert {each.split()[0] for each in crew.begun()} == {"1"}
     crew.wait_ended(crew.publish())
     assert crew.begun()[-1] == "1 false /new"
+
+
+# --- upgrade
+
+
+def test_an_upgrade_breaks_off_what_takes_too_long_and_the_next_process_has_it(crew):
+    crew = crew("min = 1  max = 1  slots = 2", drain="60s")
+    gate = crew.proxy.directory / "gate"
+    crew.publish(until=str(gate))
+    crew.poll(lambda: crew.notes("begin"), "a message at work")
+
+    crew.proxy.upgrade()
+    crew.poll(lambda: len(crew.begun(0)) == 2, "another attempt", 15)
+    gate.touch()
+
+    crew.wait_ended(crew.publish(3))
+    crew.wait_queue(lambda queue: queue["ready"] == queue["in_flight"] == 0, "an empty queue")
+    assert crew.begun(0)[1].split()[1] == "true"
+    assert len(crew.pids()) == 2 and not is_there(crew.pids()[0])

@@ -146,6 +146,8 @@ static const struct {
     {"workers", "stop-timeout", "queue = q command = w"},
     {"workers", "gauge", "queue = q"},
     {"workers", "path", "queue = q kind = http"},
+    {"workers", "health", "queue = q kind = http"},
+    {"workers", "start-timeout", "queue = q kind = http"},
     {"gauge", "unit", "full = 1"},
     {"gauge", "expires", "full = 1"},
     {"tcp", "idle-timeout", "pool = web"},
@@ -344,6 +346,7 @@ static const struct {
      {"\"\"", "\" \"", "{ w, x }", "\"''\"", "\"w 'a\"", "\"w | x\"", "\"w $HOME\"", "\"w \\\"$HOME\\\"\"",
       "\"w a\\\\\""}},
     {"workers", "path", {"/", "/cook", "\"/a?b=c\""}, {"cook", "\"\"", "\"/a#b\""}},
+    {"workers", "health", {"/", "/healthz", "\"/a?b=c\""}, {"healthz", "\"\"", "\"/a#b\""}},
     {"gauge", "full", {"1", "20", "0.5"}, {"0", "-1", "x", "\"\"", "{ 1, 2 }"}},
     {"gauge", "unit", {"connections", "\"a b\""}, {"\"\"", "{ a, b }"}},
     {"http", "access-log", {"\"-\"", "./access.log", "/var/log/x"}, {"\"\""}},
@@ -673,6 +676,7 @@ static const struct {
     {"workers", "drain-target", 10 * SECOND},
     {"workers", "cooldown", 60 * SECOND},
     {"workers", "stop-timeout", 30 * SECOND},
+    {"workers", "start-timeout", 60 * SECOND},
     {"gauge", "expires", 30 * SECOND},
 };
 
@@ -722,6 +726,7 @@ static const char *const others[] = {
     "workers max",
     "workers gauge",
     "workers path",
+    "workers health",
     "gauge full",
     "gauge unit",
     "health path",
@@ -830,6 +835,7 @@ static void every_option_has_its_default(void **state)
     assert_int_equal(config->workers[0].max, 2 * sysconf(_SC_NPROCESSORS_ONLN));
     assert_null(config->workers[0].gauge);
     assert_null(config->workers[0].path);
+    assert_null(config->workers[0].health);
     assert_null(config->workers[0].amqp);
     assert_true(config->gauges[0].full == 1);
     assert_null(config->gauges[0].unit);

@@ -212,7 +212,7 @@ function fillOf(queue) {
     const peak = Math.max(highestOf(historyOf(`queue ${queue.name}`, "ready") ?? [], (value) => value) ?? 0, queue.ready);
 
     if (length || most)
-        return {share: limited, tone: limited >= 0.8 ? "bad" : "good",
+        return {share: limited, tone: limited >= 0.8 ? "bad" : "good", limited: true,
             text: `${TENTHS.format(100 * limited)} % of its limit`};
     return {share: peak ? queue.ready / peak : 0, tone: "off", text: peak ? `at most ${count(peak)} in 15 min` : ""};
 }
@@ -221,21 +221,20 @@ function queueRow(first) {
     const state = stateView();
     const words = h("p", {class: "words"});
     const bar = barView();
-    const fill = h("span", {class: "muted"});
     const spark = sparkView(`queue ${first.name}: ready`, count);
 
     return {
-        node: rowOf([linkTo("queues", first.name), state.node], words,
-            h("div", {class: "beside"}, bar.node, fill, spark.node)),
+        node: rowOf([linkTo("queues", first.name), state.node],
+            h("div", {class: "beside"}, h("div", {class: "filled"}, words, bar.node), spark.node)),
         update(queue) {
             const full = fillOf(queue);
 
             state.update(queue.state);
             setText(words, [`${count(queue.ready)} ready`, `${count(queue.in_flight)} in flight`,
                 ...(isNumber(queue.oldest_age) ? [`oldest ${duration(queue.oldest_age)}`] : []),
-                drainsText(queue)].join(", "));
+                drainsText(queue), ...(full.limited && full.share >= 0.1 ? [full.text] : [])].join(", "));
             bar.update(full.share, full.tone);
-            setText(fill, full.text);
+            setAttribute(bar.node, "title", full.text || null);
             spark.update(historyOf(`queue ${queue.name}`, "ready"));
         },
     };
@@ -245,7 +244,9 @@ const decisionText = ({from, to, text}) => `${count(from)} → ${count(to)}: ${t
 
 // Why there are as many as there are; when something is wrong, that.
 function whyText(workers) {
-    return workers.decision && !isTrouble(workers.state) ? decisionText(workers.decision) : workers.reason ?? "";
+    if (isTrouble(workers.state))
+        return workers.reason ?? "";
+    return workers.decision ? decisionText(workers.decision) : "";
 }
 
 function processText(process) {

@@ -44,6 +44,8 @@ class Crash:
 
     def explains(self, first, second):
         """The acknowledgement of the first handling may have been lost in it, or never have been written."""
+        if self.victim == "database" and first.stored > self.end:
+            return False        # that was stored without trouble
         return (self.victim in ("maitred", "database") or self.pid == first.pid or first.queue in self.queues) and \
             first.received <= self.end + READ_SECONDS and self.begin <= second.stored and \
             self.begin - first.stored <= FORGOTTEN_SECONDS

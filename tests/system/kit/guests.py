@@ -30,6 +30,15 @@ class Guest(threading.Thread):
         self.peer, self.count = None, 0
 
     def run(self):
+        try:
+            self.visit()
+        except Exception as error:      # the test has to hear of it
+            self.wrong.append(("ended", "", error))
+            raise
+        finally:
+            self.leave()
+
+    def visit(self):
         while not self.ending.is_set():
             target, = self.chance.choices(list(WISHES), WISHES.values())
             if target == "/":
@@ -38,7 +47,6 @@ class Guest(threading.Thread):
                 self.count += 1
                 self.insist(target, f"{self.number}-{self.count}")
             self.ending.wait(RUSH if time.monotonic() % RUSH_EVERY < RUSH_SECONDS else CALM)
-        self.leave()
 
     def insist(self, target, text):
         began = time.monotonic()

@@ -89,8 +89,9 @@ def is_there(pid):
 
 
 def kill(pid):
-    """Returns when it has gone, whoever its parent is."""
-    os.kill(pid, signal.SIGKILL)
+    """Returns when it has gone, whoever its parent is; it may have gone already."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
     end = time.monotonic() + END_SECONDS
     while is_there(pid):
         assert time.monotonic() < end, f"process {pid} does not go"
