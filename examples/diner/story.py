@@ -230,7 +230,7 @@ class Step(typing.NamedTuple):
 STEPS = [
     Step("A quiet evening",
          "A few guests: pages and menus from the web servers, orders and photos into queues. All is up, nothing waits.",
-         "Users, balancer, servers, queues, workers, database, each with its figures", "picture", quiet),
+         "Users, balancer, servers, queues, workers, database, each with its figures", "", quiet),
     Step("One server drowns",
          "Two of three web servers are closed. 320 guests a second want pages; the one that is left can do 200.",
          "Its requests at a time and its latency grow, seconds soon; that of the listener, too", "servers", drown),
