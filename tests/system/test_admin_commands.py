@@ -65,8 +65,8 @@ def test_a_unix_socket_is_an_address_too(stage, tmp_path):
 
 
 def test_a_url_is_an_address_too(admin):
-    assert ask(f"http://{admin.at}", "status").returncode == 0
-    assert len(admin.asked) == 1
+    assert ask(f"http://{admin.at}", "status").returncode == 1
+    assert admin.asked[0][2]["Host"] == admin.at
 
 
 def test_a_name_is_looked_up(admin):
