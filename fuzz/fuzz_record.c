@@ -5,7 +5,7 @@
 
 static void check_message(struct slice payload)
 {
-    char block[MESSAGE_FIXED_BYTES];
+    char block[MESSAGE_BLOCK_BYTES];
     struct iovec parts[MESSAGE_PARTS];
     struct message m;
     size_t used = 0;

@@ -10,6 +10,7 @@
 #include "admin/reply.h"
 #include "base/clock.h"
 #include "fiber/loop.h"
+#include "queue/body.h"
 
 #define PEEK_WAIT_US (10 * US_PER_S)
 #define PEEKED_USUALLY 10u
@@ -23,6 +24,7 @@ struct glimpse {
     unsigned attempts;
     bool redelivered;
     uint64_t body_bytes;
+    struct body_ref stored;  /* the body is read later */
     struct slice head, body; /* in bytes; body: as much as is shown */
     char bytes[];
 };
@@ -40,7 +42,7 @@ static void add_glimpse(void *arg, const struct broker_peeked *peeked)
     struct peek_job *p = arg;
     const struct message *m = peeked->message;
     size_t shown = m->body.len < BODY_SHOWN ? m->body.len : BODY_SHOWN;
-    struct glimpse *glimpse = malloc(sizeof *glimpse + m->head.len + shown);
+    struct glimpse *glimpse = malloc(sizeof *glimpse + m->head.len + (m->stored.id ? BODY_SHOWN : shown));
 
     if (!glimpse) {
         p->error = -ENOMEM;
@@ -55,7 +57,8 @@ static void add_glimpse(void *arg, const struct broker_peeked *peeked)
         .due_us = peeked->due_us,
         .attempts = peeked->attempts,
         .redelivered = peeked->redelivered,
-        .body_bytes = m->body.len,
+        .body_bytes = message_body_bytes(m),
+        .stored = m->stored,
         .head = slice_of(glimpse->bytes, m->head.len),
         .body = slice_of(glimpse->bytes + m->head.len, shown),
     };
@@ -174,6 +177,27 @@ static void put_glimpse(struct json *json, const struct token_key *key, const st
     json_put_end(json);
 }
 
+/* What is shown of a body that has a file of its own. One that left the queue meanwhile is shown without. */
+static void show_stored(struct queue_port *port, struct glimpse *g)
+{
+    char *at = g->bytes + g->head.len;
+    struct queue_reader *reader = NULL;
+    struct stored_body body;
+    struct slice piece;
+    int result = queue_body_open(port, g->stored, &body);
+
+    if (!result)
+        reader = queue_reader_create(port, &body, false);
+    result = reader ? queue_reader_next(reader, &piece) : 0;
+    if (result == 1) {
+        g->body = slice_take(&piece, piece.len < BODY_SHOWN ? piece.len : BODY_SHOWN);
+        memcpy(at, g->body.ptr, g->body.len);
+        g->body.ptr = at;
+    }
+    if (result != -ECANCELED)
+        queue_reader_free(reader);
+}
+
 /* ---- the call ---------------------------------------------------------------------------------------------------- */
 
 /* False: the call is answered. */
@@ -215,6 +239,14 @@ static void answer(struct admin_call *call, const struct peek_job *p)
     reply_end(&reply);
 }
 
+static void show(struct admin_call *call, const struct peek_job *p)
+{
+    for (struct glimpse *at = p->first; at; at = at->next)
+        if (at->stored.id)
+            show_stored(call->admin->system->port, at);
+    answer(call, p);
+}
+
 void queues_peek(struct admin_call *call)
 {
     struct queue_port *port = call->admin->system->port;
@@ -251,6 +283,6 @@ void queues_peek(struct admin_call *call)
                     "a message of queue %.100s cannot be read: %s; run `maitred log check`", name,
                     strerror(-p->error));
     else
-        answer(call, p);
+        show(call, p);
     free_peek(&p->job);
 }

@@ -30,19 +30,20 @@ struct fetching {
 static struct http_request make_request(const struct fetch *fetch)
 {
     size_t path = slice_find(fetch->target, '?');
+    uint64_t body_bytes = fetch->pieces ? fetch->pieces->bytes : fetch->body.len;
     struct http_request request = {
         .method_id = http_method_of(fetch->method),
         .method = fetch->method,
         .authority = fetch->authority,
         .path = slice_of(fetch->target.ptr, path),
         .minor = 1,
-        .body = {BODY_LENGTH, fetch->body.len},
+        .body = {BODY_LENGTH, body_bytes},
     };
     bool expects_body = !http_method_idempotent(request.method_id) || request.method_id == METHOD_PUT;
 
     if (path < fetch->target.len)
         request.query = slice_of(fetch->target.ptr + path + 1, fetch->target.len - path - 1);
-    if (!fetch->body.len && !expects_body)
+    if (!body_bytes && !expects_body)
         request.body.kind = BODY_NONE;
     if (fetch->fields)
         request.fields = *fetch->fields;
@@ -50,6 +51,24 @@ static struct http_request make_request(const struct fetch *fetch)
 }
 
 /* ---- one attempt ------------------------------------------------------------------------------------------- */
+
+static int send_body(const struct fetch *fetch, struct http_output *out)
+{
+    const struct fetch_body *pieces = fetch->pieces;
+    uint64_t left = pieces ? pieces->bytes : 0;
+    int error = pieces ? 0 : output_send(out, fetch->body);
+
+    while (!error && left) {
+        struct slice piece;
+
+        error = pieces->next(pieces->arg, left == pieces->bytes, &piece);
+        if (error)
+            break;
+        error = output_send(out, piece);
+        left -= piece.len;
+    }
+    return error;
+}
 
 /* Whole, before the answer is looked at: a server that answers early is expected to read or to close. */
 static int send_request(struct fetching *f, struct upstream *upstream)
@@ -60,8 +79,9 @@ static int send_request(struct fetching *f, struct upstream *upstream)
 
     output_put(&upstream->out, slice_of(header, n));
     head_put_own_request(&upstream->out, &f->request, upstream->server->name);
-    output_send(&upstream->out, f->fetch->body);
-    error = output_flush(&upstream->out);
+    error = send_body(f->fetch, &upstream->out);
+    if (!error)
+        error = output_flush(&upstream->out);
     f->fetch->sent |= upstream->out.written > f->attempts.written;
     return error;
 }

@@ -1,4 +1,4 @@
-/* fetch.h - one HTTP request of maitred's own to a pool, from memory, with its answer into memory.
+/* fetch.h - one HTTP request of maitred's own to a pool, from memory or by pieces, with its answer into memory.
  *
  * It takes the way of a client's request: the pool's strategy, line, timeouts, health, ejection, kept connections and
  * counters hold for it. A server that cannot be reached is passed over for another; a request that was sent is
@@ -11,6 +11,15 @@
 #include "base/arena.h"
 #include "wire/http.h"
 
+/* A body that is not in memory. */
+struct fetch_body {
+    uint64_t bytes;
+    /* The next piece, which is good until the next call; first: from its beginning on, which may be asked for again. In the fiber of
+     * fetch_run; may wait. 0; -ECANCELED; or an error for which stream_error_is_ours. */
+    int (*next)(void *arg, bool first, struct slice *piece);
+    void *arg;
+};
+
 struct fetch {
     /* The request; borrowed until fetch_run returns. Its bytes are such as the parser would have let pass. */
     struct slice method;
@@ -19,11 +28,12 @@ struct fetch {
     /* Sent as they are, but for Host, Expect, the framing's, and what belongs to one hop. Their ids (http1_field_id)
      * matter where a cookie decides the server. NULL: none. */
     const struct http_fields *fields;
-    struct slice body;   /* its Content-Length is added */
-    struct ip client;    /* on whose behalf, where the strategy asks for it */
-    uint64_t timeout_us; /* from the first place at a server to the answer's last byte; 0: none */
-    size_t answer_max;   /* bytes of the answer's body that are kept */
-    struct arena *arena; /* for the answer; nobody else's while fetch_run runs */
+    struct slice body;               /* its Content-Length is added */
+    const struct fetch_body *pieces; /* the body, instead; NULL: none */
+    struct ip client;                /* on whose behalf, where the strategy asks for it */
+    uint64_t timeout_us;             /* from the first place at a server to the answer's last byte; 0: none */
+    size_t answer_max;               /* bytes of the answer's body that are kept */
+    struct arena *arena;             /* for the answer; nobody else's while fetch_run runs */
 
     /* The answer; in the arena. */
     unsigned status; /* 0: there is none */

@@ -48,13 +48,19 @@ static void print_lost(void *arg, struct slice queue, uint64_t number)
         printf("lost: message %" PRIu64 " of queue %.*s\n", number, (int)queue.len, queue.ptr);
 }
 
-static void print_files(const struct log_survey *survey)
+static void print_files(const struct salvage *salvage)
 {
+    const struct log_survey *survey = salvage_survey(salvage);
+    uint64_t bytes;
+    size_t n = salvage_bodies(salvage, &bytes);
+
     printf("%zu segments of %" PRIu32 " bytes", survey->n_segments, survey->segment_bytes);
     if (survey->n_segments)
         printf(" (number %" PRIu64 " to %" PRIu64 ")", survey->segments[0].number,
                survey->segments[survey->n_segments - 1].number);
     printf(", %zu spare files\n", survey->n_spares);
+    if (n)
+        printf("%zu bodies in files of their own, %" PRIu64 " bytes\n", n, bytes);
     for (unsigned i = 0; i < 2; i++)
         if (survey->checkpoints[i].there && survey->checkpoints[i].whole)
             printf("checkpoint-%u: %" PRIu64 " bytes, as of position %" PRIu64 "\n", i,
@@ -107,7 +113,7 @@ static int look(const char *folder, struct storage *storage, struct salvage **sa
 
     if (error)
         return complain(folder, error);
-    print_files(salvage_survey(*salvage));
+    print_files(*salvage);
     salvage_each_queue(*salvage, print_queue, f);
     salvage_each_lost(*salvage, print_lost, f);
     if (f->named > NAMED_MOST)

@@ -9,7 +9,9 @@
 
 #include "balance/fetch.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "front/push_fields.h"
+#include "queue/body.h"
 #include "wire/http1.h"
 
 /* How long the push rests when no server is usable, and when all are full. */
@@ -28,6 +30,7 @@ struct delivering {
     struct push *push;
     struct push_aim aim; /* its scene is held */
     struct queue_delivery *delivery;
+    struct queue_reader *reader; /* of its body, where that has a file; owned */
     struct fiber *fiber;
     struct arena arena;
 };
@@ -39,6 +42,31 @@ static struct slice find_or(struct slice head, enum envelope_tag tag, struct sli
     struct slice value = envelope_find(head, tag);
 
     return value.len ? value : other;
+}
+
+/* The body's next piece from its file. */
+static int next_piece(void *arg, bool first, struct slice *piece)
+{
+    struct delivering *d = arg;
+    int result;
+
+    if (!d->reader)
+        d->reader = queue_reader_create(d->push->port, &d->delivery->body, true);
+    if (!d->reader)
+        return -ENOMEM;
+    if (first)
+        queue_reader_rewind(d->reader);
+    result = queue_reader_next(d->reader, piece);
+    if (result == 1)
+        return 0;
+    if (result == -ECANCELED) {
+        d->reader = NULL;
+        return result;
+    }
+    log_line(LOG_ERROR,
+             "push: the body of message %llu of queue %s cannot be read: %s; run `maitred log check`",
+             (unsigned long long)d->delivery->ref.number, d->push->name, strerror(-result));
+    return -ENOBUFS;
 }
 
 /* ---- the answer -------------------------------------------------------------------------------------------------- */
@@ -156,6 +184,7 @@ static enum queue_verdict ask_pool(struct delivering *d)
     const struct config_push *config = d->aim.config;
     const struct message *m = &d->delivery->message;
     struct slice client = envelope_find(m->head, ENVELOPE_CLIENT);
+    struct fetch_body pieces = {m->stored.bytes, next_piece, d};
     struct http_fields fields;
     struct fetch fetch = {
         .method = find_or(m->head, ENVELOPE_METHOD, SLICE("POST")),
@@ -164,6 +193,7 @@ static enum queue_verdict ask_pool(struct delivering *d)
         .authority = find_or(m->head, ENVELOPE_AUTHORITY, SLICE("")),
         .fields = &fields,
         .body = m->body,
+        .pieces = m->stored.id ? &pieces : NULL,
         .timeout_us = config->timeout_us,
         .answer_max = d->delivery->awaited ? config->max_answer : 0,
         .arena = &d->arena,
@@ -209,6 +239,7 @@ static void delivering_main(void *arg)
     d->fiber = fiber_self();
     verdict = ask_pool(d);
     queue_settle(d->delivery, verdict);
+    queue_reader_free(d->reader);
     arena_free(&d->arena);
     if (d->aim.scene)
         scene_release(d->aim.scene);

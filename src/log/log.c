@@ -420,6 +420,11 @@ bool log_kind_ends_segment(uint8_t kind)
 
 /* ---- numbers ----------------------------------------------------------------------------------------------------- */
 
+uint64_t log_id(const struct log *log)
+{
+    return log->id;
+}
+
 uint32_t log_segment_bytes(const struct log *log)
 {
     return log->segment_bytes;
@@ -428,7 +433,7 @@ uint32_t log_segment_bytes(const struct log *log)
 void log_numbers(const struct log *log, struct log_numbers *numbers)
 {
     *numbers = (struct log_numbers){
-        .file_bytes = (log->n_segments + log->n_spares) * (uint64_t)log->segment_bytes,
+        .file_bytes = (log->n_segments + log->n_spares) * (uint64_t)log->segment_bytes + log->beside,
         .segments = log->n_segments,
         .spares = log->n_spares,
         .appended_bytes = log->appended_bytes,

@@ -33,11 +33,14 @@ struct log;
 /* Kinds below this one are the log's own. */
 #define LOG_KIND_FIRST 16
 
+/* As many segments it has at least, spares among them, where bytes_max has room for them. */
+#define LOG_SEGMENTS_LEAST 3
+
 struct log_options {
     struct storage *storage;
     uint32_t
         segment_bytes;  /* a power of two, LOG_SEGMENT_BYTES_MIN to 1 GiB; an existing log keeps its own */
-    uint64_t bytes_max; /* of all segments; 0: what the disk gives */
+    uint64_t bytes_max; /* of all segments, and what is beside them; 0: what the disk gives */
     uint64_t id;        /* of a log that is new: a random number */
 };
 
@@ -162,6 +165,15 @@ int log_spare_make(struct log_spare *spare);
 /* error: what log_spare_make said; other than 0, spare is dropped. */
 void log_spare_add(struct log *log, struct log_spare *spare, int error);
 
+/* ---- beside the segments ----------------------------------------------------------------------------------------- */
+
+/* A random number that no other log has. */
+uint64_t log_id(const struct log *log);
+/* Other files of the owner's count at bytes_max as well. Whether one of so many bytes may be made; and that it is there, or gone. */
+bool log_fits_beside(const struct log *log, uint64_t bytes);
+void log_put_beside(struct log *log, uint64_t bytes);
+void log_take_away(struct log *log, uint64_t bytes);
+
 /* ---- checkpoints ------------------------------------------------------------------------------------------------ */
 
 /* Whether another one pays: another segment has begun since the last one (or since log_open), so that one may be free, and four
@@ -181,7 +193,7 @@ void log_checkpoint_end(struct log *log, struct log_checkpointing *checkpointing
 /* ---- numbers ---------------------------------------------------------------------------------------------------- */
 
 struct log_numbers {
-    uint64_t file_bytes; /* of all segment files, spares among them */
+    uint64_t file_bytes; /* of all segment files, spares among them, and of what is beside them */
     uint64_t segments, spares;
     uint64_t appended_bytes; /* since log_open, of the stream */
     uint64_t commits;        /* syncs of segments */

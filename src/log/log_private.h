@@ -40,6 +40,7 @@ struct log {
     struct storage *storage;
     uint32_t segment_bytes;
     uint64_t bytes_max, id;
+    uint64_t beside; /* bytes of the owner's files that count at bytes_max, too */
     bool replayed;
 
     struct segment *segments; /* by number; the last one is appended to; owned */

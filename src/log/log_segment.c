@@ -12,7 +12,7 @@
 #include "log/log_private.h"
 
 #define MAGIC "MAITRED\n"
-#define SPARES_AHEAD 2
+#define SPARES_AHEAD (LOG_SEGMENTS_LEAST - 1)
 /* A log that fills such a part of a segment while a spare is made may need that one soon. */
 #define HURRY_PART 8
 
@@ -381,7 +381,25 @@ static bool another_fits(const struct log *log)
 {
     uint64_t files = log->n_segments + log->n_spares + log->n_making + 1;
 
-    return log->bytes_max == 0 || files * log->segment_bytes <= log->bytes_max;
+    return log->bytes_max == 0 || files * log->segment_bytes + log->beside <= log->bytes_max;
+}
+
+bool log_fits_beside(const struct log *log, uint64_t bytes)
+{
+    uint64_t files = log->n_segments + log->n_spares + log->n_making;
+
+    return log->bytes_max == 0 || files * log->segment_bytes + log->beside + bytes <= log->bytes_max;
+}
+
+void log_put_beside(struct log *log, uint64_t bytes)
+{
+    log->beside += bytes;
+}
+
+void log_take_away(struct log *log, uint64_t bytes)
+{
+    assert(log->beside >= bytes);
+    log->beside -= bytes;
 }
 
 static bool wants_spares(const struct log *log, size_t n_spares)

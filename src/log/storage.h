@@ -34,6 +34,9 @@ struct storage_kind {
      * there is no room, which is found out before much is written. Blocks for as long as that takes, and takes its time, so that
      * syncs of other files hardly wait for it, until hurried is true. NULL: as fast as it can. */
     int (*fill)(struct storage_file *file, uint64_t bytes, const atomic_bool *hurried);
+    /* Takes room for so many bytes, but does not change how long it is: -ENOSPC now rather than by a write. Where that cannot be
+     * done without writing it does nothing. */
+    int (*reserve)(struct storage_file *file, uint64_t bytes);
     /* Calls each with every name, in no order; each may open, but not create or remove. */
     int (*list)(struct storage *storage, void (*each)(void *arg, const char *name), void *arg);
     int (*remove)(struct storage *storage, const char *name);
@@ -78,6 +81,11 @@ static inline int storage_sync(struct storage_file *file)
 static inline int storage_fill(struct storage_file *file, uint64_t bytes, const atomic_bool *hurried)
 {
     return file->storage->kind->fill(file, bytes, hurried);
+}
+
+static inline int storage_reserve(struct storage_file *file, uint64_t bytes)
+{
+    return file->storage->kind->reserve(file, bytes);
 }
 
 static inline int storage_list(struct storage *storage, void (*each)(void *arg, const char *name), void *arg)

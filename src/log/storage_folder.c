@@ -245,6 +245,11 @@ static int folder_fill(struct storage_file *file, uint64_t bytes, const atomic_b
     return error;
 }
 
+static int folder_reserve(struct storage_file *file, uint64_t bytes)
+{
+    return take_room(fd_of(file), 0, bytes);
+}
+
 /* ---- names ------------------------------------------------------------------------------------------------------ */
 
 static int folder_list(struct storage *storage, void (*each)(void *arg, const char *name), void *arg)
@@ -333,6 +338,7 @@ static const struct storage_kind folder_kind = {
     .write = folder_write,
     .sync = folder_sync,
     .fill = folder_fill,
+    .reserve = folder_reserve,
     .list = folder_list,
     .remove = folder_remove,
     .sync_names = folder_sync_names,

@@ -191,6 +191,13 @@ static int shadow_fill(struct storage_file *file, uint64_t bytes, const atomic_b
     return error ? error : make_size(file_of(file)->node, bytes);
 }
 
+static int shadow_reserve(struct storage_file *file, uint64_t bytes)
+{
+    (void)file;
+    (void)bytes;
+    return 0;
+}
+
 /* ---- names ------------------------------------------------------------------------------------------------------- */
 
 struct listing {
@@ -246,6 +253,7 @@ static const struct storage_kind shadow_kind = {
     .write = shadow_write,
     .sync = shadow_sync,
     .fill = shadow_fill,
+    .reserve = shadow_reserve,
     .list = shadow_list,
     .remove = shadow_remove,
     .sync_names = shadow_sync_names,

@@ -5,16 +5,6 @@
 
 #include "queue/thread_private.h"
 
-/* What stands in a record beside the body: its fixed part, as many queues as there may be, a head of a frame's size. */
-#define RECORD_BESIDE_BODY (192u * 1024)
-
-uint64_t queue_body_max(const struct queue_port *port)
-{
-    uint64_t record = counter_get(&queue_thread_numbers(port->thread)->record_max);
-
-    return record > RECORD_BESIDE_BODY ? record - RECORD_BESIDE_BODY : 0;
-}
-
 /* ---- room -------------------------------------------------------------------------------------------------------- */
 
 void queue_batch_return_room(struct queue_port *port, uint64_t bytes)

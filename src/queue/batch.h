@@ -16,7 +16,8 @@ struct queue_publication {
     struct slice exchange, key;
     struct slice more_keys; /* each with its length (u8) before it */
     struct slice head, body;
-    uint64_t ttl_us; /* 0: as long as its queue lets it wait */
+    struct body_ref stored; /* id not 0: it is the body (body.h), which stays until it is back */
+    uint64_t ttl_us;        /* 0: as long as its queue lets it wait */
     uint8_t priority;
     enum publish_result result; /* once it is back */
 };
@@ -49,8 +50,6 @@ struct queue_batch {
     uint64_t position; /* of the last message in it */
 };
 
-/* The largest body that a message may have, whatever else it has. */
-uint64_t queue_body_max(const struct queue_port *port);
 /* Gives back what was counted for a batch that is not sent. */
 void queue_batch_return_room(struct queue_port *port, uint64_t bytes);
 /* ---- what comes in pieces ---------------------------------------------------------------------------------------- */

@@ -23,11 +23,13 @@ struct broker *broker_create(const struct broker_options *options)
     if (!broker)
         return NULL;
     broker->log = options->log;
+    broker->storage = options->storage;
     broker->events = options->events;
     broker->arg = options->arg;
     broker->rng.state = options->seed;
     broker->now_us = options->now_us;
     broker->next_number = broker->next_id = 1;
+    broker->next_body = 1;
     broker->compacting = UINT64_MAX;
     list_init(&broker->queues);
     list_init(&broker->exchanges);
@@ -35,6 +37,7 @@ struct broker *broker_create(const struct broker_options *options)
     list_init(&broker->to_mark);
     list_init(&broker->fresh);
     list_init(&broker->ended);
+    list_init(&broker->leaving);
     recent_init(&broker->finished, sizeof(struct finished), FINISHED_KEPT);
     recent_init(&broker->idempotency, sizeof(struct same_key), IDEMPOTENCY_KEPT);
     return broker;
@@ -123,6 +126,7 @@ void broker_close(struct broker *broker)
     timer_heap_free(&broker->idles);
     recent_free(&broker->finished);
     recent_free(&broker->idempotency);
+    bodies_free(broker);
     log_buffer_free(&broker->buffer);
     index_close(broker->index);
     hash_table_free(&broker->queues_by_name);
@@ -178,10 +182,12 @@ static void append_list(struct broker *broker, enum log_claim claim, uint8_t kin
     uint64_t position;
 
     /* What cannot be appended is not remembered after a restart: a message comes once more. */
-    if (*len)
-        log_append(broker->log, claim, 0, kind, &part, 1, &position);
+    if (*len && log_append(broker->log, claim, 0, kind, &part, 1, &position) != 0)
+        broker->lost_done |= kind == RECORD_DONE;
     *len = 0;
 }
+
+static void append_lists(struct broker *broker);
 
 /* Room for one more; where the list is full, all lists are appended, in their order: a message's RETRY stands before its DONE.
  * NULL: no memory at all. */
@@ -192,7 +198,7 @@ static char *gather(struct broker *broker, char **list, size_t *len, size_t *roo
     char *grown;
 
     if (*len + bytes > most)
-        broker_flush(broker);
+        append_lists(broker);
     if (*len + bytes > *room) {
         grown = realloc(*list, *room ? *room * 2 : 1024);
         if (!grown)
@@ -210,6 +216,7 @@ void broker_gather_done(struct broker *broker, const struct done_entry *entry)
 
     if (at)
         done_entry_put(at, entry);
+    broker->lost_done |= !at;
 }
 
 void broker_gather_retry(struct broker *broker, const struct retry_entry *entry)
@@ -245,11 +252,17 @@ static void append_marks(struct broker *broker)
     append_list(broker, LOG_MORE, RECORD_DELIVERED, block, &len);
 }
 
-void broker_flush(struct broker *broker)
+static void append_lists(struct broker *broker)
 {
     append_marks(broker);
     append_list(broker, LOG_MORE, RECORD_RETRY, broker->retries, &broker->retries_len);
     append_list(broker, LOG_PROMISED, RECORD_DONE, broker->done, &broker->done_len);
+}
+
+void broker_flush(struct broker *broker)
+{
+    append_lists(broker);
+    bodies_flushed(broker);
 }
 
 /* ---- a message into its queues ----------------------------------------------------------------------------------- */
@@ -275,7 +288,8 @@ static uint32_t order_key(const struct queue *queue, const struct message *messa
 
 uint64_t broker_bytes_of(const struct message *message)
 {
-    return message->body.len + (envelope_find(message->head, ENVELOPE_AMQP).ptr ? 0 : message->head.len);
+    return message_body_bytes(message) +
+           (envelope_find(message->head, ENVELOPE_AMQP).ptr ? 0 : message->head.len);
 }
 
 struct ready_entry broker_entry(const struct queue *queue, const struct message *message, uint64_t position)
@@ -287,6 +301,7 @@ struct ready_entry broker_entry(const struct queue *queue, const struct message 
         .bytes = (uint32_t)broker_bytes_of(message),
         .key = order_key(queue, message),
         .has_ttl = message->ttl_us != 0,
+        .stored = message->stored.id != 0,
         .priority = message->priority,
     };
 }
@@ -297,6 +312,8 @@ void broker_enqueue(struct queue *queue, const struct message *message, uint64_t
     struct ready_entry entry = broker_entry(queue, message, position);
 
     queue->bytes += entry.bytes;
+    if (entry.stored)
+        body_need(broker, message);
     if (message->due_us > broker->now_us || (broker->replaying && message->due_us))
         held_create(queue, &entry, HELD_DELAYED, message->due_us);
     else
@@ -322,10 +339,12 @@ enum publish_result broker_error_result(int error)
 enum publish_result broker_append(struct broker *broker, struct message *message,
                                   struct queue *const *targets, unsigned n, uint64_t *position)
 {
-    char block[MESSAGE_FIXED_BYTES];
+    char block[MESSAGE_BLOCK_BYTES];
     struct iovec parts[MESSAGE_PARTS];
     int error = segments_reserve(broker);
 
+    if (!error && message->stored.id)
+        error = body_prepare(broker, message);
     assert(n && n <= MESSAGE_TARGETS_MAX);
     message->number = broker->next_number;
     message->queued_us = broker->now_us;
@@ -478,6 +497,7 @@ enum publish_result broker_publish(struct broker *broker, const struct broker_pu
         .routing_key = p->key,
         .head = p->head,
         .body = p->body,
+        .stored = p->stored,
         .published_us = now_us,
         .due_us = p->delay_us ? now_us + p->delay_us : 0,
         .ttl_us = p->ttl_us,

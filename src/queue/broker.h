@@ -17,7 +17,8 @@
  *   3. It leaves by acknowledgement, a limit, a purge, a move, or death, each of which is a RECORD_DONE, or part of the
  *      record of the message that takes its place.
  *   4. Within a queue messages are delivered in the order of their numbers; one that comes back is before all younger ones.
- *   5. Room in the log for the DONE of every message in every queue was promised before it was accepted.
+ *   5. A message whose body has a file of its own has all of it; a body's file goes when the log says durably that nothing needs it.
+ *   6. Room in the log for the DONE of every message in every queue was promised before it was accepted.
  *
  * No clock, no threads, no chance: times (wall, microseconds, never going back) and the seed are arguments. What it
  * reads and writes beside the log is the index of waiting messages (ready.h), on the same storage.
@@ -39,8 +40,9 @@ struct broker_window;
 struct broker_delivery {
     struct message_ref ref;
     uint64_t
-        position;     /* of its record in the log, good until the message leaves the queue or the next turn */
-    uint32_t transit; /* bytes that count at the consumer's transit_most */
+        position; /* of its record in the log, good until the message leaves the queue or the next turn */
+    uint32_t
+        transit; /* bytes that count at the consumer's transit_most: of a body in a file only what an open file costs */
     unsigned attempt; /* from 1: those that counted before, and this one */
     bool redelivered; /* it may have been delivered before */
     uint64_t deadline_us;
@@ -65,7 +67,7 @@ struct broker_events {
 
 struct broker_options {
     struct log *log;         /* opened and not yet replayed; borrowed */
-    struct storage *storage; /* for the index; borrowed */
+    struct storage *storage; /* for the index and bodies; borrowed */
     const struct broker_events *events;
     void *arg; /* of events */
     uint64_t seed;
@@ -188,6 +190,8 @@ struct broker_publication {
     struct slice exchange, key;
     struct slice more_keys; /* of CC and BCC: each {u8 length, bytes} */
     struct slice head, body;
+    struct body_ref
+        stored; /* id not 0: it is the body, as broker_body_begin named it, durable by now; body is empty */
     uint64_t delay_us; /* 0: at once */
     uint64_t ttl_us;   /* 0: as long as its queue lets it wait */
     uint8_t priority;
@@ -205,6 +209,21 @@ struct broker_published {
 
 enum publish_result broker_publish(struct broker *broker, const struct broker_publication *publication,
                                    struct broker_published *published, uint64_t now_us);
+
+/* ---- bodies in files of their own --------------------------------------------------------------------------------- */
+
+/* Room for a body in a file of its own (log/stored_body.h), on the broker's storage. The caller writes the file, makes it and
+ * its name durable, publishes it as often as he likes, and says when he is done (or has given up), whatever came of it; a file
+ * that no queue needs then goes. -ENOSPC: the log's bytes_max does not allow it. -ENOMEM, -EIO. */
+int broker_body_begin(struct broker *broker, uint64_t bytes, struct body_ref *ref);
+void broker_body_end(struct broker *broker, uint64_t id);
+/* Opens one for reading, for any thread; once it is open it can be read whatever becomes of it. As stored_body_open. */
+int broker_body_open(const struct broker *broker, struct body_ref ref, struct stored_body *body);
+/* Whether there is one that nothing needs any more, as the log says durably. The caller takes its leave, removes its file
+ * (stored_body_remove; one that stays is found by the next start), on any thread, and says so, which gives its room back. */
+bool broker_body_leaves(const struct broker *broker);
+struct body_ref broker_body_take_leave(struct broker *broker);
+void broker_body_removed(struct broker *broker, struct body_ref ref);
 
 /* ---- consuming --------------------------------------------------------------------------------------------------- */
 

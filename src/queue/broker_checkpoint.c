@@ -234,6 +234,20 @@ static void write_segments(struct writing *w, const struct broker *broker)
     }
 }
 
+static void write_bodies(struct writing *w, const struct broker *broker)
+{
+    write_u32(w, (uint32_t)broker->stored.n);
+    for (size_t i = 0; i < broker->stored.n_buckets; i++)
+        for (struct hash_item *item = broker->stored.buckets[i]; item; item = item->next) {
+            const struct stored_message *message = container_of(item, struct stored_message, by_number);
+
+            write_u64(w, message->number);
+            write_u64(w, message->body->ref.id);
+            write_u64(w, message->body->ref.bytes);
+            write_u64(w, message->n_entries);
+        }
+}
+
 static void write_memory(struct writing *w, const struct broker *broker)
 {
     const struct recent_item *item;
@@ -315,7 +329,9 @@ struct broker_checkpoint *broker_checkpoint_begin(struct broker *broker)
     write_u32(&w, CHECKPOINT_VERSION);
     write_u64(&w, broker->next_number);
     write_u32(&w, broker->next_id);
+    write_u64(&w, broker->next_body);
     write_segments(&w, broker);
+    write_bodies(&w, broker);
     write_topology(&w, broker);
     write_held(&w, broker);
     write_memory(&w, broker);
@@ -411,7 +427,7 @@ int broker_move_entry(struct queue *queue, uint64_t number, uint64_t position)
 /* Copies a message for the queues that still have it from here. */
 static int copy_message(struct broker *broker, struct message *message, uint64_t position)
 {
-    char block[MESSAGE_FIXED_BYTES];
+    char block[MESSAGE_BLOCK_BYTES];
     struct iovec parts[MESSAGE_PARTS];
     uint64_t copied;
     size_t n = 0;

@@ -37,6 +37,8 @@ static void take_leave(struct queue *queue, const struct ready_entry *entry, con
 
     queue->bytes -= entry->bytes;
     segments_drop(broker, entry->position);
+    if (entry->stored)
+        body_unneed(broker, entry->number);
     remember_end(queue, entry, done);
     if (broker->replaying)
         return;

@@ -11,6 +11,8 @@
 #define LATE_MOST_US (100 * US_PER_MS)
 /* Counted beside the bytes of each message on its way to a consumer: what it takes without them, roughly. */
 #define TRANSIT_OVERHEAD 256
+/* An open file on its way to one, instead of the bytes in it. */
+#define TRANSIT_OF_FILE (64u * 1024)
 /* Of a back-off, what chance may take off. */
 #define JITTER_SHARE 4
 
@@ -450,6 +452,11 @@ static void mark_delivered(struct held *held)
     held->entry.redelivered = true;
 }
 
+static uint32_t transit_of(const struct ready_entry *entry)
+{
+    return (entry->stored ? TRANSIT_OF_FILE : entry->bytes) + TRANSIT_OVERHEAD;
+}
+
 void held_deliver(struct held *held, struct broker_consumer *consumer)
 {
     struct queue *queue = held->queue;
@@ -462,7 +469,7 @@ void held_deliver(struct held *held, struct broker_consumer *consumer)
     consumer->in_flight++;
     if (consumer->options.window)
         consumer->options.window->in_flight++;
-    consumer->transit += held->entry.bytes + TRANSIT_OVERHEAD;
+    consumer->transit += transit_of(&held->entry);
     if (consumer->options.rate > 0)
         consumer->tokens -= 1;
     queue->tallies.delivered++;
@@ -473,7 +480,7 @@ void held_deliver(struct held *held, struct broker_consumer *consumer)
     delivery = (struct broker_delivery){
         .ref = ref_of(held),
         .position = held->entry.position,
-        .transit = held->entry.bytes + TRANSIT_OVERHEAD,
+        .transit = transit_of(&held->entry),
         .attempt = held->attempts + 1,
         .redelivered = held->entry.redelivered,
         .deadline_us = held->when_us,

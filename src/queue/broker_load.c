@@ -219,6 +219,8 @@ static int load_held(struct broker *broker, struct slice *s)
             return -ENOMEM;
         held->attempts = saved.attempts;
         queue->bytes += saved.entry.bytes;
+        if (body_count(broker, &saved.entry))
+            return -EBADMSG;
     }
     return 0;
 }
@@ -288,6 +290,8 @@ static int count_entries(void *arg, const struct ready_entry *entries, uint32_t 
         queue->bytes += entries[i].bytes;
         if (segments_add(queue->broker, entries[i].position, 1))
             return -ENOMEM;
+        if (body_count(queue->broker, &entries[i]))
+            return -EBADMSG;
     }
     return 0;
 }
@@ -316,6 +320,7 @@ static void clear_ready(struct broker *broker)
             ready_clear(&queue->levels[i].ready);
         queue->bytes = 0;
     }
+    bodies_uncount(broker);
     index_clear(broker->index);
     broker->n_segments = broker->n_empty = 0;
 }
@@ -379,6 +384,10 @@ int broker_load(struct broker *broker, struct slice s, struct log_report *report
         return -EBADMSG;
     broker->next_number = state.next_number;
     broker->next_id = state.next_id;
+    broker->next_body = state.next_body;
+    error = bodies_load(broker, state.bodies);
+    if (error)
+        return error;
     queues = s;
     error = load_queues(broker, &s, true, NULL);
     if (!error) {
@@ -395,6 +404,8 @@ int broker_load(struct broker *broker, struct slice s, struct log_report *report
         error = load_held(broker, &s);
     if (!error)
         error = load_segments(broker, state.segments, report);
+    if (!error)
+        error = bodies_check(broker, state.bodies, report);
     if (!error)
         error = load_memory(broker, &s);
     return error ? error : find_missing(broker, report);

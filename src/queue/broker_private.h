@@ -1,6 +1,7 @@
 /* broker_private.h - what the parts of the broker share; see broker.h for what holds.
  *
  *   broker.c             a life: opening, publishing, flushing, turns
+ *   broker_body.c        bodies that have files of their own
  *   broker_topology.c    queues
  *   broker_exchange.c    exchanges and bindings: broker_exchange.h
  *   broker_delivery.c    held messages: delivering, deadlines, order by key
@@ -146,8 +147,26 @@ struct segment_refs {
     uint64_t live, total;
 };
 
+/* A body that has a file of its own. */
+struct kept_body {
+    struct hash_item by_id;
+    struct list link; /* of broker->leaving, when nothing needs it */
+    struct body_ref ref;
+    uint64_t n_needed;  /* messages in queues that have it, and who publishes it */
+    uint64_t leaves_at; /* leaving: its file may go once the log is durable up to there */
+};
+
+/* A message that has such a body. */
+struct stored_message {
+    struct hash_item by_number;
+    uint64_t number;
+    struct kept_body *body;
+    uint64_t n_entries; /* queues that it is in */
+};
+
 struct broker {
     struct log *log;
+    struct storage *storage;
     const struct broker_events *events;
     void *arg;
     struct index *index;
@@ -176,7 +195,12 @@ struct broker {
     struct recent idempotency;     /* struct same_key */
     struct segment_refs *segments; /* oldest first; owned */
     size_t n_segments, segments_room;
-    size_t n_empty;           /* of them: nothing points into them any more */
+    size_t n_empty;                      /* of them: nothing points into them any more */
+    struct hash_table bodies, stored;    /* struct kept_body, struct stored_message: both owned */
+    struct stored_message *spare_stored; /* for the next message; owned */
+    struct list leaving;                 /* struct kept_body: those whose place is not known yet are last */
+    uint64_t next_body;
+    bool lost_done;           /* one was not appended since the last flush */
     struct log_buffer buffer; /* for reading messages */
     uint64_t compacting;      /* segment; UINT64_MAX: none */
     uint64_t compact_at;      /* position in it */
@@ -227,6 +251,24 @@ void broker_remember_key(struct broker *broker, const struct message *message, u
 /* Gathers a DONE; room for it was promised when its message was accepted. */
 void broker_gather_done(struct broker *broker, const struct done_entry *entry);
 void broker_gather_retry(struct broker *broker, const struct retry_entry *entry);
+
+/* ---- broker_body.c ---- */
+/* Before a message whose body is stored is appended or replayed, so that body_need cannot fail. 0, -ENOMEM; -EBADMSG: its body is known, and another. */
+int body_prepare(struct broker *broker, const struct message *message);
+/* One more queue has the message, whose body is stored; or one less. */
+void body_need(struct broker *broker, const struct message *message);
+void body_unneed(struct broker *broker, uint64_t number);
+/* All that was gathered stands in the log now, or will never. */
+void bodies_flushed(struct broker *broker);
+void bodies_free(struct broker *broker);
+/* Messages of a checkpoint; then each entry of a queue is counted (-EBADMSG: its message is not known), or all of them anew, and
+ * in the end they are as many as there were. */
+int bodies_load(struct broker *broker, struct slice list);
+int body_count(struct broker *broker, const struct ready_entry *entry);
+void bodies_uncount(struct broker *broker);
+int bodies_check(const struct broker *broker, struct slice list, struct log_report *report);
+/* After replay: those that are needed are there, and no others. */
+int bodies_settle(struct broker *broker, struct log_report *report);
 
 /* ---- broker_topology.c ---- */
 struct queue *broker_queue(const struct broker *broker, struct slice name);

@@ -79,7 +79,10 @@ static int replay_message(struct broker *broker, const struct log_record *record
 
         if (!queue)
             return -EBADMSG;
-        error = broker_reserve(queue, &m, m.due_us != 0);
+        if (m.stored.id)
+            error = body_prepare(broker, &m);
+        if (!error)
+            error = broker_reserve(queue, &m, m.due_us != 0);
         if (!error)
             error = segments_add(broker, record->position, 1);
         if (!error)
@@ -255,6 +258,8 @@ int broker_recover(struct broker *broker, struct storage *storage, struct log_re
             report->text, sizeof report->text,
             "the log's record at position %llu does not fit what stands before it; run `maitred log check`",
             (unsigned long long)replaying.position);
+    if (!error)
+        error = bodies_settle(broker, report);
     if (!error)
         error = settle(broker, &unneeded);
     free(unneeded.numbers);

@@ -60,6 +60,12 @@ bool saved_take_segment(struct slice *list, struct saved_segment *segment)
            take_u64le(list, &segment->total);
 }
 
+bool saved_take_body(struct slice *list, struct saved_body *body)
+{
+    return take_u64le(list, &body->number) && take_u64le(list, &body->ref.id) &&
+           take_u64le(list, &body->ref.bytes) && take_u64le(list, &body->n_entries);
+}
+
 bool saved_take_held(struct slice *s, struct saved_held *held)
 {
     return take_u32le(s, &held->queue) && saved_take_entry(s, &held->entry) &&
@@ -71,5 +77,7 @@ bool saved_take_state(struct slice *s, struct saved_state *state)
     uint32_t version;
 
     return take_u32le(s, &version) && version == CHECKPOINT_VERSION && take_u64le(s, &state->next_number) &&
-           take_u32le(s, &state->next_id) && saved_take_list(s, SAVED_SEGMENT_BYTES, &state->segments);
+           take_u32le(s, &state->next_id) && take_u64le(s, &state->next_body) &&
+           saved_take_list(s, SAVED_SEGMENT_BYTES, &state->segments) &&
+           saved_take_list(s, SAVED_BODY_BYTES, &state->bodies);
 }

@@ -7,16 +7,26 @@
 
 #include "queue/broker_private.h"
 
-#define CHECKPOINT_VERSION 2u
+#define CHECKPOINT_VERSION 3u
 #define CHECKPOINT_ENTRY_BYTES 32u
 #define CHECKPOINT_SLOT_BYTES 16u
 #define SAVED_SEGMENT_BYTES 24
+#define SAVED_BODY_BYTES 32
 
 /* The beginning: then come queues, exchanges, bindings, held messages, and what is remembered, each with their number before them. */
 struct saved_state {
     uint64_t next_number;
     uint32_t next_id;
+    uint64_t next_body;
     struct slice segments; /* saved_take_segment */
+    struct slice bodies;   /* saved_take_body */
+};
+
+/* A message whose body has a file of its own. */
+struct saved_body {
+    uint64_t number;
+    struct body_ref ref;
+    uint64_t n_entries; /* queues that it is in */
 };
 
 struct saved_segment {
@@ -45,6 +55,7 @@ struct saved_held {
 
 bool saved_take_state(struct slice *s, struct saved_state *state);
 bool saved_take_segment(struct slice *list, struct saved_segment *segment);
+bool saved_take_body(struct slice *list, struct saved_body *body);
 bool saved_take_queue(struct slice *s, struct saved_queue *q);
 bool saved_take_level(struct slice *s, struct saved_level *level);
 bool saved_take_entry(struct slice *list, struct ready_entry *entry);

@@ -432,7 +432,7 @@ static void drop_verdict(struct mail *mail)
     struct queue_delivery *delivery = container_of(mail, struct queue_delivery, mail);
 
     free(delivery->answer);
-    free(delivery);
+    queue_delivery_free(delivery);
 }
 
 struct taking {
@@ -475,8 +475,17 @@ int queue_take(struct queue_consumer *consumer, uint64_t *left)
     return result;
 }
 
+void queue_delivery_free(struct queue_delivery *delivery)
+{
+    if (!delivery)
+        return;
+    stored_body_close(&delivery->body);
+    free(delivery);
+}
+
 void queue_settle(struct queue_delivery *delivery, enum queue_verdict verdict)
 {
+    stored_body_close(&delivery->body);
     delivery->verdict = verdict;
     send(delivery->consumer->port, &delivery->mail, take_verdict, drop_verdict);
 }

@@ -95,8 +95,10 @@ struct queue_delivery {
     struct queue_consumer *consumer;
     struct message_ref ref;
     struct message message; /* borrows block */
-    struct slice exchange;  /* name; borrows block */
-    uint32_t bytes;         /* that a credit gives back */
+    struct stored_body
+        body; /* open, where the message's is stored; what reads it takes it over. Not open: too many files are */
+    struct slice exchange; /* name; borrows block */
+    uint32_t bytes;        /* that a credit gives back */
     unsigned attempt;
     bool redelivered;
     enum queue_verdict verdict;
@@ -117,7 +119,8 @@ struct queue_consumer_options {
     bool auto_ack, exclusive, on_demand, counts_loss;
     uint64_t transit_most;
     struct broker_window *window;
-    /* On the port's thread, outside of fibers; must not wait. The delivery is the callee's until queue_settle, or free. */
+    /* On the port's thread, outside of fibers; must not wait. The delivery is the callee's until queue_settle, or
+     * queue_delivery_free. */
     void (*deliver)(void *arg, struct queue_delivery *delivery);
     /* Its queue was deleted. NULL: that is not told. */
     void (*gone)(void *arg);
@@ -137,6 +140,8 @@ int queue_take(struct queue_consumer *consumer, uint64_t *left);
 /* It gets nothing any more but what is on its way; what was not settled stays with it. */
 void queue_consumer_stop(struct queue_consumer *consumer);
 void queue_consumer_change(struct queue_consumer *consumer, const struct queue_consumer_options *options);
+/* Of one whose message was acknowledged when it was delivered, or whose consumer ends. NULL is allowed. */
+void queue_delivery_free(struct queue_delivery *delivery);
 /* Says what became of it; it is gone. */
 void queue_settle(struct queue_delivery *delivery, enum queue_verdict verdict);
 /* Nothing is delivered for so long; 0: go on at once. */

@@ -22,7 +22,8 @@ struct ready_entry {
     uint64_t queued_ms : 48; /* wall time */
     uint64_t redelivered : 1;
     uint64_t has_ttl : 1; /* its record says for how long it may wait */
-    uint64_t unused : 6;
+    uint64_t stored : 1;  /* its body has a file of its own */
+    uint64_t unused : 5;
     uint64_t priority : 8;
     uint32_t bytes; /* that count: broker_bytes_of */
     uint32_t key;   /* hash of what order-by names; 0: none */

@@ -25,25 +25,40 @@ enum {
     AT_TARGETS = 80,
     AT_KEY_LEN = 82,
     AT_REMOVES_END = 83,
-    AT_HAS_IDEMPOTENCY = 84,
+    AT_FLAGS = 84,
     AT_PRIORITY = 85,
     AT_REMOVES_ATTEMPTS = 86,
     AT_QUEUED = 88,
     AT_TTL = 96,
 };
 
+enum { FLAG_IDEMPOTENCY = 1, FLAG_STORED = 2 };
+
+_Static_assert(AT_TTL + 8 == MESSAGE_FIXED_BYTES, "the fixed part is what its members take");
+
 static uint16_t attempts_kept(unsigned attempts)
 {
     return (uint16_t)(attempts < UINT16_MAX ? attempts : UINT16_MAX);
 }
 
-void message_parts(const struct message *m, char block[MESSAGE_FIXED_BYTES],
+/* The body, or what names it. */
+static struct slice put_body(const struct message *m, char at[MESSAGE_STORED_BYTES])
+{
+    if (!m->stored.id)
+        return m->body;
+    put_u64le(at, m->stored.id);
+    put_u64le(at + 8, m->stored.bytes);
+    return slice_of(at, MESSAGE_STORED_BYTES);
+}
+
+void message_parts(const struct message *m, char block[MESSAGE_BLOCK_BYTES],
                    struct iovec parts[MESSAGE_PARTS])
 {
-    const struct slice slices[] = {m->targets, m->routing_key, m->head, m->body};
+    const struct slice slices[] = {m->targets, m->routing_key, m->head,
+                                   put_body(m, block + MESSAGE_FIXED_BYTES)};
 
     assert(m->targets.len % sizeof(uint32_t) == 0 && m->routing_key.len <= UINT8_MAX &&
-           m->head.len <= UINT32_MAX);
+           m->head.len <= UINT32_MAX && !(m->stored.id && m->body.len));
     block[AT_PRIORITY] = (char)m->priority;
     put_u64le(block + AT_TTL, m->ttl_us);
     put_u16le(block + AT_REMOVES_ATTEMPTS, attempts_kept(m->removes_attempts));
@@ -64,7 +79,7 @@ void message_parts(const struct message *m, char block[MESSAGE_FIXED_BYTES],
     put_u16le(block + AT_TARGETS, (uint16_t)message_n_targets(m));
     block[AT_KEY_LEN] = (char)m->routing_key.len;
     block[AT_REMOVES_END] = (char)m->removes_end;
-    block[AT_HAS_IDEMPOTENCY] = m->idempotency.len ? 1 : 0;
+    block[AT_FLAGS] = (char)((m->idempotency.len ? FLAG_IDEMPOTENCY : 0) | (m->stored.id ? FLAG_STORED : 0));
     parts[0] = (struct iovec){block, MESSAGE_FIXED_BYTES};
     for (unsigned i = 0; i < sizeof slices / sizeof slices[0]; i++)
         parts[i + 1] = (struct iovec){(void *)(uintptr_t)slices[i].ptr, slices[i].len};
@@ -72,7 +87,20 @@ void message_parts(const struct message *m, char block[MESSAGE_FIXED_BYTES],
 
 size_t message_payload_bytes(const struct message *m)
 {
-    return MESSAGE_FIXED_BYTES + m->targets.len + m->routing_key.len + m->head.len + m->body.len;
+    return MESSAGE_FIXED_BYTES + m->targets.len + m->routing_key.len + m->head.len +
+           (m->stored.id ? MESSAGE_STORED_BYTES : m->body.len);
+}
+
+/* What is behind the head. False: it cannot be. */
+static bool take_body(struct slice rest, bool stored, struct message *m)
+{
+    if (!stored) {
+        m->body = rest;
+        return true;
+    }
+    m->body = slice_of(rest.ptr, 0);
+    return take_u64le(&rest, &m->stored.id) && take_u64le(&rest, &m->stored.bytes) && !rest.len &&
+           m->stored.id && m->stored.bytes;
 }
 
 bool message_parse(struct slice payload, struct message *m)
@@ -97,7 +125,7 @@ bool message_parse(struct slice payload, struct message *m)
         .removes = {get_u32le(block + AT_REMOVES_QUEUE), get_u64le(block + AT_REMOVES_NUMBER)},
         .removes_end = (enum message_end)(uint8_t)block[AT_REMOVES_END],
         .removes_attempts = get_u16le(block + AT_REMOVES_ATTEMPTS),
-        .idempotency = block[AT_HAS_IDEMPOTENCY] ? key : (struct slice){0},
+        .idempotency = block[AT_FLAGS] & FLAG_IDEMPOTENCY ? key : (struct slice){0},
         .idempotency_until_us = get_u64le(block + AT_IDEMPOTENCY_UNTIL),
     };
     if (m->removes_end >= N_MESSAGE_ENDS ||
@@ -105,8 +133,7 @@ bool message_parse(struct slice payload, struct message *m)
         !take_slice(&payload, (uint8_t)block[AT_KEY_LEN], &m->routing_key) ||
         !take_slice(&payload, get_u32le(block + AT_HEAD_LEN), &m->head))
         return false;
-    m->body = payload;
-    return true;
+    return take_body(payload, block[AT_FLAGS] & FLAG_STORED, m);
 }
 
 void done_entry_put(char at[DONE_BYTES], const struct done_entry *entry)

@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "log/log.h"
+#include "log/stored_body.h"
 
 enum record_kind {
     RECORD_MESSAGE = LOG_KIND_FIRST, /* a message, and the queues that it is in */
@@ -66,16 +67,25 @@ struct message {
     struct slice idempotency;      /* empty, or IDEMPOTENCY_KEY_BYTES: what tells it from others with a key */
     uint64_t idempotency_until_us; /* wall time until which another one with the key is the same */
     struct slice head;             /* envelope.h */
-    struct slice body;
+    struct slice body;             /* empty where it is stored */
+    struct body_ref stored;        /* the body has a file of its own; id 0: it has none */
 };
 
 #define MESSAGE_FIXED_BYTES 104
+#define MESSAGE_STORED_BYTES 16 /* what stands in the place of a body that is stored */
+#define MESSAGE_BLOCK_BYTES (MESSAGE_FIXED_BYTES + MESSAGE_STORED_BYTES)
 #define MESSAGE_PARTS 5
 
-/* The parts of a message's payload: block (MESSAGE_FIXED_BYTES), then slices of message, all borrowed. */
-void message_parts(const struct message *message, char block[MESSAGE_FIXED_BYTES],
+/* The parts of a message's payload: of block (MESSAGE_BLOCK_BYTES), and slices of message, all borrowed. */
+void message_parts(const struct message *message, char block[MESSAGE_BLOCK_BYTES],
                    struct iovec parts[MESSAGE_PARTS]);
 size_t message_payload_bytes(const struct message *message);
+/* Of its body, wherever that is. */
+static inline uint64_t message_body_bytes(const struct message *message)
+{
+    return message->stored.id ? message->stored.bytes : message->body.len;
+}
+
 /* The slices borrow payload. */
 bool message_parse(struct slice payload, struct message *message);
 

@@ -11,8 +11,7 @@
 
 #define LINE_MAX 256
 
-static void say(const struct salvage *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void say(const struct salvage *s, const char *format, ...)
+void salvage_say(const struct salvage *s, const char *format, ...)
 {
     char line[LINE_MAX];
     va_list arguments;
@@ -270,7 +269,7 @@ static int take_message(struct salvage *s, const struct log_record *record, bool
     int error = 0;
 
     if (!message_parse(record->payload, &m)) {
-        say(s, "the message at position %" PRIu64 " cannot be understood", record->position);
+        salvage_say(s, "the message at position %" PRIu64 " cannot be understood", record->position);
         return 0;
     }
     for (unsigned i = 0; !error && i < message_n_targets(&m); i++) {
@@ -281,6 +280,7 @@ static int take_message(struct salvage *s, const struct log_record *record, bool
                             .waits = is_new || in_range(s, message_target(&m, i), &m),
                             .priority = m.priority,
                             .has_priority = true,
+                            .stored = m.stored.id != 0,
                             .was_delayed = m.due_us != 0};
 
         error = add_fact(s, &fact);
@@ -330,9 +330,10 @@ static int take_topology(struct salvage *s, const struct log_record *record)
     int error = topology_replay(s->broker, record);
 
     if (error == -EBADMSG)
-        say(s,
-            "the record at position %" PRIu64 " tells of a queue or topic that is not known, and is left out",
-            record->position);
+        salvage_say(s,
+                    "the record at position %" PRIu64
+                    " tells of a queue or topic that is not known, and is left out",
+                    record->position);
     else if (error)
         return error;
     return record->kind == RECORD_QUEUE_DELETE && record->payload.len >= 4
@@ -380,8 +381,8 @@ static void note_gap(void *arg, const struct survey_segment *segment, uint32_t o
     const struct salvage *s = arg;
 
     if (is_needed(s, segment->number) && segment->number * s->survey.segment_bytes + offset < s->end)
-        say(s, "%s (segment %" PRIu64 "): %" PRIu32 " bytes from offset %" PRIu32 " on do not verify",
-            segment->name, segment->number, bytes, offset);
+        salvage_say(s, "%s (segment %" PRIu64 "): %" PRIu32 " bytes from offset %" PRIu32 " on do not verify",
+                    segment->name, segment->number, bytes, offset);
 }
 
 static void note_segment(void *arg, const struct survey_segment *segment, uint32_t used)
@@ -390,10 +391,10 @@ static void note_segment(void *arg, const struct survey_segment *segment, uint32
 
     (void)used;
     if (segment->header_lost && is_needed(s, segment->number))
-        say(s,
-            "%s (segment %" PRIu64
-            "): its header does not verify; which segment it is was told by its records",
-            segment->name, segment->number);
+        salvage_say(s,
+                    "%s (segment %" PRIu64
+                    "): its header does not verify; which segment it is was told by its records",
+                    segment->name, segment->number);
 }
 
 static void note_missing(void *arg, uint64_t number, uint64_t n)
@@ -401,9 +402,9 @@ static void note_missing(void *arg, uint64_t number, uint64_t n)
     const struct salvage *s = arg;
 
     if (n == 1)
-        say(s, "segment %" PRIu64 " is not there", number);
+        salvage_say(s, "segment %" PRIu64 " is not there", number);
     else
-        say(s, "segments %" PRIu64 " to %" PRIu64 " are not there", number, number + n - 1);
+        salvage_say(s, "segments %" PRIu64 " to %" PRIu64 " are not there", number, number + n - 1);
 }
 
 /* ---- adding up ---------------------------------------------------------------------------------------------------- */
@@ -495,6 +496,7 @@ static bool add_up(const struct fact *facts, size_t n, struct fact *message)
         switch ((enum fact_kind)fact->kind) {
         case FACT_RECORD:
             message->place = fact->place;
+            message->stored = fact->stored;
             waits |= fact->waits;
             break;
         case FACT_KNOWN:
@@ -541,10 +543,10 @@ static void note_ranges(const struct salvage *s)
         size_t n = first_of(s, r->queue, r->behind) - first_of(s, r->queue, r->first);
 
         if (n < READY_SLOT_ENTRIES)
-            say(s,
-                "up to %zu messages between the numbers %" PRIu64 " and %" PRIu64 " of queue id %" PRIu32
-                " are lost, with the index that named them",
-                READY_SLOT_ENTRIES - n, r->first, r->behind - 1, r->queue);
+            salvage_say(s,
+                        "up to %zu messages between the numbers %" PRIu64 " and %" PRIu64
+                        " of queue id %" PRIu32 " are lost, with the index that named them",
+                        READY_SLOT_ENTRIES - n, r->first, r->behind - 1, r->queue);
     }
 }
 
@@ -565,8 +567,8 @@ static int name_queues(struct salvage *s)
             name[len++] = '-';
         if (!queue_create(s->broker, id, slice_of(name, (size_t)len), &options))
             return -ENOMEM;
-        say(s, "the declaration of the queue with id %" PRIu32 " is lost; its messages are in %.*s", id, len,
-            name);
+        salvage_say(s, "the declaration of the queue with id %" PRIu32 " is lost; its messages are in %.*s",
+                    id, len, name);
     }
     return 0;
 }
@@ -577,12 +579,12 @@ static void note_files(const struct salvage *s)
 {
     const struct log_survey *survey = &s->survey;
     for (size_t i = 0; i < survey->n_unknown; i++)
-        say(s, "%s: nothing in it belongs to this log, or can be read", survey->unknown[i]);
+        salvage_say(s, "%s: nothing in it belongs to this log, or can be read", survey->unknown[i]);
     if (!survey->state && survey->n_segments && survey->segments[0].number)
-        say(s,
-            "no checkpoint is whole: messages that left their queue before segment %" PRIu64
-            " may come once more",
-            survey->segments[0].number);
+        salvage_say(s,
+                    "no checkpoint is whole: messages that left their queue before segment %" PRIu64
+                    " may come once more",
+                    survey->segments[0].number);
 }
 
 static int look(struct salvage *s)
@@ -601,7 +603,7 @@ static int look(struct salvage *s)
     note_files(s);
     error = s->survey.state ? know_checkpoint(s) : 0;
     if (error == -EBADMSG) {
-        say(s, "the checkpoint cannot be understood");
+        salvage_say(s, "the checkpoint cannot be understood");
         error = -EPROTONOSUPPORT;
     }
     if (!error)
@@ -610,7 +612,8 @@ static int look(struct salvage *s)
         return error;
     add_up_all(s);
     note_ranges(s);
-    return name_queues(s);
+    error = salvage_look_at_bodies(s);
+    return error ? error : name_queues(s);
 }
 
 int salvage_open(struct salvage **result, struct storage *storage,
@@ -646,6 +649,7 @@ void salvage_close(struct salvage *s)
     free(s->ranges);
     free(s->marks);
     free(s->deleted);
+    free(s->bodies);
     free(s);
 }
 

@@ -2,7 +2,7 @@
  * log of the others.
  *
  * The files stay as they are. A message waits when the newest whole checkpoint, or a record behind it, says so, and no record
- * says that it left. Of a log that a start would take up, what the start would cut off does not count; of any other all
+ * says that it left; it can be read when its body can, wherever that is. Of a log that a start would take up, what the start would cut off does not count; of any other all
  * that verifies does. What damage has swallowed may have said that a message left: then it comes once more.
  * Memory: 48 bytes for each record about a message. Threads: one; it blocks. Errors: 0 or a negative errno. */
 #ifndef QUEUE_SALVAGE_H
@@ -30,6 +30,9 @@ struct salvage_queue {
     uint64_t readable, lost; /* of the messages that wait in it */
 };
 
+/* Files of bodies that messages need which wait, and can be read; and their bytes. */
+size_t salvage_bodies(const struct salvage *salvage, uint64_t *bytes);
+
 /* In the order they were declared. Good until each returns. */
 void salvage_each_queue(const struct salvage *salvage,
                         void (*each)(void *arg, const struct salvage_queue *queue), void *arg);
@@ -38,7 +41,7 @@ void salvage_each_lost(const struct salvage *salvage,
                        void (*each)(void *arg, struct slice queue, uint64_t number), void *arg);
 
 /* Makes a log of what is readable in another storage, which is empty: queues, exchanges and bindings; messages with their
- * numbers, names, attempts and delays. id: a random number. */
+ * numbers, names, attempts, delays and bodies. id: a random number. */
 int salvage_write(const struct salvage *salvage, struct storage *to, uint64_t id);
 
 #endif

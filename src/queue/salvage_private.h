@@ -1,4 +1,5 @@
-/* salvage_private.h - what the two halves of salvage share: salvage.c adds up what waits, salvage_write.c makes a log of it.
+/* salvage_private.h - what the parts of salvage share: salvage.c adds up what waits, salvage_body.c has what is in files of its own,
+ * salvage_write.c makes a log of it.
  *
  * Whatever is said of a message in a queue, by the checkpoint or by a record, is a fact. Sorted by queue, number and place, the
  * facts of one message add up to what became of it. */
@@ -29,6 +30,7 @@ struct fact {
     bool waits; /* RECORD: and it waits, unless another fact says that it left */
     uint8_t priority;
     bool has_priority; /* KNOWN, RECORD: it is priority */
+    bool stored;       /* RECORD: its body has a file of its own */
     bool
         was_delayed; /* RECORD: when it was published, so that how far its queue had delivered does not tell of it */
 };
@@ -44,6 +46,13 @@ struct range {
     uint32_t queue;
     unsigned level, n_levels;
     uint64_t first, behind;
+};
+
+/* A body that has a file of its own, and is needed. */
+struct salvaged_body {
+    struct body_ref ref;
+    int error; /* it cannot be read */
+    bool copied;
 };
 
 struct salvage {
@@ -64,6 +73,20 @@ struct salvage {
     size_t n_marks, marks_room;
     uint32_t *deleted; /* ids of queues; owned */
     size_t n_deleted;
+    struct salvaged_body *bodies; /* owned */
+    size_t n_bodies, bodies_room;
 };
+
+/* ---- salvage.c ---- */
+/* A line for people about what cannot be used. */
+void salvage_say(const struct salvage *salvage, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* ---- salvage_body.c ---- */
+/* Reads those that are needed by what waits; a message without its body is lost. */
+int salvage_look_at_bodies(struct salvage *salvage);
+/* Copies one of those into another storage, for its log, before what names it; once. */
+int salvage_copy_body(const struct salvage *salvage, struct body_ref ref, struct storage *to,
+                      struct log *log);
 
 #endif

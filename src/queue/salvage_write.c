@@ -28,7 +28,7 @@ static int append(struct log *log, uint8_t kind, const struct iovec *parts, int 
 
 static int append_message(struct log *log, struct message *m)
 {
-    char block[MESSAGE_FIXED_BYTES];
+    char block[MESSAGE_BLOCK_BYTES];
     struct iovec parts[MESSAGE_PARTS];
 
     message_parts(m, block, parts);
@@ -36,8 +36,8 @@ static int append_message(struct log *log, struct message *m)
 }
 
 /* One message, with the queues that it waits in. */
-static int copy_message(struct log_survey_reader *reader, struct log *log, struct fact *const *facts,
-                        size_t n)
+static int copy_message(const struct salvage *s, struct log_survey_reader *reader, struct storage *to,
+                        struct log *log, struct fact *const *facts, size_t n)
 {
     char targets[MESSAGE_TARGETS_MAX * sizeof(uint32_t)];
     struct log_record record;
@@ -53,10 +53,11 @@ static int copy_message(struct log_survey_reader *reader, struct log *log, struc
         return error ? error : -EBADMSG;
     m.targets = slice_of(targets, n * sizeof(uint32_t));
     m.removes = (struct message_ref){0};
-    return append_message(log, &m);
+    error = m.stored.id ? salvage_copy_body(s, m.stored, to, log) : 0;
+    return error ? error : append_message(log, &m);
 }
 
-static int copy_messages(const struct salvage *s, struct log *log)
+static int copy_messages(const struct salvage *s, struct storage *to, struct log *log)
 {
     struct fact **by_number = calloc(s->n + 1, sizeof(struct fact *));
     struct log_survey_reader reader = {.survey = &s->survey};
@@ -71,7 +72,7 @@ static int copy_messages(const struct salvage *s, struct log *log)
     for (size_t i = 0; !error && i < n; i = next) {
         for (next = i + 1; next < n && by_number[next]->number == by_number[i]->number;)
             next++;
-        error = copy_message(&reader, log, by_number + i, next - i);
+        error = copy_message(s, &reader, to, log, by_number + i, next - i);
     }
     log_survey_reader_free(&reader);
     free(by_number);
@@ -161,14 +162,14 @@ static int no_record(void *arg, const struct log_record *record)
     return -EEXIST; /* it is not empty */
 }
 
-static int fill_log(const struct salvage *s, struct log *log)
+static int fill_log(const struct salvage *s, struct storage *to, struct log *log)
 {
     int error;
 
     s->broker->log = log;
     error = topology_append(s->broker);
     if (!error)
-        error = copy_messages(s, log);
+        error = copy_messages(s, to, log);
     if (!error)
         error = append_last_number(s, log);
     if (!error)
@@ -192,7 +193,7 @@ int salvage_write(const struct salvage *s, struct storage *to, uint64_t id)
         return error;
     error = log_replay(log, no_record, NULL, &report);
     if (!error)
-        error = fill_log(s, log);
+        error = fill_log(s, to, log);
     log_close(log);
     return error ? error : storage_sync_names(to);
 }

@@ -122,6 +122,13 @@ static bool must_commit(const struct queue_thread *thread, uint64_t now_us)
            (thread->unsynced_us && now_us - thread->unsynced_us >= REST_US);
 }
 
+/* What was written and not synced is not forgotten. */
+static void note_unsynced(struct queue_thread *thread)
+{
+    if (!thread->unsynced_us && !log_is_durable(thread->log))
+        thread->unsynced_us = clock_monotonic_us();
+}
+
 static void write_log(struct queue_thread *thread)
 {
     uint64_t start_us = clock_monotonic_us();
@@ -136,8 +143,7 @@ static void write_log(struct queue_thread *thread)
         thread->unsynced_us = 0;
     } else {
         log_write(thread->log);
-        if (!thread->unsynced_us && !log_is_durable(thread->log))
-            thread->unsynced_us = start_us;
+        note_unsynced(thread);
     }
 }
 
@@ -247,6 +253,50 @@ static void checkpoint_main(void *arg)
     queue_thread_kick(thread);
 }
 
+struct removal {
+    struct offload offload;
+    struct storage *storage; /* borrowed */
+    struct body_ref ref;
+};
+
+/* It takes milliseconds. One that stays is found by the next start. */
+static void remove_body(struct offload *offload)
+{
+    struct removal *removal = container_of(offload, struct removal, offload);
+
+    stored_body_remove(removal->storage, removal->ref.id);
+}
+
+static void free_removal(struct offload *offload)
+{
+    free(container_of(offload, struct removal, offload));
+}
+
+/* Has bodies' files removed that nothing needs any more. */
+static void remove_main(void *arg)
+{
+    struct queue_thread *thread = arg;
+    struct removal *removal;
+    int error;
+
+    while (broker_body_leaves(thread->broker) && (removal = malloc(sizeof *removal))) {
+        *removal = (struct removal){.offload = {.work = remove_body, .free = free_removal},
+                                    .storage = thread->storage,
+                                    .ref = broker_body_take_leave(thread->broker)};
+        error = offload_run(&removal->offload, NEVER);
+        if (error == -EAGAIN) { /* there is no thread to be had */
+            remove_body(&removal->offload);
+            error = 0;
+        }
+        if (error)
+            break;
+        broker_body_removed(thread->broker, removal->ref);
+        free(removal);
+    }
+    thread->removing = false;
+    queue_thread_kick(thread);
+}
+
 /* Starts what is to be done beside the turns. */
 static void start_helpers(struct queue_thread *thread)
 {
@@ -256,6 +306,8 @@ static void start_helpers(struct queue_thread *thread)
         thread->sparing = fiber_start("queue files", spare_main, thread) == 0;
     if (!thread->checkpointing && broker_checkpoint_due(thread->broker))
         thread->checkpointing = fiber_start("queue checkpoint", checkpoint_main, thread) == 0;
+    if (!thread->removing && broker_body_leaves(thread->broker))
+        thread->removing = fiber_start("queue removal", remove_main, thread) == 0;
 }
 
 /* ---- opening ----------------------------------------------------------------------------------------------------- */
@@ -321,6 +373,18 @@ static void close_store(struct queue_thread *thread)
     thread->storage = NULL;
 }
 
+/* What a log that is nearly empty leaves of bytes_max, less what a body's file takes beside its bytes. */
+static uint64_t stored_max(const struct queue_thread *thread)
+{
+    uint64_t of_log = (uint64_t)LOG_SEGMENTS_LEAST * log_segment_bytes(thread->log),
+             most = thread->options.bytes_max;
+
+    if (!most)
+        return UINT64_MAX;
+    most = most > of_log ? most - of_log : 0;
+    return most - most / (STORED_PIECE_BYTES / STORED_PIECE_OVERHEAD / 2);
+}
+
 /* 0, or a negative errno with why in thread. */
 static int open_all(struct queue_thread *thread)
 {
@@ -347,6 +411,7 @@ static int open_all(struct queue_thread *thread)
                  "queue: the index of waiting messages in %s did not verify; it was made anew from the log",
                  thread->folder);
     count_log(thread);
+    counter_add(&thread->numbers.stored_max, stored_max(thread));
     counter_add(&thread->numbers.record_max, log_payload_max(thread->log));
     return 0;
 }
@@ -379,7 +444,8 @@ static void turn(struct queue_thread *thread)
     note_failure(thread);
     broker_run(thread->broker, queue_thread_now_us(thread));
     queue_thread_run_late_jobs(thread);
-    queue_thread_send_deliveries(thread);
+    if (queue_thread_send_deliveries(thread))
+        note_unsynced(thread);
     queue_thread_send_late_jobs(thread);
     if (!thread->stopping && broker_compact(thread->broker, COMPACT_BYTES))
         thread->due = true;
@@ -418,7 +484,7 @@ static void turns_main(void *arg)
         }
         fiber_yield(); /* mail that came meanwhile goes into the next turn */
     }
-    while (thread->sparing || thread->checkpointing)
+    while (thread->sparing || thread->checkpointing || thread->removing)
         fiber_park(NEVER);
     turn(thread);
     thread->fiber = NULL;

@@ -27,6 +27,7 @@ struct queue_thread_numbers {
     struct counter log_bytes;    /* gauge: of all files of the log */
     struct counter log_segments; /* gauge */
     struct counter record_max;   /* gauge: bytes of the largest record that fits the log; 0: it is not open */
+    struct counter stored_max;   /* gauge: bytes of the largest body that can have a file beside the log's */
     struct counter syncs;
     struct counter appended_bytes;
     struct counter checkpoints;

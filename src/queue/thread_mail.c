@@ -199,6 +199,7 @@ static void publish_one(struct queue_thread *thread, struct queue_batch *batch, 
         .more_keys = p->more_keys,
         .head = p->head,
         .body = p->body,
+        .stored = p->stored,
         .ttl_us = p->ttl_us,
         .priority = p->priority,
         .partial = true,
@@ -295,14 +296,33 @@ static void on_delivery(struct mail *mail)
     struct queue_consumer *consumer = delivery->consumer;
 
     if (consumer->ended)
-        free(delivery);
+        queue_delivery_free(delivery);
     else
         consumer->options.deliver(consumer->options.arg, delivery);
 }
 
 static void drop_delivery(struct mail *mail)
 {
-    free(container_of(mail, struct queue_delivery, mail));
+    queue_delivery_free(container_of(mail, struct queue_delivery, mail));
+}
+
+/* What it says of itself, and its body, where that has a file; who gets one that could not be opened finds that out. 0 or a negative
+ * errno. */
+static int read_delivery(struct queue_thread *thread, struct queue_delivery *delivery, size_t bytes)
+{
+    struct message *m = &delivery->message;
+    int error = message_parse(slice_of(delivery->block, bytes), m) ? 0 : -EBADMSG;
+
+    if (!error && m->stored.id)
+        error = broker_body_open(thread->broker, m->stored, &delivery->body);
+    return error == -EMFILE || error == -ENFILE || error == -ENOMEM ? 0 : error;
+}
+
+static void say_unreadable(uint64_t position, int error)
+{
+    log_line(LOG_ERROR,
+             "queue: the message at position %llu of the log cannot be read: %s; run `maitred log check`",
+             (unsigned long long)position, strerror(-error));
 }
 
 /* A copy of the message goes to the consumer's thread. One that cannot be made, for want of memory or because the log is
@@ -317,9 +337,7 @@ static void deliver(void *arg, struct broker_consumer *at_broker, const struct b
     int error = log_read(thread->log, d->position, AHEAD_BYTES, &thread->buffer, &record);
 
     if (error) {
-        log_line(LOG_ERROR,
-                 "queue: the message at position %llu of the log cannot be read: %s; run `maitred log check`",
-                 (unsigned long long)d->position, strerror(-error));
+        say_unreadable(d->position, error);
         return;
     }
     delivery = malloc(sizeof *delivery + record.payload.len + BROKER_NAME_MAX);
@@ -335,8 +353,10 @@ static void deliver(void *arg, struct broker_consumer *at_broker, const struct b
         .awaited = find_waiter(thread, d->ref.number),
     };
     memcpy(delivery->block, record.payload.ptr, record.payload.len);
-    if (!message_parse(slice_of(delivery->block, record.payload.len), &delivery->message)) {
-        free(delivery);
+    error = read_delivery(thread, delivery, record.payload.len);
+    if (error) {
+        say_unreadable(d->position, error);
+        queue_delivery_free(delivery);
         return;
     }
     exchange = broker_exchange_name(thread->broker, delivery->message.exchange);
@@ -348,12 +368,12 @@ static void deliver(void *arg, struct broker_consumer *at_broker, const struct b
 }
 
 /* What the broker delivered goes out once the log says so, so that after a crash of this process it is marked as redelivered. */
-void queue_thread_send_deliveries(struct queue_thread *thread)
+bool queue_thread_send_deliveries(struct queue_thread *thread)
 {
     struct queue_delivery *delivery;
 
     if (!thread->deliveries.first)
-        return;
+        return false;
     broker_flush(thread->broker);
     log_write(thread->log);
     while ((delivery = thread->deliveries.first)) {
@@ -361,6 +381,7 @@ void queue_thread_send_deliveries(struct queue_thread *thread)
         mailbox_send(delivery->consumer->port->home, &delivery->mail);
     }
     thread->deliveries.last = &thread->deliveries.first;
+    return true;
 }
 
 static void ended(void *arg, const struct broker_ending *ending)

@@ -62,8 +62,8 @@ struct queue_thread {
     struct delivery_list deliveries; /* of this turn */
     struct queue_request **waiters;  /* buckets, by number: they wait for an answer */
     uint32_t n_waiters, n_waiter_buckets;
-    struct log_buffer buffer;    /* for reading what is delivered */
-    bool sparing, checkpointing; /* helpers are at it */
+    struct log_buffer buffer;              /* for reading what is delivered */
+    bool sparing, checkpointing, removing; /* helpers are at it */
     struct queue_thread_numbers numbers;
 };
 
@@ -84,7 +84,8 @@ uint64_t queue_thread_now_us(const struct queue_thread *thread);
 /* After the commit, of a request that wants an answer: before its thread may look at it. */
 void queue_thread_add_waiter(struct queue_thread *thread, struct queue_request *request);
 void queue_thread_run_late_jobs(struct queue_thread *thread);
-void queue_thread_send_deliveries(struct queue_thread *thread);
+/* Whether there were any: something was written. */
+bool queue_thread_send_deliveries(struct queue_thread *thread);
 void queue_thread_send_late_jobs(struct queue_thread *thread);
 /* Of the broker, with the thread as their argument. */
 extern const struct broker_events queue_thread_events;

@@ -15,7 +15,9 @@
 
 #include "base/clock.h"
 #include "base/event.h"
+#include "base/log.h"
 #include "front/push_fields.h"
+#include "queue/body.h"
 #include "wire/http1.h"
 #include "workers/crew.h"
 #include "workers/worker.h"
@@ -97,32 +99,70 @@ static void close_input(struct filter *f)
     f->input = -1;
 }
 
-/* Until all of it is written, nobody reads any more, or it is cancelled. */
-static void write_body(struct io *io, struct slice body)
+/* False: nobody reads any more, or it was cancelled. */
+static bool write_piece(struct io *io, struct slice piece)
 {
-    while (body.len) {
-        ssize_t n = write(io->fd, body.ptr, body.len);
+    while (piece.len) {
+        ssize_t n = write(io->fd, piece.ptr, piece.len);
 
         if (n >= 0)
-            slice_drop(&body, (size_t)n);
+            slice_drop(&piece, (size_t)n);
         if (n >= 0 ? fiber_yield() != 0 : errno != EAGAIN && errno != EINTR)
-            return;
+            return false;
         if (n >= 0)
             continue;
         io->ready &= (uint8_t)~IO_WRITABLE;
         if (io_wait_writable(io, NEVER) != 0)
-            return;
+            return false;
     }
+    return true;
 }
 
+/* A body that has a file. 0; -ECANCELED; otherwise what comes of it cannot be believed. */
+static int write_stored(struct filter *f, struct io *io)
+{
+    struct queue_reader *reader =
+        queue_reader_create(f->worker->crew->owner->port, &f->delivery->body, false);
+    struct slice piece;
+    int result;
+
+    if (!reader)
+        return -ENOMEM;
+    while ((result = queue_reader_next(reader, &piece)) == 1)
+        if (!write_piece(io, piece))
+            break;
+    if (result != -ECANCELED)
+        queue_reader_free(reader);
+    return result < 0 ? result : 0;
+}
+
+static int write_body(struct filter *f)
+{
+    struct io io = {0};
+    int error = io_watch(&io, f->input, IO_WRITABLE, false);
+
+    if (error)
+        return error;
+    if (f->delivery->message.stored.id)
+        error = write_stored(f, &io);
+    else
+        write_piece(&io, f->delivery->message.body);
+    io_forget(&io);
+    return error;
+}
+
+/* A process that could not be given all of its body ends before it could take what it has for the whole. */
 static void input_main(void *arg)
 {
     struct filter *f = arg;
-    struct io io = {0};
+    const struct worker *worker = f->worker;
+    int error = write_body(f);
 
-    if (io_watch(&io, f->input, IO_WRITABLE, false) == 0) {
-        write_body(&io, f->delivery->message.body);
-        io_forget(&io);
+    if (error && error != -ECANCELED) {
+        log_line(LOG_ERROR, "workers %s/%u: the body of message %llu of queue %s cannot be read: %s",
+                 worker->crew->name, worker->number, (unsigned long long)f->delivery->ref.number,
+                 worker->crew->section->queue->name, strerror(-error));
+        process_signal(&f->worker->process, SIGKILL);
     }
     close_input(f);
 }

@@ -29,6 +29,7 @@ enum entry_state {
 /* A message in a queue, also after it left. */
 struct entry {
     uint64_t number, content;
+    uint64_t body;   /* of the file that it is in; 0: it is in the log */
     uint32_t bytes;  /* of the body */
     uint8_t key;     /* of order-by; 0: none */
     uint8_t queue;   /* index */

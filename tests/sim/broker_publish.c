@@ -220,6 +220,11 @@ static void publish_one(struct rng *rng, bool small)
     message.n_keys = (uint8_t)routing.n_keys;
     n = model_route(&w.m, &routing, targets);
     p.partial &= !may_push_itself_out(&message, targets, n);
+    if (rng_below(rng, small ? 100 : 6) == 0) {
+        if (!world_store(rng, &message, &p.stored))
+            return;
+        p.body = SLICE("");
+    }
     content_fill(body, message.bytes, message.content);
     p.head = put_head(head, &message, p.more_keys, rng_below(rng, 2));
     if (client_key) {
@@ -230,6 +235,8 @@ static void publish_one(struct rng *rng, bool small)
     w.publishing = true;
     result = broker_publish(w.broker, &p, &published, w.now_us);
     w.publishing = false;
+    if (p.stored.id)
+        world_stored(rng);
     if (client_key && published.address)
         known = key_find(&w.m, published.address, client_key, w.now_us);
     switch (result) {

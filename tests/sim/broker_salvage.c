@@ -7,13 +7,13 @@
 #include <string.h>
 
 #include "queue/salvage.h"
-#include "sim/disk.h"
-#include "sim/sim.h"
+#include "sim/broker_world.h"
 
 static struct disk *disk; /* what it is salvaged to */
 static struct log *store;
 static struct broker *broker;
 static unsigned damages;
+static char stored[BODY_MAX];
 static uint64_t limit; /* behind it nothing counts */
 
 static void on_delivery(void *arg, struct broker_consumer *consumer, const struct broker_delivery *d)
@@ -93,6 +93,7 @@ unsigned salvage_damages(void)
 
 /* A queue's messages, as they wait. */
 struct waiting {
+    struct broker *of;
     struct peeked {
         struct broker_peeked peeked;
         char *bytes; /* of head and body; owned */
@@ -103,38 +104,39 @@ struct waiting {
 
 static void note(void *arg, const struct broker_peeked *peeked)
 {
-    struct waiting *w = arg;
+    struct waiting *list = arg;
     const struct message *m = peeked->message;
+    struct slice body = stored_read(list->of, m, stored);
     struct peeked *p;
 
-    if (w->n == w->room) {
-        w->room = w->room ? w->room * 2 : 64;
-        w->at = realloc(w->at, w->room * sizeof *w->at);
-        sim_check(w->at, "no memory");
+    if (list->n == list->room) {
+        list->room = list->room ? list->room * 2 : 64;
+        list->at = realloc(list->at, list->room * sizeof *list->at);
+        sim_check(list->at, "no memory");
     }
-    p = &w->at[w->n++];
-    *p = (struct peeked){*peeked, malloc(m->head.len + m->body.len + 1), m->head.len, m->body.len};
+    p = &list->at[list->n++];
+    *p = (struct peeked){*peeked, malloc(m->head.len + body.len + 1), m->head.len, body.len};
     sim_check(p->bytes, "no memory");
     if (m->head.len)
         memcpy(p->bytes, m->head.ptr, m->head.len);
-    if (m->body.len)
-        memcpy(p->bytes + m->head.len, m->body.ptr, m->body.len);
+    if (body.len)
+        memcpy(p->bytes + m->head.len, body.ptr, body.len);
 }
 
 static struct waiting peek(struct broker *of, struct slice queue)
 {
-    struct waiting w = {0};
-    int error = broker_peek(of, queue, 0, UINT64_MAX, note, &w);
+    struct waiting list = {.of = of};
+    int error = broker_peek(of, queue, 0, UINT64_MAX, note, &list);
 
     sim_check(error == 0, "peek: %s", strerror(-error));
-    return w;
+    return list;
 }
 
-static void forget(struct waiting *w)
+static void forget(struct waiting *list)
 {
-    for (size_t i = 0; i < w->n; i++)
-        free(w->at[i].bytes);
-    free(w->at);
+    for (size_t i = 0; i < list->n; i++)
+        free(list->at[i].bytes);
+    free(list->at);
 }
 
 static void compare_message(const struct peeked *a, const struct peeked *b, uint64_t now_us)
@@ -267,8 +269,8 @@ static void find_message(void *arg, const struct broker_peeked *peeked)
 
     if (peeked->ref.number != s->number)
         return;
-    sim_check(slice_equal(peeked->message->body, s->body), "message %llu is salvaged with other bytes",
-              (unsigned long long)s->number);
+    sim_check(slice_equal(stored_read(broker, peeked->message, stored), s->body),
+              "message %llu is salvaged with other bytes", (unsigned long long)s->number);
     s->found = true;
 }
 

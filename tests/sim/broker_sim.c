@@ -21,6 +21,7 @@ enum step_kind {
     EXCHANGE,
     BIND,
     PUBLISH,
+    BODY,
     SUBSCRIBE,
     UNSUBSCRIBE,
     SETTLE,
@@ -44,10 +45,11 @@ enum step_kind {
 };
 
 static const unsigned char often[KINDS] = {
-    [DECLARE] = 5,     [DELETE] = 1,  [EXCHANGE] = 3, [BIND] = 6,   [PUBLISH] = 30,    [SUBSCRIBE] = 6,
-    [UNSUBSCRIBE] = 3, [SETTLE] = 30, [TAKE] = 8,     [WINDOW] = 5, [SESSION] = 4,     [PAUSE] = 2,
-    [PURGE] = 1,       [MOVE] = 2,    [TURN] = 30,    [TIME] = 14,  [CHECKPOINT] = 12, [SPARE] = 6,
-    [LOOK] = 4,        [CLOSE] = 1,   [KILL] = 3,     [CRASH] = 5,  [FAULT] = 2,       [LIMIT] = 1,
+    [DECLARE] = 5, [DELETE] = 1,    [EXCHANGE] = 3,    [BIND] = 6,    [PUBLISH] = 30,
+    [BODY] = 2,    [SUBSCRIBE] = 6, [UNSUBSCRIBE] = 3, [SETTLE] = 30, [TAKE] = 8,
+    [WINDOW] = 5,  [SESSION] = 4,   [PAUSE] = 2,       [PURGE] = 1,   [MOVE] = 2,
+    [TURN] = 30,   [TIME] = 14,     [CHECKPOINT] = 12, [SPARE] = 6,   [LOOK] = 4,
+    [CLOSE] = 1,   [KILL] = 3,      [CRASH] = 5,       [FAULT] = 2,   [LIMIT] = 1,
 };
 
 /* ---- time, files ---------------------------------------------------------------------------------------------------- */
@@ -144,6 +146,7 @@ static const struct {
     [EXCHANGE] = {"exchange", do_exchange},
     [BIND] = {"bind or unbind", do_bind},
     [PUBLISH] = {"publish", do_publish},
+    [BODY] = {"body", do_body},
     [SUBSCRIBE] = {"subscribe", do_subscribe},
     [UNSUBSCRIBE] = {"unsubscribe or hold", do_unsubscribe},
     [SETTLE] = {"settle", do_settle},
@@ -188,7 +191,7 @@ static size_t plan(uint64_t seed, struct sim_step *steps)
 
 static void run_story(uint64_t seed, const struct sim_step *steps, size_t n)
 {
-    static const struct sim_step first = {0, 0, 1}, last = {CRASH, 1, 1};
+    static const struct sim_step first = {0, 0, 1}, last = {CRASH, 1, 1}, settled = {TURN, 1, 0};
     struct rng rng = {seed ^ 0x62726f6b6572};
 
     if (!w.disk)
@@ -220,6 +223,8 @@ static void run_story(uint64_t seed, const struct sim_step *steps, size_t n)
     }
     sim_tell("the end");
     do_crash(&last);
+    do_turn(&settled);
+    do_turn(&settled);
     world_close();
     disk_restart(w.disk);
     if (!w.deep && rng_below(&rng, 4) == 0)

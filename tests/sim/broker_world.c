@@ -315,4 +315,9 @@ void do_turn(const struct sim_step *step)
     world_run();
     if (step->a % 8 < 4 && broker_needs_commit(w.broker) && world_commit() == 0)
         world_run();
+    world_remove_bodies();
+    if (step->b % 4 || w.failing || world_commit() != 0)
+        return;
+    world_remove_bodies();
+    world_check_bodies();
 }

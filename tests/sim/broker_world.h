@@ -6,6 +6,7 @@
  *   broker_look.c     what can be seen
  *   broker_declare.c  steps: queues, exchanges, bindings
  *   broker_publish.c  steps: publishing
+ *   broker_bodies.c   steps: bodies with files of their own
  *   broker_consume.c  steps: consumers
  *   broker_open.c     steps: opening again; damage
  *   broker_model*.c   what the broker must hold (broker_model.h)
@@ -21,7 +22,15 @@
 
 #define BURYING_QUEUE 0 /* only one buries what it refuses, so that it is known whose a dead one is */
 #define BODY_MAX 2000
+#define BODIES_MAX 4
 #define KEY_FIELD SLICE("K")
+
+/* A body with a file of its own, and somebody who publishes it, or is about to. */
+struct world_body {
+    struct body_ref ref;
+    uint64_t content;
+    bool whole;
+};
 
 struct world {
     struct disk *disk;
@@ -42,6 +51,8 @@ struct world {
     struct model_consumer *taker; /* who takes one now; NULL: nobody */
     unsigned n_late, n_cancelled; /* that are to be told; that were */
     uint64_t durable_upto;        /* the broker knows that those below are durable */
+    struct world_body bodies[BODIES_MAX];
+    size_t n_bodies;
 };
 extern struct world w;
 
@@ -99,6 +110,19 @@ void do_pause(const struct sim_step *step);
 
 /* ---- broker_publish.c ---- */
 void do_publish(const struct sim_step *step);
+
+/* ---- broker_bodies.c ---- */
+/* Gives the message a body with a file of its own. False: that cannot be. */
+bool world_store(struct rng *rng, struct entry *message, struct body_ref *ref);
+/* Publishers are done with theirs, or with some. */
+void world_stored(struct rng *rng);
+void do_body(const struct sim_step *step);
+/* A message's body, wherever it is; ptr NULL: it cannot be read, because of a fault. */
+struct slice stored_read(struct broker *broker, const struct message *message, char bytes[BODY_MAX]);
+/* Files that may go do. */
+void world_remove_bodies(void);
+/* When all is durable: those that are needed are there, and no others. */
+void world_check_bodies(void);
 
 /* ---- broker_consume.c ---- */
 void do_subscribe(const struct sim_step *step);

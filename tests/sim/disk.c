@@ -566,6 +566,16 @@ static int disk_fill(struct storage_file *file, uint64_t bytes, const atomic_boo
     return error;
 }
 
+/* Who asks first is not kept from being too late: others may have taken the room by the time it is written. */
+static int disk_reserve(struct storage_file *file, uint64_t bytes)
+{
+    struct disk *disk = disk_of(file->storage);
+    bool partly;
+    int error = begin(disk, DISK_FILL, &partly);
+
+    return error == 0 && allowed(disk, inode_of(file), (size_t)bytes) < bytes ? -ENOSPC : error;
+}
+
 static int disk_list(struct storage *storage, void (*each)(void *arg, const char *name), void *arg)
 {
     struct disk *disk = disk_of(storage);
@@ -690,6 +700,7 @@ static const struct storage_kind disk_kind = {
     .write = disk_write,
     .sync = disk_sync,
     .fill = disk_fill,
+    .reserve = disk_reserve,
     .list = disk_list,
     .remove = disk_remove,
     .sync_names = disk_sync_names,

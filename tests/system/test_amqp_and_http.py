@@ -1,4 +1,6 @@
 """A message that came by HTTP is consumed by AMQP, and the other way round: docs/amqp.md says what becomes of what."""
+import random
+
 import pika
 import pytest
 
@@ -77,6 +79,20 @@ def test_a_message_is_pushed_as_a_request(maitred, worker, open_channel):
             "Amqp-Routing-Key": "orders", "X-Table": "4", "x-hot": "true", "note": "with salt",
             "Maitred-Queue": "orders"}
     assert request.get("Content-Length") == "4" and request.get("broken") is None and request.get("list") is None
+
+
+def test_a_large_body_is_pushed_by_pieces(maitred, worker, open_channel):
+    """More than once, too; its file goes when it is done."""
+    worker.say = [status(500), status(200)]
+    proxy = maitred(stored(ORDERS, pushed("orders", worker, "", QUICK), AMQP))
+    channel = open_channel(proxy)
+    channel.confirm_delivery()
+    body = random.Random(1).randbytes(9_000_001)
+    channel.basic_publish("", "orders", body, pika.BasicProperties(delivery_mode=2))
+    worker.wait(lambda: len(worker.requests) == 2, "two requests", 2 * DEADLINE)
+    for request in worker.requests:
+        assert request.get("Content-Length") == "9000001" and request.body == body
+    worker.wait(lambda: not list((proxy.directory / "state").glob("body-*")), "no file")
 
 
 def test_a_message_that_a_push_gives_up_says_so_by_amqp(maitred, worker, open_channel):

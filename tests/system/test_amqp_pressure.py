@@ -68,24 +68,25 @@ def test_who_holds_a_message_for_too_long_loses_his_channel(maitred):
     other.close()
 
 
-def test_a_body_that_fits_no_record_is_refused_by_its_size(maitred):
-    """What is too large is known before its body has come; a log with larger segments takes it."""
-    proxy = house(maitred)
+def test_a_body_over_max_message_is_refused_by_its_size(maitred):
+    """What is too large is known before its body has come."""
+    proxy = maitred(top('state = "{dir}/state"\nstate-segment = 1m') + AMQP.replace("{ user", "{ max-message = 1m  user"))
     connection = connect(proxy)
     channel = connection.channel()
     channel.queue_declare("q", durable=True)
-    channel.basic_publish("", "q", bytes(800_000))
+    channel.basic_publish("", "q", bytes(1 << 20))
     with pytest.raises(pika.exceptions.ChannelClosedByBroker) as closed:
-        channel.basic_publish("", "q", bytes(900_000))
+        channel.basic_publish("", "q", bytes((1 << 20) + 1))
         channel.queue_declare("q", passive=True)
     assert closed.value.reply_code == 406
-    assert closed.value.reply_text.startswith("PRECONDITION_FAILED - message size 900000 is larger than configured max size 8")
+    assert closed.value.reply_text == "PRECONDITION_FAILED - message size 1048577 is larger than configured max size 1048576"
     assert connection.channel().queue_declare("q", passive=True).method.message_count == 1
     connection.close()
 
 
 def test_a_body_of_128_mib_goes_through(maitred):
-    proxy = house(maitred, "", "256m")
+    """However small the segments are."""
+    proxy = house(maitred)
     connection = connect(proxy)
     channel = connection.channel()
     channel.confirm_delivery()

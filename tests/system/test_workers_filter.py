@@ -3,6 +3,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import pika
 import pytest
@@ -125,6 +126,22 @@ def test_a_large_body_that_nobody_reads_yet_holds_nobody_up(crew):
     crew.wait(lambda crew: crew["handled"] == 2, "both")
     assert sorted(int(rest) for *_, rest in crew.notes("bytes")) == sizes
     assert slowest < 0.5
+
+
+def test_a_large_body_that_cannot_be_read_is_not_taken_for_a_short_one(crew):
+    crew = crew("min = 1  max = 1", "bytes", general="queue dead {}", queue=f"max-message = 16m  {DEAD}")
+    crew.admin.ask("POST", "/api/queues/jobs/pause", "Content-Length: 0")
+    publish_by_amqp(crew, 4_000_000 * b"x")
+    stored, = (Path(crew.proxy.directory) / "state").glob("body-*")
+    with stored.open("r+b") as file:
+        file.seek(3_000_000)
+        file.write(b"damaged")
+
+    crew.admin.ask("POST", "/api/queues/jobs/resume", "Content-Length: 0")
+
+    crew.proxy.wait_log(r"workers crew/1: the body of message \d+ of queue jobs cannot be read")
+    crew.wait_queue(lambda queue: queue["ready"] == 1, "a dead letter", "dead")
+    assert not crew.notes("bytes")
 
 
 def test_max_is_how_many_run_at_a_time(crew):

@@ -287,6 +287,82 @@ static void a_request_goes_as_it_is_but_for_what_belongs_to_one_hop(void *arg)
     house_close(&house);
 }
 
+/* A body in pieces; NULL: it cannot be read from there on. */
+struct pieces {
+    const char *const *at;
+    size_t next;
+    unsigned n_begun;
+};
+
+static int next_piece(void *arg, bool first, struct slice *piece)
+{
+    struct pieces *pieces = arg;
+
+    if (first) {
+        pieces->next = 0;
+        pieces->n_begun++;
+    }
+    if (!pieces->at[pieces->next])
+        return -ENOBUFS;
+    *piece = slice_from_text(pieces->at[pieces->next++]);
+    return 0;
+}
+
+static void a_body_in_pieces_goes_as_one(void *arg)
+{
+    static const char *const steps[] = {OK, NULL}, *const parts[] = {"so", "u", "p and bread", NULL};
+    struct pieces pieces = {.at = parts};
+    const struct fetch_body body = {14, next_piece, &pieces};
+    struct house house;
+
+    (void)arg;
+    house_open_with(&house, steps);
+    house.fetch.method = SLICE("POST");
+    house.fetch.pieces = &body;
+    CHECK_EQUAL(run(&house), 0);
+    CHECK_SAME(slice_from_text(house.origins[0].heard),
+               "POST /x?y HTTP/1.1\r\nHost: a\r\nContent-Length: 14\r\n\r\nsoup and bread");
+    CHECK_EQUAL(pieces.n_begun, 1);
+    house_close(&house);
+}
+
+static void a_body_in_pieces_begins_anew_on_another_connection(void *arg)
+{
+    static const char *const steps[] = {OK, HANG_UP, OK, NULL}, *const parts[] = {"so", "up", NULL};
+    struct pieces pieces = {.at = parts};
+    const struct fetch_body body = {4, next_piece, &pieces};
+    struct house house;
+
+    (void)arg;
+    house_open_with(&house, steps);
+    house.fetch.method = SLICE("PUT");
+    house.fetch.pieces = &body;
+    for (int i = 0; i < 2; i++)
+        CHECK_EQUAL(run(&house), 0);
+    CHECK_EQUAL(house.origins[0].n_requests, 3);
+    CHECK_EQUAL(pieces.n_begun, 3);
+    house_close(&house);
+}
+
+static void a_body_that_cannot_be_read_is_no_fault_of_the_server(void *arg)
+{
+    static const char *const steps[] = {OK, NULL}, *const parts[] = {"so", NULL};
+    struct pieces pieces = {.at = parts};
+    const struct fetch_body body = {4, next_piece, &pieces};
+    struct house house;
+
+    (void)arg;
+    house_open_with(&house, steps);
+    house.fetch.method = SLICE("PUT");
+    house.fetch.pieces = &body;
+    CHECK_EQUAL(run(&house), -ENOBUFS);
+    CHECK_EQUAL(pieces.n_begun, 1);
+    CHECK_EQUAL(house.origins[0].n_requests, 0);
+    CHECK_EQUAL(all_errors_of(&house, 0), 0);
+    CHECK_EQUAL(atomic_load(&house.servers[0]->idle), 0);
+    house_close(&house);
+}
+
 static void a_request_without_a_body_says_so_where_one_is_expected(void *arg)
 {
     static const char *const steps[] = {OK, OK, OK, NULL};
@@ -846,6 +922,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         FIBER_TEST(a_request_goes_as_it_is_but_for_what_belongs_to_one_hop),
+        FIBER_TEST(a_body_in_pieces_goes_as_one),
+        FIBER_TEST(a_body_in_pieces_begins_anew_on_another_connection),
+        FIBER_TEST(a_body_that_cannot_be_read_is_no_fault_of_the_server),
         FIBER_TEST(a_request_without_a_body_says_so_where_one_is_expected),
         FIBER_TEST(a_server_that_wants_a_proxy_header_gets_one_for_nobody),
         FIBER_TEST(what_is_hashed_decides_the_server),

@@ -40,7 +40,7 @@ static struct message full(void)
 static struct slice payload_of(const struct message *m)
 {
     size_t n = message_payload_bytes(m), used = 0;
-    char block[MESSAGE_FIXED_BYTES], *bytes = malloc(n);
+    char block[MESSAGE_BLOCK_BYTES], *bytes = malloc(n);
     struct iovec parts[MESSAGE_PARTS];
 
     message_parts(m, block, parts);
@@ -111,6 +111,57 @@ static void one_that_is_cut_before_its_body_is_refused(void **state)
     free_payload(payload);
 }
 
+static struct message stored(void)
+{
+    struct message m = full();
+
+    m.body = SLICE("");
+    m.stored = (struct body_ref){17, UINT64_C(5) << 32};
+    return m;
+}
+
+static void one_whose_body_is_stored_names_it(void **state)
+{
+    struct message m = stored(), back;
+    struct slice payload = payload_of(&m);
+
+    (void)state;
+    assert_int_equal(payload.len, message_payload_bytes(&m));
+    assert_true(message_parse(payload, &back));
+    assert_true(back.stored.id == 17 && back.stored.bytes == UINT64_C(5) << 32 && !back.body.len);
+    assert_true(message_body_bytes(&back) == UINT64_C(5) << 32 && back.idempotency.len);
+    m.idempotency = SLICE("");
+    free_payload(payload);
+    payload = payload_of(&m);
+    assert_true(message_parse(payload, &back));
+    assert_true(back.stored.id == 17 && !back.idempotency.len);
+    free_payload(payload);
+}
+
+static void what_names_no_body_where_it_should_is_refused(void **state)
+{
+    struct message m = stored(), back;
+    struct slice payload = payload_of(&m), cut;
+    char *longer = malloc(payload.len + 1);
+
+    (void)state;
+    for (size_t n = 1; n <= MESSAGE_STORED_BYTES; n++) {
+        cut = slice_of(payload.ptr, payload.len - n);
+        assert_false(message_parse(cut, &back));
+    }
+    memcpy(longer, payload.ptr, payload.len);
+    longer[payload.len] = 0;
+    assert_false(message_parse(slice_of(longer, payload.len + 1), &back));
+    free(longer);
+    put_u64le((char *)(uintptr_t)payload.ptr + payload.len - 8, 0);
+    assert_false(message_parse(payload, &back));
+    put_u64le((char *)(uintptr_t)payload.ptr + payload.len - 8, 1);
+    assert_true(message_parse(payload, &back));
+    put_u64le((char *)(uintptr_t)payload.ptr + payload.len - 16, 0);
+    assert_false(message_parse(payload, &back));
+    free_payload(payload);
+}
+
 static void one_that_left_for_no_known_reason_is_refused(void **state)
 {
     struct message m = full(), back;
@@ -174,6 +225,8 @@ int main(void)
         cmocka_unit_test(a_message_comes_back_as_it_was_put),
         cmocka_unit_test(one_without_anything_comes_back_so),
         cmocka_unit_test(one_that_is_cut_before_its_body_is_refused),
+        cmocka_unit_test(one_whose_body_is_stored_names_it),
+        cmocka_unit_test(what_names_no_body_where_it_should_is_refused),
         cmocka_unit_test(one_that_left_for_no_known_reason_is_refused),
         cmocka_unit_test(more_attempts_than_fit_are_the_most_that_do),
         cmocka_unit_test(lists_come_back_and_end_where_they_end),

@@ -514,6 +514,34 @@ static void a_fill_whose_sync_failed_is_done_again(void **state)
     storage_close(file);
 }
 
+/* ---- reserve ---------------------------------------------------------------------------------------------------- */
+
+static void what_is_reserved_has_room_and_no_length(void **state)
+{
+    struct storage_file *file = open_file("one");
+
+    (void)state;
+    assert_int_equal(storage_reserve(file, FILL_BYTES), 0);
+    assert_int_equal(size_of(file), 0);
+    assert_true(stat_of("one").st_blocks * 512 >= FILL_BYTES);
+    assert_int_equal(write_text(file, "abc", 0), 0);
+    assert_holds(file, "abc", 3);
+    storage_close(file);
+}
+
+static void room_that_is_not_there_is_not_reserved(void **state)
+{
+    struct storage_file *file = open_file("one");
+
+    (void)state;
+    next.fallocate_error = ENOSPC;
+    assert_int_equal(storage_reserve(file, FILL_BYTES), -ENOSPC);
+    next.fallocate_error = EOPNOTSUPP; /* then a write finds out */
+    assert_int_equal(storage_reserve(file, FILL_BYTES), 0);
+    assert_int_equal(next.pwritev_calls, 0);
+    storage_close(file);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_folder, close_folder)
 
 int main(void)
@@ -542,6 +570,8 @@ int main(void)
         TEST(a_file_system_without_fallocate_is_filled_all_the_same),
         TEST(a_failed_fill_gives_its_room_back),
         TEST(a_fill_whose_sync_failed_is_done_again),
+        TEST(what_is_reserved_has_room_and_no_length),
+        TEST(room_that_is_not_there_is_not_reserved),
     };
     int failed;
 

@@ -156,12 +156,25 @@ struct getting {
     uint64_t truncate;
 };
 
-static void put_payload(json_t *o, const struct getting *g, struct slice body)
+/* cut: it goes on, and may end within a character. */
+static bool is_text(struct slice body, bool cut)
 {
-    bool as_text = !g->as_base64 && terms_is_utf8(body);
+    bool text = terms_is_utf8(body);
+
+    for (int i = 0; i < 3 && !text && cut && body.len; i++) {
+        body.len--;
+        text = terms_is_utf8(body);
+    }
+    return text;
+}
+
+static void put_payload(json_t *o, const struct getting *g, const struct amqp_taken *taken)
+{
+    struct slice body = taken->body;
+    bool as_text = !g->as_base64 && is_text(body, body.len < taken->body_bytes);
     struct slice encoded;
 
-    terms_put(o, "payload_bytes", json_integer((json_int_t)body.len));
+    terms_put(o, "payload_bytes", json_integer((json_int_t)taken->body_bytes));
     if (body.len > g->truncate)
         body.len = (size_t)g->truncate;
     if (as_text) {
@@ -186,7 +199,7 @@ static void add_message(void *arg, const struct amqp_taken *taken)
     terms_put(o, "routing_key", terms_text(taken->routing_key));
     terms_put(o, "message_count", json_integer((json_int_t)taken->left));
     terms_put(o, "properties", terms_of_properties(&taken->content));
-    put_payload(o, g, taken->body);
+    put_payload(o, g, taken);
     json_array_append_new(g->messages, o);
 }
 
@@ -259,7 +272,8 @@ void messages_get(struct management_call *call)
     if (!read_getting(call, &g, &count, &taking))
         return;
     g.messages = json_array();
-    error = amqp_take_by_hand(&who, call->args[1], taking, (unsigned)count, add_message, &g, &outcome);
+    error = amqp_take_by_hand(&who, call->args[1], taking, (unsigned)count, g.truncate, add_message, &g,
+                              &outcome);
     if (management_refuse_outcome(call, error, &outcome))
         json_decref(g.messages);
     else
@@ -289,7 +303,7 @@ void aliveness_serve(struct management_call *call)
     if (!error && outcome.code == AMQP_SUCCESS)
         error = amqp_publish_by_hand(&who, SLICE(""), queue, &content, SLICE("test_message"), &outcome);
     if (!error && outcome.code == AMQP_SUCCESS)
-        error = amqp_take_by_hand(&who, queue, AMQP_TAKE_AWAY, 1, add_message, &g, &outcome);
+        error = amqp_take_by_hand(&who, queue, AMQP_TAKE_AWAY, 1, UINT64_MAX, add_message, &g, &outcome);
     if (!management_refuse_outcome(call, error, &outcome))
         management_answer(call, status_json(json_array_size(g.messages) == 1 ? "ok" : "failed"));
     json_decref(g.messages);

@@ -16,20 +16,25 @@ static void send_return(struct amqp_connection *c, const struct amqp_published *
                         const struct queue_publication *p)
 {
     struct slice head = envelope_find(p->head, ENVELOPE_AMQP);
+    struct amqp_method method = {
+        .id = AMQP_BASIC_RETURN,
+        .reply_code = AMQP_NO_ROUTE,
+        .reply_text = slice_from_text(amqp_reply_name(AMQP_NO_ROUTE)),
+        .exchange = amqp_unqualify(c, p->exchange),
+        .routing_key = p->exchange.len ? p->key : amqp_unqualify(c, p->key),
+    };
     struct amqp_content content;
+    struct stored_body body;
     const char *why;
 
     if (amqp_take_content(head, &content, &why) != AMQP_OK)
         return;
-    amqp_send_content(c, published->channel,
-                      &(struct amqp_method){
-                          .id = AMQP_BASIC_RETURN,
-                          .reply_code = AMQP_NO_ROUTE,
-                          .reply_text = slice_from_text(amqp_reply_name(AMQP_NO_ROUTE)),
-                          .exchange = amqp_unqualify(c, p->exchange),
-                          .routing_key = p->exchange.len ? p->key : amqp_unqualify(c, p->key),
-                      },
-                      &content, p->body);
+    if (!p->stored.id)
+        amqp_send_content(c, published->channel, &method, &content, p->body);
+    else if (queue_body_open(c->port, p->stored, &body) == 0)
+        amqp_send_stored(c, published->channel, &method, &content, &body);
+    else
+        amqp_drop_connection(c, "the body of a message that is returned cannot be opened");
 }
 
 /* Confirms of one channel that follow each other go out as one. */
@@ -185,6 +190,20 @@ static void tell_blocked(struct amqp_connection *c, bool blocked)
         amqp_send(c, 0,
                   &(struct amqp_method){.id = blocked ? AMQP_CONNECTION_BLOCKED : AMQP_CONNECTION_UNBLOCKED,
                                         .reason = SLICE("low on disk")});
+}
+
+int amqp_wait_space(struct amqp_connection *c)
+{
+    if (c->stuck)
+        return amqp_retry_stuck(c);
+    tell_blocked(c, true);
+    return fiber_sleep_until(loop_deadline(STUCK_US));
+}
+
+void amqp_found_space(struct amqp_connection *c)
+{
+    if (!c->stuck)
+        tell_blocked(c, false);
 }
 
 /* Waits until a batch is back, which was sent to be waited for. */

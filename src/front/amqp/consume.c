@@ -22,7 +22,7 @@
 static void free_delivery(struct amqp_delivery *delivery)
 {
     list_remove(&delivery->list);
-    free(delivery->delivery);
+    queue_delivery_free(delivery->delivery);
     free(delivery);
 }
 
@@ -39,7 +39,7 @@ static void return_unwritten(struct amqp_consumer *consumer)
             if (delivery->consumer != consumer)
                 continue;
             if (consumer->no_ack)
-                free(delivery->delivery);
+                queue_delivery_free(delivery->delivery);
             else
                 queue_settle(delivery->delivery, VERDICT_RETURN);
             delivery->delivery = NULL;
@@ -78,7 +78,7 @@ void amqp_consumers_end(struct amqp_channel *channel)
         amqp_pass_gave(channel->connection->pass, channel->n_unacked);
     channel->unacked_start = channel->unacked_end = channel->n_unacked = 0;
     channel->reply_to = NULL;
-    free(channel->got);
+    queue_delivery_free(channel->got);
     channel->got = NULL;
     amqp_window_end(channel);
 }
@@ -109,14 +109,14 @@ static void on_delivery(void *arg, struct queue_delivery *d)
     struct amqp_delivery *delivery;
 
     if (consumer->gets) {
-        free(consumer->channel->got);
+        queue_delivery_free(consumer->channel->got);
         consumer->channel->got = d;
         return;
     }
     delivery = consumer->cancelled || consumer->stopped ? NULL : malloc(sizeof *delivery);
     if (!delivery) {
         if (consumer->no_ack)
-            free(d);
+            queue_delivery_free(d);
         else
             queue_settle(d, VERDICT_RETURN);
         return;
@@ -191,7 +191,7 @@ int amqp_write_delivery(struct amqp_connection *c)
     }
     if (!error) /* the consumer may be gone when a large body is out */
         error = amqp_write_message(c, channel->number, &method, d, consumer->counts);
-    free(d);
+    queue_delivery_free(d);
     return error;
 }
 
@@ -528,7 +528,7 @@ static void send_got(struct amqp_consumer *consumer, uint64_t left)
         amqp_send_message(c, channel->number, &method, d, consumer->counts);
     else
         amqp_drop_connection(c, "no memory");
-    free(d);
+    queue_delivery_free(d);
 }
 
 /* Through a getter that the channel has, or a new one. As queue_take; NULL in *consumer: the channel was failed. */

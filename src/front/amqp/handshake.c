@@ -291,11 +291,12 @@ static int open_virtual_host(struct amqp_connection *c, uint64_t deadline_us)
         error = amqp_session_open(c);
     if (!error && !(c->key = queue_port_key(c->port)))
         error = -ENOMEM;
-    if (!error) /* the log is open now */
-        c->message_max = least(amqp_config(c)->max_message, queue_body_max(c->port));
-    if (!error)
-        amqp_send(c, 0, &(struct amqp_method){.id = AMQP_CONNECTION_OPEN_OK});
-    return error;
+    if (error)
+        return error;
+    c->message_max = least(amqp_config(c)->max_message, queue_body_max(c->port)); /* the log is open now */
+    c->stored_from = queue_stored_from(c->port);
+    amqp_send(c, 0, &(struct amqp_method){.id = AMQP_CONNECTION_OPEN_OK});
+    return 0;
 }
 
 static int start(struct amqp_connection *c, uint64_t deadline_us)

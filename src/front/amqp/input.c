@@ -175,6 +175,8 @@ void amqp_batch_free(struct amqp_batch *batch)
         free(batch->published[i].owned[0]);
         free(batch->published[i].owned[1]);
         free(batch->published[i].owned[2]);
+        if (batch->published[i].stored)
+            queue_body_end(batch->published[i].stored);
     }
     for (unsigned i = 0; i < batch->n_blocks; i++)
         amqp_block_release(batch->blocks[i]);

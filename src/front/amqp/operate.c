@@ -494,17 +494,42 @@ static void settle(struct holding *holding, enum amqp_taking taking)
 
         holding->first = d->next;
         if (taking == AMQP_TAKE_AWAY)
-            free(d);
+            queue_delivery_free(d);
         else
             queue_settle(d, taking == AMQP_TAKE_BACK ? VERDICT_RETURN : VERDICT_REJECT);
     }
 }
 
-/* Shows it, and keeps it. */
-static void hold(struct holding *holding, const struct amqp_operator *who, bool counts, uint64_t left,
-                 void (*each)(void *arg, const struct amqp_taken *taken), void *arg)
+/* The beginning of a body that has a file, in memory that is the caller's. 0 or a negative errno. */
+static int read_beginning(struct queue_port *port, struct queue_delivery *d, uint64_t most, char **bytes,
+                          size_t *len)
 {
-    char block[CONFIG_AMQP_NAME_MAX + 1], *owned = NULL;
+    uint64_t room = d->message.stored.bytes < most ? d->message.stored.bytes : most;
+    struct queue_reader *reader;
+    struct slice piece;
+    int result = 1;
+
+    *len = 0;
+    *bytes = malloc(room + 1);
+    reader = *bytes ? queue_reader_create(port, &d->body, false) : NULL;
+    if (!reader)
+        return -ENOMEM;
+    while (*len < room && (result = queue_reader_next(reader, &piece)) == 1) {
+        size_t some = piece.len < room - *len ? piece.len : room - *len;
+
+        memcpy(*bytes + *len, piece.ptr, some);
+        *len += some;
+    }
+    if (result != -ECANCELED)
+        queue_reader_free(reader);
+    return result < 0 ? result : 0;
+}
+
+/* Shows it, and keeps it. */
+static int hold(struct holding *holding, const struct amqp_operator *who, bool counts, uint64_t left,
+                uint64_t body_most, void (*each)(void *arg, const struct amqp_taken *taken), void *arg)
+{
+    char block[CONFIG_AMQP_NAME_MAX + 1], *owned = NULL, *beginning = NULL;
     struct slice prefix = prefix_of(who->virtual_host, block);
     struct queue_delivery *d = holding->came;
     struct amqp_taken taken = {
@@ -512,23 +537,34 @@ static void hold(struct holding *holding, const struct amqp_operator *who, bool 
         .routing_key = d->message.exchange ? d->message.routing_key
                                            : amqp_without_prefix(prefix, d->message.routing_key),
         .body = d->message.body,
+        .body_bytes = message_body_bytes(&d->message),
         .redelivered = d->redelivered,
         .left = left,
     };
+    size_t len;
+    int error = 0;
 
+    if (d->message.stored.id) {
+        error = read_beginning(who->port, d, body_most, &beginning, &len);
+        taken.body = slice_of(beginning, error ? 0 : len);
+    }
     if (!amqp_read_content(d, prefix, queue_port_key(who->port), counts, &taken.content, &owned))
         taken.content = (struct amqp_content){0};
-    each(arg, &taken);
+    if (!error)
+        each(arg, &taken);
     free(owned);
-    holding->bytes += d->message.body.len;
+    free(beginning);
+    holding->bytes += taken.body.len;
     d->next = NULL;
     *holding->last = d;
     holding->last = &d->next;
     holding->came = NULL;
+    return error;
 }
 
 int amqp_take_by_hand(const struct amqp_operator *who, struct slice queue, enum amqp_taking taking,
-                      unsigned most, void (*each)(void *arg, const struct amqp_taken *taken), void *arg,
+                      unsigned most, uint64_t body_most,
+                      void (*each)(void *arg, const struct amqp_taken *taken), void *arg,
                       struct amqp_outcome *outcome)
 {
     struct holding holding = {.last = &holding.first};
@@ -537,7 +573,7 @@ int amqp_take_by_hand(const struct amqp_operator *who, struct slice queue, enum 
     struct queue_consumer *consumer;
     char block[BROKER_NAME_MAX];
     uint64_t left = 0;
-    int error, taken = 1;
+    int error, shown = 0, taken = 1;
 
     *outcome = (struct amqp_outcome){.code = AMQP_SUCCESS};
     if (!who->port->thread)
@@ -556,13 +592,13 @@ int amqp_take_by_hand(const struct amqp_operator *who, struct slice queue, enum 
                SLICE_ARG(queue), SLICE_ARG(who->virtual_host));
     if (error)
         return error == -EBUSY || error == -ENOENT ? 0 : error;
-    for (; taken == 1 && most && holding.bytes < AMQP_TAKEN_BYTES; most--) {
+    for (; taken == 1 && !shown && most && holding.bytes < AMQP_TAKEN_BYTES; most--) {
         taken = queue_take(consumer, &left);
         if (taken == 1 && holding.came)
-            hold(&holding, who, outcome->was_there, left, each, arg);
+            shown = hold(&holding, who, outcome->was_there, left, body_most, each, arg);
     }
-    free(holding.came); /* it came when nobody waited: it goes back with the consumer */
+    queue_delivery_free(holding.came); /* it came when nobody waited: it goes back with the consumer */
     settle(&holding, taking);
     queue_unsubscribe(consumer);
-    return taken < 0 && taken != -ENOENT ? taken : 0;
+    return shown ? shown : taken < 0 && taken != -ENOENT ? taken : 0;
 }

@@ -44,7 +44,8 @@ int amqp_publish_by_hand(const struct amqp_operator *who, struct slice exchange,
                          const struct amqp_content *content, struct slice body, struct amqp_outcome *outcome);
 
 struct amqp_taken {
-    struct slice exchange, routing_key, body;
+    struct slice exchange, routing_key, body; /* body: its beginning, where that was asked for */
+    uint64_t body_bytes;                      /* of all of it */
     struct amqp_content content;
     bool redelivered;
     uint64_t left; /* in the queue, behind it */
@@ -56,10 +57,12 @@ enum amqp_taking {
     AMQP_TAKE_REJECT, /* they die */
 };
 
-/* Up to most messages, oldest first, and no more when they have AMQP_TAKEN_BYTES. each may not wait. */
+/* Up to most messages, oldest first, and no more when they have AMQP_TAKEN_BYTES. Of large bodies so much is shown as body_most. each
+ * may not wait. */
 #define AMQP_TAKEN_BYTES (16u * 1024 * 1024)
 int amqp_take_by_hand(const struct amqp_operator *who, struct slice queue, enum amqp_taking taking,
-                      unsigned most, void (*each)(void *arg, const struct amqp_taken *taken), void *arg,
+                      unsigned most, uint64_t body_most,
+                      void (*each)(void *arg, const struct amqp_taken *taken), void *arg,
                       struct amqp_outcome *outcome);
 
 #endif

@@ -33,6 +33,7 @@
 #include "front/amqp/amqp.h"
 #include "front/amqp/registry.h"
 #include "queue/batch.h"
+#include "queue/body.h"
 #include "wire/amqp.h"
 #include "wire/amqp_table.h"
 
@@ -50,10 +51,20 @@ void amqp_block_release(struct amqp_block *block);
 
 /* ---- output ------------------------------------------------------------------------------------------------------ */
 
+/* A body with a file of its own, which is read when it is written. */
+struct amqp_stream {
+    struct amqp_stream *next;
+    struct stored_body body;
+    uint16_t channel;
+    size_t at; /* it goes out behind so many bytes */
+};
+
 /* What waits to be written. */
 struct amqp_output {
     char *bytes; /* owned; NULL while nothing is there */
     size_t start, end, room;
+    struct amqp_stream *first, *last; /* in their order; owned; NULL: none */
+    unsigned n_streams;
 };
 
 /* ---- a connection ------------------------------------------------------------------------------------------------ */
@@ -74,6 +85,7 @@ struct amqp_connection {
     struct access_user *user;
     char user_name[CONFIG_AMQP_NAME_MAX + 1];
     uint64_t message_max; /* bytes of a body */
+    uint64_t stored_from; /* a body with more bytes has a file of its own */
     struct slice prefix;  /* of names in its virtual host, as the broker has them; empty: the default one's */
     char *virtual_host;   /* owned; NULL until it is open */
     struct broker_session *session;
@@ -148,9 +160,10 @@ struct amqp_publishing {
         head; /* the payload of its content header, in blocks[1]; room for an envelope item before it */
     struct amqp_block *blocks[2]; /* references */
     struct amqp_content content;
-    char *body; /* owned, where it comes in pieces */
+    char *body;                /* owned, where it comes in pieces */
+    struct queue_body *stored; /* owned, where it is large */
     uint64_t body_len;
-    uint64_t room; /* counted at the port for body */
+    uint64_t room; /* counted at the port for what of it is in memory */
     uint64_t ttl_us;
 };
 
@@ -215,7 +228,8 @@ struct amqp_published {
     uint64_t generation; /* of its channel */
     uint16_t channel;
     bool mandatory, doubtful;
-    char *owned[3]; /* memory of its own: body, head, names */
+    char *owned[3];            /* memory of its own: body, head, names */
+    struct queue_body *stored; /* owned; NULL: the body is in memory */
 };
 
 struct amqp_batch {
@@ -308,6 +322,12 @@ int amqp_need_bytes(struct amqp_connection *c, size_t n, uint64_t deadline_us);
 
 /* ---- output.c ---------------------------------------------------------------------------------------------------- */
 
+/* The body behind a content header that was put there last. Takes it over. False: no memory, or it is not
+ * open. */
+bool amqp_put_stored(struct amqp_output *output, uint16_t channel, struct stored_body *body);
+/* As amqp_send_content, with a body that is taken over. */
+void amqp_send_stored(struct amqp_connection *c, uint16_t channel, const struct amqp_method *method,
+                      const struct amqp_content *content, struct stored_body *body);
 /* Appends a frame; without memory the connection ends. */
 void amqp_send(struct amqp_connection *c, uint16_t channel, const struct amqp_method *method);
 /* A method with its content, whole. */
@@ -320,11 +340,11 @@ int amqp_wait_drained(struct amqp_connection *c);
 /* Room for n bytes at the end; NULL: no memory. */
 char *amqp_output_room(struct amqp_output *output, size_t n);
 /* A method with a message that was delivered. Send appends all of it; write is for the writer's fiber, which may wait while a
- * large body goes out. counts: it carries x-delivery-count. */
+ * large body goes out. A body with a file is taken over. counts: it carries x-delivery-count. */
 void amqp_send_message(struct amqp_connection *c, uint16_t channel, const struct amqp_method *method,
-                       const struct queue_delivery *d, bool counts);
+                       struct queue_delivery *d, bool counts);
 int amqp_write_message(struct amqp_connection *c, uint16_t channel, const struct amqp_method *method,
-                       const struct queue_delivery *d, bool counts);
+                       struct queue_delivery *d, bool counts);
 
 /* ---- channel.c --------------------------------------------------------------------------------------------------- */
 
@@ -360,6 +380,9 @@ void amqp_know_exchange(struct amqp_channel *channel, struct slice exchange);
 bool amqp_publish_told(struct amqp_channel *channel);
 /* Once more, after a while, what the disk had no room for. 0 or a negative errno. */
 int amqp_retry_stuck(struct amqp_connection *c);
+/* A body found no room: tells the client, and waits for a while; or it did find some. 0 or a negative errno. */
+int amqp_wait_space(struct amqp_connection *c);
+void amqp_found_space(struct amqp_connection *c);
 /* A batch is back: confirms and returns. */
 void amqp_batch_done(struct queue_batch *batch);
 void amqp_confirm_select(struct amqp_channel *channel, const struct amqp_method *method);

@@ -312,7 +312,7 @@ static bool make_content(struct amqp_content *content, char *table, size_t room,
         return false;
     if (!payload.ptr)
         set_properties(content, &d->message, key, table);
-    content->body_bytes = d->message.body.len;
+    content->body_bytes = message_body_bytes(&d->message);
     if (!put_headers(&out, content, prefix, d, counts) || amqp_out_close(&out, start) != AMQP_WRITTEN)
         return false;
     if (out.at != start)

@@ -1,7 +1,8 @@
 /* publish.c - from basic.publish to a batch for the queue thread. See private.h.
  *
  * A message whose frames stand in one block is not copied: its content header becomes the item of the envelope in place, because a
- * frame's head is as long as an item's. A body in several frames is put together in memory of its own. */
+ * frame's head is as long as an item's. A body in several frames is put together in memory of its own; a large one goes to a file of its
+ * own as it comes. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -58,6 +59,8 @@ void amqp_publish_abandon(struct amqp_channel *channel)
 
     return_room(channel);
     free(p->body);
+    if (p->stored)
+        queue_body_end(p->stored);
     amqp_block_release(p->blocks[0]);
     amqp_block_release(p->blocks[1]);
     *p = (struct amqp_publishing){0};
@@ -99,32 +102,48 @@ int amqp_wait_room(struct amqp_connection *c, uint64_t bytes)
     return queue_hold_room(c->port, &c->hold, bytes);
 }
 
-/* Room for a body that comes in pieces. */
-static bool make_body(struct amqp_channel *channel, uint64_t bytes)
+/* After a wait: whether it is still wanted. What was failed meanwhile gave up what it had then, and has nothing of what came since. */
+static bool is_open(struct amqp_channel *channel)
+{
+    const struct amqp_connection *c = channel->connection;
+
+    if (channel->state == CHANNEL_OPEN && c->state == AMQP_STATE_OPEN && !c->broken)
+        return true;
+    amqp_publish_abandon(channel);
+    return false;
+}
+
+/* Counts so many bytes of it as in memory. False: it is not wanted any more, or cannot be. */
+static bool hold_room(struct amqp_channel *channel, uint64_t bytes)
 {
     struct amqp_connection *c = channel->connection;
-    struct amqp_publishing *p = &channel->publishing;
     int error;
 
     amqp_flush(c); /* what is counted now may be what room is waited for */
     error = amqp_wait_room(c, bytes);
-    if (error == -ENOBUFS) {
+    if (!error) {
+        channel->publishing.room = bytes;
+        return is_open(channel);
+    }
+    if (error == -ENOBUFS)
         amqp_fail_connection(c, AMQP_RESOURCE_ERROR, AMQP_BASIC_PUBLISH,
                              "too many messages of the connection are not whole");
-        return false;
-    }
-    if (!error) {
-        p->room = bytes;
-        p->body = malloc(bytes);
-    }
-    if (!error && (channel->state != CHANNEL_OPEN || c->state != AMQP_STATE_OPEN)) {
-        amqp_publish_abandon(channel);
-        return false;
-    }
-    if (!error && p->body)
-        return true;
-    amqp_drop_connection(c, "no memory");
+    else
+        amqp_drop_connection(c, "no memory");
     return false;
+}
+
+/* Room for a body that comes in pieces. */
+static bool make_body(struct amqp_channel *channel, uint64_t bytes)
+{
+    struct amqp_publishing *p = &channel->publishing;
+
+    if (!hold_room(channel, bytes))
+        return false;
+    p->body = malloc(bytes);
+    if (!p->body)
+        amqp_drop_connection(channel->connection, "no memory");
+    return p->body != NULL;
 }
 
 static void complete(struct amqp_channel *channel, struct slice body);
@@ -151,6 +170,82 @@ void amqp_publish_head(struct amqp_channel *channel, struct slice payload)
         complete(channel, SLICE(""));
 }
 
+/* ---- a large body ------------------------------------------------------------------------------------------------ */
+
+/* What came of writing it. False: nothing more is to be done with it. */
+static bool is_stored(struct amqp_channel *channel, int error)
+{
+    struct amqp_connection *c = channel->connection;
+
+    if (error == -ECANCELED) /* it is gone already */
+        channel->publishing.stored = NULL;
+    if (!is_open(channel))
+        return false;
+    if (error == -ECANCELED)
+        amqp_drop_connection(c, "the server ended before a message was whole");
+    else if (error)
+        amqp_fail_connection(c, AMQP_INTERNAL_ERROR, AMQP_BASIC_PUBLISH,
+                             "the message's body cannot be written: %s", strerror(-error));
+    return !error || is_open(channel);
+}
+
+/* Its file, and memory for a piece of it. */
+static bool make_stored(struct amqp_channel *channel)
+{
+    struct amqp_connection *c = channel->connection;
+    struct amqp_publishing *p = &channel->publishing;
+    int error;
+
+    if (!hold_room(channel, STORED_PIECE_BYTES))
+        return false;
+    c->hold.waits = true;
+    while ((error = queue_body_create(c->port, p->content.body_bytes, &p->stored)) == -ENOSPC)
+        if ((error = amqp_wait_space(c)) != 0 || !is_open(channel))
+            break;
+    return is_stored(channel, error);
+}
+
+static int try_store(struct amqp_publishing *p, struct slice *part, bool finishes)
+{
+    int error = queue_body_write(p->stored, part);
+
+    return error || !finishes ? error : queue_body_finish(p->stored);
+}
+
+/* A client is not to blame for what the disk takes. */
+static int store(struct amqp_channel *channel, struct slice part, bool finishes)
+{
+    struct amqp_connection *c = channel->connection;
+    int error;
+
+    while ((error = try_store(&channel->publishing, &part, finishes)) == -ENOSPC)
+        if ((error = amqp_wait_space(c)) != 0 || !is_open(channel))
+            break;
+    return error;
+}
+
+static void store_part(struct amqp_channel *channel, struct slice part)
+{
+    struct amqp_connection *c = channel->connection;
+    struct amqp_publishing *p = &channel->publishing;
+    bool stored;
+
+    c->hold.waits = true;
+    p->body_len += part.len;
+    stored = p->stored || make_stored(channel);
+    if (stored)
+        stored = is_stored(channel, store(channel, part, p->body_len == p->content.body_bytes));
+    c->hold.waits = false;
+    if (!stored)
+        return;
+    amqp_found_space(c);
+    c->hold.moved += part.len;
+    if (p->body_len < p->content.body_bytes)
+        return;
+    return_room(channel);
+    complete(channel, SLICE(""));
+}
+
 /* ---- the body ---------------------------------------------------------------------------------------------------- */
 
 void amqp_publish_body(struct amqp_channel *channel, struct slice payload)
@@ -165,6 +260,10 @@ void amqp_publish_body(struct amqp_channel *channel, struct slice payload)
     }
     if (payload.len == bytes) {
         complete(channel, payload);
+        return;
+    }
+    if (bytes > channel->connection->stored_from) {
+        store_part(channel, payload);
         return;
     }
     if (!p->body && !make_body(channel, bytes))
@@ -265,6 +364,8 @@ static void free_owned(struct amqp_published *published)
 {
     for (size_t i = 0; i < sizeof published->owned / sizeof published->owned[0]; i++)
         free(published->owned[i]);
+    if (published->stored)
+        queue_body_end(published->stored);
 }
 
 /* A message that is whole. False: no memory, or it asks for what cannot be, and the channel was failed. */
@@ -281,8 +382,12 @@ static bool make(struct amqp_channel *channel, struct slice body, struct queue_p
         .mandatory = p->mandatory,
         .doubtful = !channel->transacts && (p->mandatory || !is_known(channel, p->exchange)),
         .owned = {p->body},
+        .stored = p->stored,
     };
+    if (p->stored)
+        publication->stored = queue_body_ref(p->stored);
     p->body = NULL;
+    p->stored = NULL;
     publication->exchange = qualify(c, p->exchange, &published->owned[2]);
     publication->key = p->exchange.len ? p->key : qualify(c, p->key, &published->owned[2]);
     return publication->exchange.ptr && publication->key.ptr && set_head(channel, publication, published);
