@@ -94,10 +94,11 @@ struct queue_delivery {
     struct mail mail;
     struct queue_consumer *consumer;
     struct message_ref ref;
-    struct message message;  /* borrows block */
-    struct stored_body body; /* open, where the message's is stored; what reads it takes it over. Not open: too many files are */
-    struct slice exchange;   /* name; borrows block */
-    uint32_t bytes;          /* that a credit gives back */
+    struct message message; /* borrows block */
+    struct stored_body
+        body; /* open, where the message's is stored; what reads it takes it over. Not open: too many files are */
+    struct slice exchange; /* name; borrows block */
+    uint32_t bytes;        /* that a credit gives back */
     unsigned attempt;
     bool redelivered;
     enum queue_verdict verdict;

@@ -121,7 +121,8 @@ static bool write_piece(struct io *io, struct slice piece)
 /* A body that has a file. 0; -ECANCELED; otherwise what comes of it cannot be believed. */
 static int write_stored(struct filter *f, struct io *io)
 {
-    struct queue_reader *reader = queue_reader_create(f->worker->crew->owner->port, &f->delivery->body, false);
+    struct queue_reader *reader =
+        queue_reader_create(f->worker->crew->owner->port, &f->delivery->body, false);
     struct slice piece;
     int result;
 
