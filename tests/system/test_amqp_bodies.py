@@ -548,7 +548,7 @@ def test_a_body_that_does_not_verify_is_not_delivered(serve):
         while True:
             got += raw.read_frame()[2]
     assert same(got, content(3 * MIB)[:len(got)]) and len(got) == 262128 * 4
-    assert "body (file 1) cannot be read" in amqp.broker.proxy.errors
+    until(lambda: "body (file 1) cannot be read" in amqp.broker.proxy.errors, "it is not said")
     wait_count(channel, queue, 2)
 
 
