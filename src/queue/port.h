@@ -94,10 +94,11 @@ struct queue_delivery {
     struct mail mail;
     struct queue_consumer *consumer;
     struct message_ref ref;
-    struct message message;  /* borrows block */
-    struct stored_body body; /* open, where the message's is stored; what reads it takes it over. Not open: too many files are */
-    struct slice exchange;   /* name; borrows block */
-    uint32_t bytes;          /* that a credit gives back */
+    struct message message; /* borrows block */
+    struct stored_body
+        body; /* open, where the message's is stored; what reads it takes it over. Not open: too many files are */
+    struct slice exchange; /* name; borrows block */
+    uint32_t bytes;        /* that a credit gives back */
     unsigned attempt;
     bool redelivered;
     enum queue_verdict verdict;
@@ -128,7 +129,8 @@ struct queue_consumer_options {
     void *arg;
 };
 
-/* Waits for the queue thread. 0; -ENOENT: no such queue; -EBUSY: see broker_subscribe; -ENOMEM, -ECANCELED. */
+/* Waits for the queue thread. 0; -ENOENT: no such queue; -EBUSY: see broker_subscribe; -EPIPE: the port was closed; -ENOMEM,
+ * -ECANCELED. */
 int queue_subscribe(struct queue_port *port, struct slice queue, const struct queue_consumer_options *options,
                     struct queue_consumer **consumer);
 /* No more deliveries come once it returns, whether or not it was cancelled; what was not settled goes back. Frees it. */

@@ -211,6 +211,31 @@ def test_the_tail_shows_the_requests_that_the_filter_wants(page, house):
     assert "/wrong/fish" not in shown.text("#section-body tbody")
 
 
+def test_members_that_are_not_told_are_not_missed(page, house):
+    """As by an older maitred, after this page was loaded from a newer one."""
+    shown = page()
+    shown.run("""const real = window.fetch;
+        window.fetch = async (path, options) => {
+            if (path !== "/api/state")
+                return new Response("{}", {status: 404});
+            const state = await (await real(path, options)).json();
+
+            for (const name of ["bottleneck", "workers", "gauges", "topics", "log", "generations"])
+                delete state[name];
+            for (const item of [...state.listeners, ...state.pools])
+                delete item.latency.p95_ms;
+            for (const queue of state.queues)
+                delete queue.drains_in;
+            state.reasons = ["it is another one"];
+            return new Response(JSON.stringify(state));
+        }""")
+    shown.wait_text("#reasons", "it is another one")
+    assert not shown.is_seen("#bottleneck")
+    for section in sections_of(shown):
+        shown.wait_text("#section-title", shown.text(f"#tab-{section}"))
+    shown.wait_text("#node-queue", "3 queues")
+
+
 def test_what_a_client_sends_is_text_and_nothing_else(page, house):
     shown = page("requests")
     shown.wait("return fetch('/api/requests').then((answer) => answer.ok)")

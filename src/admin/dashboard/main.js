@@ -240,6 +240,8 @@ function makeLegend() {
     }));
 
     $("legend").append(line("A server", STATES, ["up", "starting", "draining", "ejected", "down"]),
+        line("A queue", STATES, ["running", "resting", "unread", "paused", "full", "left"]),
+        line("Workers", STATES, ["running", "growing", "shrinking", "idle", "held", "paused", "crashing"]),
         line("A worker's process", PROCESS_STATES, Object.keys(PROCESS_STATES)),
         h("p", {}, "An edge is dashed while nothing moves along it, and red while something goes wrong."));
 }

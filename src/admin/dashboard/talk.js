@@ -39,7 +39,7 @@ function pathOf(names, query = {}) {
     return `/api/${names.map(encodeURIComponent).join("/")}${[...text].length ? `?${text}` : ""}`;
 }
 
-// Calls work() now, then again and again while the page is visible. work may throw: it is called again.
+// Calls work() now, then again and again while the page is visible, also after one that has failed.
 function repeat(work, periodMs) {
     let timer = null;
     let running = false;
@@ -49,7 +49,7 @@ function repeat(work, periodMs) {
 
         timer = null;
         running = true;
-        await work();
+        await work().catch(console.error);
         running = false;
         const took = performance.now() - began;
         if (!document.hidden && timer === null)
