@@ -131,25 +131,26 @@ def flood_servers(stage):
 
 
 class Most:
-    """What was seen of a queue, and the highest of it."""
+    """What was seen of a queue, the highest of it, and how fast that shrank."""
 
     def __init__(self, queue):
-        self.queue, self.most, self.now = queue, 0, 0
+        self.queue, self.most, self.now, self.rate = queue, 0, 0, 0
 
     def look(self, state):
         found = named(state["queues"] or [], self.queue)
-        self.now = found["ready"] + found["in_flight"] + found["delayed"]
-        self.most = max(self.most, self.now)
+        before, self.now = self.now, found["ready"] + found["in_flight"] + found["delayed"]
+        if self.now > self.most:
+            self.most, self.since = self.now, time.monotonic()
+        elif self.now < before:
+            self.rate = (self.most - self.now) / (time.monotonic() - self.since)
 
 
 def flood_queue(stage):
     table = flood(stage, "/orders")
     orders = Most("orders")
-    began = time.monotonic()
     stage.rest(1 - FLOOD_SHARE, orders.look)
     orders.look(stage.admin.state())
-    rate = (orders.most - orders.now) / (time.monotonic() - began)
-    return took(table) + f"; the backlog was {orders.most:,} and is {orders.now:,}: {rate:,.0f} a second are cooked"
+    return took(table) + f"; the backlog was {orders.most:,} and is {orders.now:,}, at {orders.rate:,.0f} a second"
 
 
 class Crew:
@@ -229,7 +230,7 @@ class Step(typing.NamedTuple):
 STEPS = [
     Step("A quiet evening",
          "A few guests: pages and menus from the web servers, orders and photos into queues. All is up, nothing waits.",
-         "Users, balancer, servers, queues, workers, database, each with its figures", "picture", quiet),
+         "Users, balancer, servers, queues, workers, database, each with its figures", "", quiet),
     Step("One server drowns",
          "Two of three web servers are closed. 320 guests a second want pages; the one that is left can do 200.",
          "Its requests at a time and its latency grow, seconds soon; that of the listener, too", "servers", drown),

@@ -178,34 +178,40 @@ static void kill_late(struct worker *worker)
 {
     worker->crew->kills++;
     event_say(EVENT_WORKER_KILLED, SLICE(""), SLICE(""),
-              "workers %s/%u: killed, as it had its message for longer than the queue's ack-timeout",
+              "workers %s/%u: killed, as it had its message for as long as the queue's ack-timeout",
               worker->crew->name, worker->number);
     process_signal(&worker->process, SIGKILL);
-    while (worker->process.state == PROCESS_RUNS)
-        fiber_park(NEVER);
+    process_await(&worker->process, PROCESS_RUNS);
 }
 
-static enum queue_verdict await_process(struct filter *f)
+static enum queue_verdict judge(struct worker *worker, bool ended_by_us)
 {
-    struct worker *worker = f->worker;
-    uint64_t timeout_us = worker->crew->section->queue->ack_timeout_us;
-    uint64_t deadline_us = timeout_us ? f->since_us + timeout_us : NEVER;
     char how[64], line[128];
     int n;
 
-    while (runs(f) && !worker->stopping && loop_now_us() < deadline_us)
-        fiber_park(deadline_us);
-    if (runs(f) && worker->stopping)
-        worker_end_process(worker);
-    else if (runs(f))
-        kill_late(worker);
-    worker->failures = 0;
     if (worker->process.status == 0)
         return VERDICT_ACK;
     process_status_text(worker->process.status, how);
     n = snprintf(line, sizeof line, "%s: its message is returned\n", how);
     output_take(&worker->output, slice_of(line, (size_t)n), loop_now_us());
-    return worker->stopping && WIFSIGNALED(worker->process.status) ? VERDICT_RETURN : VERDICT_RETRY;
+    return ended_by_us ? VERDICT_RETURN : VERDICT_RETRY;
+}
+
+static enum queue_verdict await_process(struct filter *f)
+{
+    struct worker *worker = f->worker;
+    uint64_t timeout_us = worker_message_us(worker->crew->section);
+    uint64_t deadline_us = timeout_us ? f->since_us + timeout_us : NEVER;
+    bool ended_by_us = false;
+
+    while (runs(f) && !worker->stopping && loop_now_us() < deadline_us)
+        fiber_park(deadline_us);
+    if (runs(f) && worker->stopping)
+        ended_by_us = worker_end_process(worker);
+    else if (runs(f))
+        kill_late(worker);
+    worker->failures = 0;
+    return judge(worker, ended_by_us);
 }
 
 static enum queue_verdict run_process(struct filter *f, const struct environment *environment, int end)

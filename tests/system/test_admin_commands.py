@@ -64,6 +64,11 @@ def test_a_unix_socket_is_an_address_too(stage, tmp_path):
     assert ask(admin.at + "x", "status").returncode == 2
 
 
+def test_a_url_is_an_address_too(admin):
+    assert ask(f"http://{admin.at}", "status").returncode == 1
+    assert admin.asked[0][2]["Host"] == admin.at
+
+
 def test_a_name_is_looked_up(admin):
     result = ask(f"localhost:{admin.address[1]}", "status")
     assert result.returncode == 1, result.stderr

@@ -27,11 +27,11 @@ CONFIGURATION = (top('state = "{dir}/state"\n{more}', threads=2) + admin() +
 
 @pytest.fixture
 def serve(tmp_path):
-    """serve(more): a server, and what the test does with it."""
+    """serve(more, wrapper): a server, and what the test does with it."""
     opened = []
 
-    def start(more="state-segment = 4m"):
-        opened.append(Amqp(MaitredBroker(tmp_path, CONFIGURATION.replace("{more}", more))))
+    def start(more="state-segment = 4m", wrapper=()):
+        opened.append(Amqp(MaitredBroker(tmp_path, CONFIGURATION.replace("{more}", more), wrapper)))
         return opened[-1]
     with bounded(60 * SLOW):
         yield start
@@ -436,6 +436,21 @@ def test_a_publisher_waits_while_there_is_no_room_for_a_body(serve):
     wait_files(amqp, 0)
 
 
+def test_an_end_does_not_wait_for_room(serve):
+    amqp = serve("state-segment = 1m\nstate-max = 16m")
+    channel = amqp.channel()
+    queue = amqp.queue(channel, durable=True)
+    publish(channel, queue, content(12 * MIB))
+    wait_count(channel, queue, 1)
+    raw = Raw(amqp.broker.client())
+    amqp.raws.append(raw)
+    raw.open().open_channel()
+    raw.method(1, spec.Basic.Publish(routing_key=queue)).send(content_frame(1, 5 * MIB), body_frame(1, bytes(131064)))
+    raw.expect(spec.Connection.Blocked)
+    amqp.broker.restart()
+    assert len(files(amqp)) == 1 and count(amqp.channel(), queue) == 1
+
+
 def test_a_body_that_state_max_can_never_hold_is_refused_by_its_size(serve):
     """Before it comes."""
     amqp = serve("state-segment = 1m\nstate-max = 16m")
@@ -535,6 +550,49 @@ def test_a_body_that_does_not_verify_is_not_delivered(serve):
     assert same(got, content(3 * MIB)[:len(got)]) and len(got) == 262128 * 4
     assert "body (file 1) cannot be read" in amqp.broker.proxy.errors
     wait_count(channel, queue, 2)
+
+
+def limited(limit):
+    """A wrapper for a server to which a limit of the shell's ulimit applies."""
+    return ("/bin/sh", "-c", f'trap "" XFSZ; ulimit {limit}; exec "$@"', "sh")
+
+
+def test_a_body_that_cannot_be_written_ends_its_connection_and_leaves_no_file(serve):
+    """No file may be larger than 8 MiB."""
+    amqp = serve(wrapper=limited("-f 16384"))
+    channel, other = amqp.channel(), amqp.channel(confirm=True)
+    queue = amqp.queue(other, durable=True)
+    with pytest.raises(pika.exceptions.ConnectionClosedByBroker) as closed:
+        publish(channel, queue, content(20 * MIB))
+        channel.queue_declare(queue, passive=True)
+    assert closed.value.reply_code == 541
+    assert closed.value.reply_text == "INTERNAL_ERROR - the message's body cannot be written: File too large"
+    wait_files(amqp, 0)
+    publish(other, queue, content(6 * MIB))
+    assert same(get(other, queue)[2], content(6 * MIB)) and count(other, queue) == 0
+
+
+def test_bodies_that_find_no_descriptor_come_again(serve):
+    """More consumers than there are descriptors, on one connection, which ends."""
+    amqp = serve(wrapper=limited("-n 64"))
+    channel = amqp.channel(confirm=True)
+    queue = amqp.queue(channel, durable=True)
+    for number in range(80):
+        publish(channel, queue, content(MIB + 1 + number))
+    raw = Raw(amqp.broker.client())
+    amqp.raws.append(raw)
+    raw.open()
+    for number in range(1, 71):
+        raw.open_channel(number)
+    for number in range(1, 71):
+        raw.method(number, spec.Basic.Consume(queue=queue, consumer_tag="c", nowait=True))
+    until(lambda: "cannot be opened" in amqp.broker.proxy.errors, "all found a descriptor")     # it reads nothing so far
+    with pytest.raises(PeerGone):
+        while True:
+            raw.read_frame()
+    wait_count(channel, queue, 80)
+    assert sorted(len(body) for body in bodies(channel, queue, 80)) == [MIB + 1 + number for number in range(80)]
+    wait_files(amqp, 0)
 
 
 def test_a_peek_shows_the_beginning(serve):

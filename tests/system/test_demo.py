@@ -29,7 +29,11 @@ class Demo(Diner):
         return self.errors()
 
     def result(self):
-        return self.wait_line("^   =>")
+        """How the step went, as one line."""
+        lines = [self.wait_line("^   =>")]
+        while line := self.wait_line(""):
+            lines.append(line.strip())
+        return " ".join(lines)
 
     def server(self, end, pool="web"):
         return self.admin.server(f"127.0.0.1:{self.servers}{end}", pool)

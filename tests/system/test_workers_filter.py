@@ -164,12 +164,27 @@ def test_one_that_runs_too_long_is_killed_at_the_ack_timeout(crew):
 
     crew.poll(lambda: len(crew.begun(0)) >= 2, "another attempt")
 
-    assert crew.begun(0)[1].startswith("2 ") or crew.begun(0)[1].startswith("3 ")
+    assert crew.begun(0)[:2] == ["1 0", "2 1"]
     assert crew.get()["kills"] >= 1
     assert not is_there(crew.pids()[0])
     assert crew.events("worker-killed")
     crew.touch("gate")
     crew.wait_ended([0])
+
+
+def test_one_that_is_ended_in_the_middle_has_made_no_attempt(crew):
+    crew = crew("min = 1  max = 1  stop-timeout = 300ms", "fail_at_sigterm")
+    crew.publish(until=str(crew.proxy.directory / "gate"))
+    crew.poll(lambda: crew.notes("begin"), "a message at work")
+
+    crew.post("/api/workers/crew/pause")
+    crew.wait(lambda crew: not crew["processes"], "no process")
+    crew.proxy.wait_log("exit code 3: its message is returned")
+    crew.touch("gate")
+    crew.post("/api/workers/crew/resume")
+
+    crew.wait_ended([0])
+    assert crew.begun(0) == ["1 0", "1 1"]
 
 
 def test_a_flood_makes_them_more_and_its_end_none(crew):
