@@ -74,6 +74,7 @@ static void add_field(struct environment *environment, const char *name, const s
 static int describe(const struct filter *f, struct environment *environment)
 {
     const struct queue_delivery *d = f->delivery;
+    const struct message *m = &d->message;
     struct crew *crew = f->worker->crew;
     struct arena arena = {0};
     struct http_fields fields;
@@ -82,6 +83,8 @@ static int describe(const struct filter *f, struct environment *environment)
     worker_environment(f->worker, environment);
     environment_add(environment, "MAITRED_ATTEMPT", "%u", d->attempt);
     environment_add(environment, "MAITRED_REDELIVERED", "%d", d->redelivered);
+    environment_add(environment, "MAITRED_BODY_BYTES", "%llu",
+                    (unsigned long long)(m->stored.id ? m->stored.bytes : m->body.len));
     if (ok) {
         add_field(environment, "MAITRED_MESSAGE_ID", &fields, "Maitred-Message-Id");
         add_field(environment, "CONTENT_TYPE", &fields, "Content-Type");
@@ -151,7 +154,7 @@ static int write_body(struct filter *f)
     return error;
 }
 
-/* A process that could not be given all of its body ends before it could take what it has for the whole. */
+/* A process that could not be given all of its body is ended, and never sees an end that it could take for the body's. */
 static void input_main(void *arg)
 {
     struct filter *f = arg;
@@ -163,6 +166,7 @@ static void input_main(void *arg)
                  worker->crew->name, worker->number, (unsigned long long)f->delivery->ref.number,
                  worker->crew->section->queue->name, strerror(-error));
         process_signal(&f->worker->process, SIGKILL);
+        return; /* the end of its input would come before the signal: it stays open until the process has ended */
     }
     close_input(f);
 }

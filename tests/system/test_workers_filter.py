@@ -75,7 +75,7 @@ def test_it_knows_its_message_and_who_it_is(crew):
     told = json.loads(crew.notes("environment")[0][3])
     assert len(told["MAITRED_MESSAGE_ID"]) == 26
     assert told["MAITRED_ATTEMPT"] == "1" and told["MAITRED_REDELIVERED"] == "0"
-    assert told["CONTENT_TYPE"] == "application/json"
+    assert told["CONTENT_TYPE"] == "application/json" and told["MAITRED_BODY_BYTES"] == "9"
     assert told["MAITRED_WORKER"] == "crew" and told["MAITRED_WORKER_NUMBER"] == "1" and told["MAITRED_QUEUE"] == "jobs"
     assert told["MAITRED_ADMIN"] == f"http://127.0.0.1:{crew.proxy.port9}"
     assert "AMQP_URL" not in told and "PORT" not in told
