@@ -101,9 +101,11 @@ def test_failing_ones_are_tried_ever_more_rarely_and_for_ever(crew):
     crew.touch("broken")
     os.kill(crew.pids()[0], signal.SIGKILL)
 
-    crew.wait(lambda crew: crew["crashes"] == 5 and crew["backing_off"], "five failures", 30)
-    times = [line.split()[0] for line in crew.proxy.log if "ended after" in line]
-    state = crew.get()
+    def ends():
+        return [line.split()[0] for line in list(crew.proxy.log) if "ended after" in line]
+    crew.poll(lambda: len(ends()) == 5, "five failures", 30)
+    times = ends()
+    state = crew.wait(lambda crew: crew["backing_off"] == 1, "a back-off")
 
     seconds = [float(text[17:23]) + 60 * float(text[14:16]) for text in times]
     waits = [(b - a) % 3600 for a, b in zip(seconds, seconds[1:])]
