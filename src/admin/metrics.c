@@ -256,9 +256,9 @@ static const struct family families[] = {
      "Processes that ended without having been told to, or did not start.", workers_crashes, ALONE},
     {"maitred_workers_kills_total", COUNTER, PER_WORKERS,
      "Processes that were killed because they did not end in time.", workers_kills, ALONE},
-    {"maitred_gauge_known", GAUGE, PER_GAUGE, "1 while there is a value that is believed.", gauge_known,
+    {"maitred_external_known", GAUGE, PER_GAUGE, "1 while there is a value that is believed.", gauge_known,
      ALONE},
-    {"maitred_gauge_full", GAUGE, PER_GAUGE, "1 while it is full, and holds its workers back.", gauge_full,
+    {"maitred_external_full", GAUGE, PER_GAUGE, "1 while it is full, and holds its workers back.", gauge_full,
      ALONE},
 
     {"maitred_log_up", GAUGE, PER_LOG, "1 while messages can be stored, 0 once the queue's log has failed.",

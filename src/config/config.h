@@ -178,6 +178,9 @@ struct config_command {
     char **words;     /* at least one, then NULL */
 };
 
+/* Of one section. */
+#define CONFIG_WORKERS_MOST 1000u
+
 struct config_workers {
     struct config_place place;
     const char *name;

@@ -39,9 +39,9 @@ static const struct config_row workers_rows[] = {
              "sent each as a request, to the port in PORT; filter is started anew for each, which is its "
              "standard "
              "input."},
-    NUMBER("min", "1", 0, 1000, NULL, config_workers, min, "Workers that are always there."),
-    NUMBER("max", "0", 1, 1000, "twice the online CPUs, or min where that is more", config_workers, max,
-           "Most workers."),
+    NUMBER("min", "1", 0, CONFIG_WORKERS_MOST, NULL, config_workers, min, "Workers that are always there."),
+    NUMBER("max", "0", 1, CONFIG_WORKERS_MOST, "twice the online CPUs, or min where that is more",
+           config_workers, max, "Most workers."),
     NUMBER("slots", "1", 1, 65535, NULL, config_workers, slots, "Messages that one worker has at a time."),
     NUMBER("backlog-per-worker", "5", 1, MILLION, NULL, config_workers, backlog_per_worker,
            "Messages, waiting and in work, that one worker is enough for, while it is not known how long one "
@@ -69,7 +69,8 @@ static const struct config_row workers_rows[] = {
      .help = "Path by which a worker of kind http says that it is well: it gets messages while that answers "
              "200 to 399."},
     TIME("start-timeout", "60s", 100 * MS, DAY, NULL, config_workers, start_timeout_us,
-         "How long a worker of kind http may take to be ready, before it is killed and started again."),
+         "How long a worker of kind http may take to be ready, or be unwell, before it is killed and started "
+         "again."),
 };
 
 const struct config_table config_table_workers = {

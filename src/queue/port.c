@@ -296,9 +296,9 @@ int queue_subscribe(struct queue_port *port, struct slice queue, const struct qu
     int error;
 
     *result = NULL;
-    if (queue.len > sizeof s->name) {
+    if (!port->thread || queue.len > sizeof s->name) {
         free(s);
-        return -ENOENT;
+        return port->thread ? -ENOENT : -EPIPE;
     }
     if (!s || !(s->consumer = calloc(1, sizeof *s->consumer))) {
         free(s);

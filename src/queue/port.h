@@ -129,7 +129,8 @@ struct queue_consumer_options {
     void *arg;
 };
 
-/* Waits for the queue thread. 0; -ENOENT: no such queue; -EBUSY: see broker_subscribe; -ENOMEM, -ECANCELED. */
+/* Waits for the queue thread. 0; -ENOENT: no such queue; -EBUSY: see broker_subscribe; -EPIPE: the port was closed; -ENOMEM,
+ * -ECANCELED. */
 int queue_subscribe(struct queue_port *port, struct slice queue, const struct queue_consumer_options *options,
                     struct queue_consumer **consumer);
 /* No more deliveries come once it returns, whether or not it was cancelled; what was not settled goes back. Frees it. */

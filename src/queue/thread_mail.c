@@ -315,7 +315,11 @@ static int read_delivery(struct queue_thread *thread, struct queue_delivery *del
 
     if (!error && m->stored.id)
         error = broker_body_open(thread->broker, m->stored, &delivery->body);
-    return error == -EMFILE || error == -ENFILE || error == -ENOMEM ? 0 : error;
+    if (error != -EMFILE && error != -ENFILE && error != -ENOMEM)
+        return error;
+    log_line(LOG_WARNING, "queue: the body of a message cannot be opened, which ends who was to get it: %s",
+             strerror(-error));
+    return 0;
 }
 
 static void say_unreadable(uint64_t position, int error)

@@ -230,14 +230,13 @@ static void stop_all(struct crew *crew)
 /* The lowest that no worker has; 0: all that may be are taken. */
 static unsigned free_number(const struct crew *crew)
 {
-    for (unsigned number = 1; number <= crew->section->max; number++) {
-        bool taken = false;
+    bool taken[CONFIG_WORKERS_MOST + 1] = {false};
 
-        for (struct list *at = crew->workers.next; !taken && at != &crew->workers; at = at->next)
-            taken = worker_at(at)->number == number;
-        if (!taken)
+    for (struct list *at = crew->workers.next; at != &crew->workers; at = at->next)
+        taken[worker_at(at)->number] = true;
+    for (unsigned number = 1; number <= crew->section->max; number++)
+        if (!taken[number])
             return number;
-    }
     return 0;
 }
 

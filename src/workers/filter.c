@@ -74,6 +74,7 @@ static void add_field(struct environment *environment, const char *name, const s
 static int describe(const struct filter *f, struct environment *environment)
 {
     const struct queue_delivery *d = f->delivery;
+    const struct message *m = &d->message;
     struct crew *crew = f->worker->crew;
     struct arena arena = {0};
     struct http_fields fields;
@@ -82,6 +83,8 @@ static int describe(const struct filter *f, struct environment *environment)
     worker_environment(f->worker, environment);
     environment_add(environment, "MAITRED_ATTEMPT", "%u", d->attempt);
     environment_add(environment, "MAITRED_REDELIVERED", "%d", d->redelivered);
+    environment_add(environment, "MAITRED_BODY_BYTES", "%llu",
+                    (unsigned long long)(m->stored.id ? m->stored.bytes : m->body.len));
     if (ok) {
         add_field(environment, "MAITRED_MESSAGE_ID", &fields, "Maitred-Message-Id");
         add_field(environment, "CONTENT_TYPE", &fields, "Content-Type");
@@ -151,7 +154,7 @@ static int write_body(struct filter *f)
     return error;
 }
 
-/* A process that could not be given all of its body ends before it could take what it has for the whole. */
+/* A process that could not be given all of its body is ended, and never sees an end that it could take for the body's. */
 static void input_main(void *arg)
 {
     struct filter *f = arg;
@@ -163,6 +166,7 @@ static void input_main(void *arg)
                  worker->crew->name, worker->number, (unsigned long long)f->delivery->ref.number,
                  worker->crew->section->queue->name, strerror(-error));
         process_signal(&f->worker->process, SIGKILL);
+        return; /* the end of its input would come before the signal: it stays open until the process has ended */
     }
     close_input(f);
 }
@@ -178,34 +182,40 @@ static void kill_late(struct worker *worker)
 {
     worker->crew->kills++;
     event_say(EVENT_WORKER_KILLED, SLICE(""), SLICE(""),
-              "workers %s/%u: killed, as it had its message for longer than the queue's ack-timeout",
+              "workers %s/%u: killed, as it had its message for as long as the queue's ack-timeout",
               worker->crew->name, worker->number);
     process_signal(&worker->process, SIGKILL);
-    while (worker->process.state == PROCESS_RUNS)
-        fiber_park(NEVER);
+    process_await(&worker->process, PROCESS_RUNS);
 }
 
-static enum queue_verdict await_process(struct filter *f)
+static enum queue_verdict judge(struct worker *worker, bool ended_by_us)
 {
-    struct worker *worker = f->worker;
-    uint64_t timeout_us = worker->crew->section->queue->ack_timeout_us;
-    uint64_t deadline_us = timeout_us ? f->since_us + timeout_us : NEVER;
     char how[64], line[128];
     int n;
 
-    while (runs(f) && !worker->stopping && loop_now_us() < deadline_us)
-        fiber_park(deadline_us);
-    if (runs(f) && worker->stopping)
-        worker_end_process(worker);
-    else if (runs(f))
-        kill_late(worker);
-    worker->failures = 0;
     if (worker->process.status == 0)
         return VERDICT_ACK;
     process_status_text(worker->process.status, how);
     n = snprintf(line, sizeof line, "%s: its message is returned\n", how);
     output_take(&worker->output, slice_of(line, (size_t)n), loop_now_us());
-    return worker->stopping && WIFSIGNALED(worker->process.status) ? VERDICT_RETURN : VERDICT_RETRY;
+    return ended_by_us ? VERDICT_RETURN : VERDICT_RETRY;
+}
+
+static enum queue_verdict await_process(struct filter *f)
+{
+    struct worker *worker = f->worker;
+    uint64_t timeout_us = worker_message_us(worker->crew->section);
+    uint64_t deadline_us = timeout_us ? f->since_us + timeout_us : NEVER;
+    bool ended_by_us = false;
+
+    while (runs(f) && !worker->stopping && loop_now_us() < deadline_us)
+        fiber_park(deadline_us);
+    if (runs(f) && worker->stopping)
+        ended_by_us = worker_end_process(worker);
+    else if (runs(f))
+        kill_late(worker);
+    worker->failures = 0;
+    return judge(worker, ended_by_us);
 }
 
 static enum queue_verdict run_process(struct filter *f, const struct environment *environment, int end)

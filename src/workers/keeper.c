@@ -313,6 +313,7 @@ static bool prepare(struct keeping *k)
     list_init(&k->wards);
     k->self = getpid();
     close_range(KEEPER_FD + 1, ~0u, 0);
+    prctl(PR_SET_NAME, "maitred-keeper");
     k->null = open("/dev/null", O_RDWR | O_CLOEXEC);
     return k->null >= 0 && set_signals(k) && fcntl(KEEPER_FD, F_SETFD, FD_CLOEXEC) == 0 &&
            prctl(PR_SET_CHILD_SUBREAPER, 1) == 0;

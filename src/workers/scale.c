@@ -218,7 +218,11 @@ static unsigned most_of(uint64_t a, uint64_t b)
 static enum scale_why grow(const struct scale_reckoning *r, unsigned *desired)
 {
     uint64_t wanted = ceil_div(r->wish, 10);
+#ifdef MAITRED_PLANT_SCALE_STEP /* a fault for the simulator to find: at once */
+    uint64_t most = UINT64_MAX;
+#else
     uint64_t most = r->steps.least + most_of(STEP_LEAST, r->steps.least);
+#endif
     enum scale_why why = SCALE_GROW;
     unsigned target;
 
@@ -232,9 +236,6 @@ static enum scale_why grow(const struct scale_reckoning *r, unsigned *desired)
     if (*desired >= r->limits->max)
         return SCALE_AT_MAX;
     target = least_of(least_of(wanted, most), r->limits->max);
-#endif
-#ifdef MAITRED_PLANT_SCALE_STEP /* a fault for the simulator to find: at once */
-    target = least_of(wanted, r->limits->max);
 #endif
 #ifndef MAITRED_PLANT_SCALE_CRASH /* a fault for the simulator to find */
     if (r->crashing)

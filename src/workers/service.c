@@ -15,6 +15,7 @@
 #include "balance/checker.h"
 #include "base/clock.h"
 #include "base/event.h"
+#include "base/log.h"
 #include "fiber/stream.h"
 #include "front/push.h"
 #include "workers/crew.h"
@@ -47,6 +48,7 @@ struct http_worker {
     struct push *push; /* NULL: it was not ready yet, or has ended */
     struct fiber *watcher;
     bool well;
+    uint64_t unwell_us;        /* since when it is not */
     unsigned failures;         /* in a row */
     uint64_t handled, busy_us; /* of a push that has ended */
 };
@@ -100,7 +102,7 @@ static int choose_port(const struct workers *workers)
 
 static void configure(struct http_worker *s)
 {
-    uint64_t timeout_us = s->section->queue->ack_timeout_us;
+    uint64_t timeout_us = worker_message_us(s->section);
 
     s->pool_config = (struct config_pool){
         .name = s->section->name,
@@ -211,40 +213,45 @@ static void become_unwell(struct http_worker *s, const char *why)
     if (++s->failures != FALL || !s->well)
         return;
     s->well = false;
-    worker_say(s->worker, SLICE("is not well, and is given nothing more until it is:"));
-    worker_say(s->worker, slice_from_text(why));
+    s->unwell_us = loop_now_us();
+    log_warning("workers %s/%u: is not well, and is given nothing more until it is: %s",
+                s->worker->crew->name, s->worker->number, why);
     if (s->push && s->push->consumer)
         queue_hold(s->push->consumer, UNWELL_US);
 }
 
-static void kill_slow(struct http_worker *s, const char *why)
+static bool is_unwell_for_long(const struct http_worker *s)
+{
+    return !s->well && !s->worker->stopping && loop_now_us() >= s->unwell_us + s->section->start_timeout_us;
+}
+
+static void kill_unwell(struct http_worker *s, const char *why)
 {
     s->worker->crew->kills++;
     event_say(EVENT_WORKER_KILLED, SLICE(""), SLICE(""),
-              "workers %s/%u: killed, as it was not ready at port %u within start-timeout: %s",
+              "workers %s/%u: killed, as it was not ready at port %u for start-timeout: %s",
               s->worker->crew->name, s->worker->number, s->worker->port, why);
     process_signal(&s->worker->process, SIGKILL);
 }
 
-/* Once: 0, or a negative errno. */
-static int check(struct http_worker *s)
+/* Once. False: there is nothing more to look for. */
+static bool check(struct http_worker *s)
 {
-    const struct server *server = thread_of(s)->roster->servers[0];
     char why[CHECK_WHY_MAX];
-    int error = checker_check(&s->health, server, why);
+    int error = checker_check(&s->health, thread_of(s)->roster->servers[0], why);
 
-    if (error == -ECANCELED || stream_error_is_ours(error))
-        return error;
+    if (error == -ECANCELED)
+        return false;
+    if (stream_error_is_ours(error))
+        return true;
     if (!error)
         become_well(s);
     else
         become_unwell(s, why);
-    if (error && !s->push && !s->worker->stopping &&
-        loop_now_us() >= s->worker->started_us + s->section->start_timeout_us) {
-        kill_slow(s, why);
-        return -ECANCELED;
-    }
-    return error;
+    if (!is_unwell_for_long(s))
+        return true;
+    kill_unwell(s, why);
+    return false;
 }
 
 /* Until it is cancelled; without a health path once it is ready. */
@@ -252,7 +259,7 @@ static void watcher_main(void *arg)
 {
     struct http_worker *s = arg;
 
-    while (check(s) != -ECANCELED) {
+    while (check(s)) {
         if (s->well && !s->health.path)
             return;
         if (fiber_sleep_until(loop_now_us() + (s->push ? HEALTH_EVERY_US : READY_EVERY_US)) != 0)
@@ -292,6 +299,7 @@ static void service_started(struct worker *worker)
 {
     struct http_worker *s = worker->fed;
 
+    s->unwell_us = loop_now_us();
     s->watcher = fiber_spawn("service's health", watcher_main, s);
     if (!s->watcher)
         process_signal(&worker->process, SIGKILL);

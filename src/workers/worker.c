@@ -23,6 +23,8 @@
 #define FINISH_US (20 * US_PER_MS)
 /* What a process that has ended wrote is read within that; one that it left behind may keep the pipe open. */
 #define LAST_WORDS_US US_PER_S
+/* A message is taken back so long before the queue would, at most. */
+#define SPARE_US (200 * US_PER_MS)
 #define READ_BYTES 8192
 
 static const char *const phases[WORKER_PHASES] = {
@@ -230,24 +232,34 @@ static bool has_finished(struct worker *worker)
     return worker->sight.stopped && !worker->sight.in_flight;
 }
 
-void worker_end_process(struct worker *worker)
+bool worker_end_process(struct worker *worker)
 {
     uint64_t deadline_us = loop_deadline(section_of(worker)->stop_timeout_us);
 
     while (runs(worker) && !worker->hurry && loop_now_us() < sooner(deadline_us, worker->deadline_us) &&
            !has_finished(worker))
         fiber_park(loop_now_us() + FINISH_US);
+    if (!runs(worker))
+        return false;
     process_signal(&worker->process, SIGTERM);
     deadline_us = loop_deadline(section_of(worker)->stop_timeout_us);
     while (runs(worker) && !worker->hurry && loop_now_us() < sooner(deadline_us, worker->kill_us))
         fiber_park(sooner(deadline_us, worker->kill_us));
     if (!runs(worker))
-        return;
+        return true;
     worker->crew->kills++;
     event_say(EVENT_WORKER_KILLED, SLICE(""), SLICE(""), "workers %s/%u: killed, as it did not end in time",
               worker->crew->name, worker->number);
     process_signal(&worker->process, SIGKILL);
     process_await(&worker->process, PROCESS_RUNS);
+    return true;
+}
+
+uint64_t worker_message_us(const struct config_workers *section)
+{
+    uint64_t timeout_us = section->queue->ack_timeout_us, spare_us = timeout_us / 20;
+
+    return timeout_us - (spare_us < SPARE_US ? spare_us : SPARE_US);
 }
 
 static void note_end(struct worker *worker)

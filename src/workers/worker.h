@@ -12,6 +12,7 @@
 #include "workers/output.h"
 #include "workers/process.h"
 
+struct config_workers;
 struct crew;
 
 enum worker_phase {
@@ -71,8 +72,11 @@ int worker_start_process(struct worker *worker, const struct environment *enviro
                          struct fiber **output);
 /* It did not start. */
 void worker_start_failed(struct worker *worker, int error);
-/* It was told to stop: returns once its process has ended, in time or killed. */
-void worker_end_process(struct worker *worker);
+/* It was told to stop: returns once its process has ended. False: by itself, before it was sent a signal. */
+bool worker_end_process(struct worker *worker);
+/* How long it may have a message: a little less than the queue allows, so that it is ended before the message is somebody else's.
+ * 0: for ever. */
+uint64_t worker_message_us(const struct config_workers *section);
 /* What it wrote last is read. NULL: nothing to do. */
 void worker_end_output(struct fiber *output);
 /* It is not fed any more: what it has handled is the crew's from now on. */

@@ -420,9 +420,11 @@ def test_promtool_finds_nothing_wrong(maitred, echo):
     if not shutil.which("promtool"):
         pytest.skip("promtool is not on the PATH")
     proxy = maitred(routing('route "/" { pool = web }\n    route "/x" { pool = web  header "X" { value = "a\\"b\\\\c" } }',
-                            general=admin(), web=[echo(), echo()]))
+                            general='state = "{dir}/state"\n' + admin() + "queue jobs {}\ngauge load { full = 5 }\n"
+                            "workers crew { queue = jobs  gauge = load }", web=[echo(), echo()]))
     proxy.get()
     text = admin_of(proxy).get("/metrics").body
+    assert b"maitred_workers_desired" in text and b"maitred_external_full" in text
     checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, timeout=30)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert checked.stdout + checked.stderr == b""

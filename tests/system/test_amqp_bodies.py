@@ -1,8 +1,11 @@
 """AMQP: large bodies, which have files of their own: memory, crashes, who shares one, and when it goes."""
+import contextlib
 import hashlib
 import json
+import os
 import random
 import re
+import threading
 import time
 from functools import lru_cache
 
@@ -20,6 +23,7 @@ from kit.wire import DEADLINE, PeerGone, TimedOut
 
 MIB = 1 << 20
 LARGEST = 128 * MIB
+ROUNDS = int(os.environ.get("KILL_ROUNDS", "5"))
 SLOW = 5 if is_sanitized() else 1
 CONFIGURATION = (top('state = "{dir}/state"\n{more}', threads=2) + admin() +
                  'amqp "127.0.0.1:{port}" { user "guest" { password = "guest"  administrator = true } }\n')
@@ -27,13 +31,13 @@ CONFIGURATION = (top('state = "{dir}/state"\n{more}', threads=2) + admin() +
 
 @pytest.fixture
 def serve(tmp_path):
-    """serve(more): a server, and what the test does with it."""
+    """serve(more, wrapper): a server, and what the test does with it."""
     opened = []
 
-    def start(more="state-segment = 4m"):
-        opened.append(Amqp(MaitredBroker(tmp_path, CONFIGURATION.replace("{more}", more))))
+    def start(more="state-segment = 4m", wrapper=()):
+        opened.append(Amqp(MaitredBroker(tmp_path, CONFIGURATION.replace("{more}", more), wrapper)))
         return opened[-1]
-    with bounded(60 * SLOW):
+    with bounded((60 + 2 * ROUNDS) * SLOW):
         yield start
         for amqp in opened:
             amqp.close()
@@ -208,6 +212,62 @@ def test_a_kill_within_a_publish_leaves_neither_a_message_nor_a_file(serve):
     channel = amqp.channel(confirm=True)
     publish(channel, queue, content(MIB + 7), delivery_mode=2)
     assert [len(body) for body in bodies(channel, queue, 2)] == [2 * MIB, MIB + 7]
+    wait_files(amqp, 0)
+
+
+class Publisher(threading.Thread):
+    """Publishes large bodies, each with its number in it, and begins anew when the server has gone."""
+
+    def __init__(self, amqp, queue, first):
+        super().__init__(daemon=True)
+        self.amqp, self.queue, self.number = amqp, queue, first
+        self.confirmed, self.stopping = set(), threading.Event()
+
+    @staticmethod
+    def body(number):
+        return b"%8d" % number + content(MIB + number % 7 * 500_000, number % 3)
+
+    def run(self):
+        while not self.stopping.is_set():
+            with contextlib.suppress(pika.exceptions.AMQPError, OSError):
+                with pika.BlockingConnection(self.amqp.parameters()) as connection:
+                    self._publish(connection.channel())
+
+    def _publish(self, channel):
+        channel.confirm_delivery()
+        while not self.stopping.is_set():
+            self.number += 1
+            publish(channel, self.queue, self.body(self.number), delivery_mode=2)
+            self.confirmed.add(self.number)
+
+
+def test_no_confirmed_body_is_lost_whenever_the_server_is_killed(serve):
+    """And none that is acknowledged, or was not whole, leaves a file."""
+    amqp, chance, acknowledged = serve(), random.Random(), set()
+    queue = amqp.queue(amqp.channel(), durable=True)
+    publishers = [Publisher(amqp, queue, first) for first in (0, 10000)]
+    for publisher in publishers:
+        publisher.start()
+    for _ in range(ROUNDS):
+        end = time.monotonic() + chance.uniform(0.05, 1)
+        channel = amqp.channel()
+        while time.monotonic() < end:
+            method, _, body = channel.basic_get(queue)
+            if method and chance.random() < 0.5:
+                channel.basic_ack(method.delivery_tag)
+                acknowledged.add(int(body[:8]))
+        crash(amqp)
+    for publisher in publishers:
+        publisher.stopping.set()
+    for publisher in publishers:
+        publisher.join(DEADLINE * SLOW)
+    channel, found = amqp.channel(), {}
+    while (got := channel.basic_get(queue, auto_ack=True))[0]:
+        found[int(got[2][:8])] = got[2]
+    confirmed = set.union(*(publisher.confirmed for publisher in publishers))
+    print(f"{len(confirmed)} were confirmed, {len(acknowledged)} acknowledged, {len(found)} are there")
+    assert confirmed - acknowledged <= set(found)
+    assert all(same(body, Publisher.body(number)) for number, body in found.items())
     wait_files(amqp, 0)
 
 
@@ -436,6 +496,21 @@ def test_a_publisher_waits_while_there_is_no_room_for_a_body(serve):
     wait_files(amqp, 0)
 
 
+def test_an_end_does_not_wait_for_room(serve):
+    amqp = serve("state-segment = 1m\nstate-max = 16m")
+    channel = amqp.channel()
+    queue = amqp.queue(channel, durable=True)
+    publish(channel, queue, content(12 * MIB))
+    wait_count(channel, queue, 1)
+    raw = Raw(amqp.broker.client())
+    amqp.raws.append(raw)
+    raw.open().open_channel()
+    raw.method(1, spec.Basic.Publish(routing_key=queue)).send(content_frame(1, 5 * MIB), body_frame(1, bytes(131064)))
+    raw.expect(spec.Connection.Blocked)
+    amqp.broker.restart()
+    assert len(files(amqp)) == 1 and count(amqp.channel(), queue) == 1
+
+
 def test_a_body_that_state_max_can_never_hold_is_refused_by_its_size(serve):
     """Before it comes."""
     amqp = serve("state-segment = 1m\nstate-max = 16m")
@@ -533,8 +608,51 @@ def test_a_body_that_does_not_verify_is_not_delivered(serve):
         while True:
             got += raw.read_frame()[2]
     assert same(got, content(3 * MIB)[:len(got)]) and len(got) == 262128 * 4
-    assert "body (file 1) cannot be read" in amqp.broker.proxy.errors
+    until(lambda: "body (file 1) cannot be read" in amqp.broker.proxy.errors, "it is not said")
     wait_count(channel, queue, 2)
+
+
+def limited(limit):
+    """A wrapper for a server to which a limit of the shell's ulimit applies."""
+    return ("/bin/sh", "-c", f'trap "" XFSZ; ulimit {limit}; exec "$@"', "sh")
+
+
+def test_a_body_that_cannot_be_written_ends_its_connection_and_leaves_no_file(serve):
+    """No file may be larger than 8 MiB."""
+    amqp = serve(wrapper=limited("-f 16384"))
+    channel, other = amqp.channel(), amqp.channel(confirm=True)
+    queue = amqp.queue(other, durable=True)
+    with pytest.raises(pika.exceptions.ConnectionClosedByBroker) as closed:
+        publish(channel, queue, content(20 * MIB))
+        channel.queue_declare(queue, passive=True)
+    assert closed.value.reply_code == 541
+    assert closed.value.reply_text == "INTERNAL_ERROR - the message's body cannot be written: File too large"
+    wait_files(amqp, 0)
+    publish(other, queue, content(6 * MIB))
+    assert same(get(other, queue)[2], content(6 * MIB)) and count(other, queue) == 0
+
+
+def test_bodies_that_find_no_descriptor_come_again(serve):
+    """More consumers than there are descriptors, on one connection, which ends."""
+    amqp = serve(wrapper=limited("-n 64"))
+    channel = amqp.channel(confirm=True)
+    queue = amqp.queue(channel, durable=True)
+    for number in range(80):
+        publish(channel, queue, content(MIB + 1 + number))
+    raw = Raw(amqp.broker.client())
+    amqp.raws.append(raw)
+    raw.open()
+    for number in range(1, 71):
+        raw.open_channel(number)
+    for number in range(1, 71):
+        raw.method(number, spec.Basic.Consume(queue=queue, consumer_tag="c", nowait=True))
+    until(lambda: "cannot be opened" in amqp.broker.proxy.errors, "all found a descriptor")     # it reads nothing so far
+    with pytest.raises(PeerGone):
+        while True:
+            raw.read_frame()
+    wait_count(channel, queue, 80)
+    assert sorted(len(body) for body in bodies(channel, queue, 80)) == [MIB + 1 + number for number in range(80)]
+    wait_files(amqp, 0)
 
 
 def test_a_peek_shows_the_beginning(serve):

@@ -188,7 +188,7 @@ def test_channel_max_is_a_number_of_channels_and_not_the_highest_number(amqp):
 
 
 def test_content_is_cut_to_the_agreed_frame_max(amqp):
-    channel = amqp.channel()
+    channel = amqp.channel(confirm=True)
     queue = amqp.queue(channel)
     channel.basic_publish("", queue, b"x" * 10000)
     raw = amqp.raw().open(frame_max=4096).open_channel()

@@ -135,7 +135,7 @@ def test_a_drain_lets_a_worker_finish_what_it_has(crew):
     assert len(crew.notes("begin")) == 1
     assert not any(map(is_there, crew.pids()))
     crew.proxy.start_again()
-    crew.wait_ended([1, 2, 3])
+    crew.wait_ended([1, 2, 3], 30)
     assert [rest for *_, rest in crew.notes("begin")].count("0 0") == 1
     assert "0 1" not in [rest for *_, rest in crew.notes("begin")]      # it was acknowledged
 
@@ -177,7 +177,7 @@ def test_nothing_is_left_when_maitred_is_killed(crew):
 
     crew.wait_gone(all_of_them)
     crew.proxy.start_again()        # and nothing of it is adopted
-    crew.wait_running(2)
+    crew.wait_running(2, 30)
 
 
 def test_what_a_worker_leaves_behind_in_its_group_goes_with_it(crew):

@@ -62,10 +62,10 @@ def test_one_that_does_not_listen_yet_is_given_nothing(crew):
 
 
 def test_one_that_never_listens_is_killed_and_started_again(crew):
-    crew = crew("min = 1  max = 1  start-timeout = 300ms", "late ignore_sigterm")
+    crew = crew("min = 1  max = 1  start-timeout = 3s", "late ignore_sigterm")
     crew.publish()
 
-    crew.poll(lambda: len(crew.pids()) == 2, "a second process")
+    crew.poll(lambda: len(crew.pids()) == 2, "a second process", 20)
 
     assert not is_there(crew.pids()[0])
     assert "not ready at port" in crew.events("worker-killed")[0]["text"]
@@ -153,6 +153,18 @@ def test_one_that_is_not_well_is_given_nothing_until_it_is(crew):
     crew.wait_ended([1, 2, 3], 20)
     assert len(crew.pids()) == 1
     assert crew.begun() == ["1 false /"] * 4
+
+
+def test_one_that_stays_unwell_is_killed_and_another_takes_its_place(crew):
+    crew = crew('min = 1  max = 1  health = "/health"  start-timeout = 3s')
+    crew.wait_ended(crew.publish())
+
+    sick = crew.touch("sick")
+    crew.poll(lambda: not is_there(crew.pids()[0]), "its end", 20)
+    sick.unlink()
+
+    crew.wait_ended(crew.publish(), 20)
+    assert crew.begun(1) == ["1 false /"]
 
 
 def test_its_health_says_when_it_is_ready(crew):

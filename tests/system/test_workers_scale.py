@@ -193,6 +193,30 @@ def test_where_nothing_is_started_it_is_worked_out_all_the_same(maitred):
     assert crew.get()["processes"] == []
 
 
+def test_the_state_has_all_that_is_promised_of_workers(crew):
+    crew = crew("min = 1  max = 2  gauge = load", general="gauge load { full = 5 }")
+    crew.wait_running(1)
+    crew.post("/api/workers/crew/set?count=2")
+    crew.wait_running(2)
+
+    state = crew.admin.state()
+
+    section, = state["workers"]
+    assert set(section) == {"name", "queue", "kind", "place", "state", "reason", "desired", "running", "busy", "idle", "starting", "stopping",
+                            "backing_off", "min", "max", "slots", "in_flight", "service_time_ms", "arrival_rate", "handled_rate", "handled",
+                            "starts", "crashes", "kills", "by_hand", "decision", "processes"}
+    assert set(section["decision"]) == {"time", "from", "to", "text"}
+    assert section["place"] == f"{crew.proxy.config}:8" and section["service_time_ms"] is None
+    for number, process in enumerate(section["processes"], 1):
+        assert set(process) == {"number", "pid", "state", "since", "in_flight", "handled", "restarts", "port", "reason"}
+        assert (process["number"], process["port"], process["restarts"], process["reason"]) == (number, None, 0, "")
+        assert process["pid"] in crew.pids()
+    gauge, = state["gauges"]
+    assert gauge == {"name": "load", "value": None, "full": 5, "unit": "", "state": "unknown", "age": None,
+                     "reason": "nothing was told yet; POST /api/gauges/load"}
+    assert set(crew.get("/desired")) == {"desired", "running", "min", "max", "reason"}
+
+
 def test_what_is_told_of_workers_is_in_the_metrics(crew):
     crew = crew("min = 2  max = 3  gauge = load", general="gauge load { full = 5 }")
     crew.wait_running(2)
@@ -208,7 +232,7 @@ def test_what_is_told_of_workers_is_in_the_metrics(crew):
     assert metrics.value("maitred_workers_handled_total", workers="crew") == 4
     assert metrics.value("maitred_workers_starts_total", workers="crew") == 2
     assert metrics.value("maitred_workers_busy_seconds_total", workers="crew") > 0
-    assert metrics.value("maitred_gauge_full", gauge="load") == 1
+    assert metrics.value("maitred_external_full", gauge="load") == 1
 
 
 def test_workers_are_not_shown_without_the_token(maitred):

@@ -51,7 +51,11 @@ function showOverall() {
 }
 
 function showTexts(list, texts) {
-    showList(list, texts, (text) => text, (text) => ({node: h("li", {}, text), update() {}}));
+    showList(list, texts.map((text, i) => ({key: String(i), text})), (item) => item.key, () => {
+        const node = h("li", {});
+
+        return {node, update: ({text}) => setText(node, text)};
+    });
 }
 
 function showBottleneck() {

@@ -258,7 +258,7 @@ static void drain(struct client *base)
     c->draining = true;
     if (c->pass) /* its process is to finish what it has: whoever started that ends it */
         amqp_consumers_stop(c);
-    else if (!c->scene)
+    else if (c->number && !c->scene) /* it has begun, and is open */
         tell_shutdown(c);
 }
 

@@ -172,6 +172,11 @@ void amqp_publish_head(struct amqp_channel *channel, struct slice payload)
 
 /* ---- a large body ------------------------------------------------------------------------------------------------ */
 
+static void drop_unfinished(struct amqp_connection *c)
+{
+    amqp_drop_connection(c, "the server ended before a message was whole");
+}
+
 /* What came of writing it. False: nothing more is to be done with it. */
 static bool is_stored(struct amqp_channel *channel, int error)
 {
@@ -182,11 +187,19 @@ static bool is_stored(struct amqp_channel *channel, int error)
     if (!is_open(channel))
         return false;
     if (error == -ECANCELED)
-        amqp_drop_connection(c, "the server ended before a message was whole");
+        drop_unfinished(c);
     else if (error)
         amqp_fail_connection(c, AMQP_INTERNAL_ERROR, AMQP_BASIC_PUBLISH,
                              "the message's body cannot be written: %s", strerror(-error));
     return !error || is_open(channel);
+}
+
+/* A client is not to blame for what the disk takes. -EPIPE: it is not wanted any more. */
+static int wait_space(struct amqp_channel *channel)
+{
+    if (amqp_wait_space(channel->connection) != 0)
+        drop_unfinished(channel->connection);
+    return is_open(channel) ? 0 : -EPIPE;
 }
 
 /* Its file, and memory for a piece of it. */
@@ -200,7 +213,7 @@ static bool make_stored(struct amqp_channel *channel)
         return false;
     c->hold.waits = true;
     while ((error = queue_body_create(c->port, p->content.body_bytes, &p->stored)) == -ENOSPC)
-        if ((error = amqp_wait_space(c)) != 0 || !is_open(channel))
+        if ((error = wait_space(channel)) != 0)
             break;
     return is_stored(channel, error);
 }
@@ -212,14 +225,12 @@ static int try_store(struct amqp_publishing *p, struct slice *part, bool finishe
     return error || !finishes ? error : queue_body_finish(p->stored);
 }
 
-/* A client is not to blame for what the disk takes. */
 static int store(struct amqp_channel *channel, struct slice part, bool finishes)
 {
-    struct amqp_connection *c = channel->connection;
     int error;
 
     while ((error = try_store(&channel->publishing, &part, finishes)) == -ENOSPC)
-        if ((error = amqp_wait_space(c)) != 0 || !is_open(channel))
+        if ((error = wait_space(channel)) != 0)
             break;
     return error;
 }

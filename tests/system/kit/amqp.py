@@ -46,8 +46,8 @@ class MaitredBroker:
     """The binary under test, with a listener for AMQP."""
     name = "maitred"
 
-    def __init__(self, directory, text=CONFIGURATION):
-        self.proxy = Maitred(text, Path(directory))
+    def __init__(self, directory, text=CONFIGURATION, wrapper=()):
+        self.proxy = Maitred(text, Path(directory), wrapper=wrapper)
 
     @property
     def port(self):

@@ -51,6 +51,10 @@ def ignore_sigterm():
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
+def fail_at_sigterm():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+
+
 def close_output():
     os.close(1)
     os.close(2)
