@@ -207,14 +207,15 @@ def test_crashes_under_load_lose_nothing(crew):
     crew = crew("min = 3  max = 3  slots = 2", queue="retry { attempts = 0  first = 10ms  most = 50ms }")
     crew.wait_running(3)
     ids = []
-    publisher = threading.Thread(target=lambda: ids.extend(crew.publish(150, seconds=0.03)))
+    publisher = threading.Thread(target=lambda: ids.extend(crew.publish(150, seconds=0.1)))
     publisher.start()
 
+    killed = set()
     for _ in range(4):
-        before = crew.wait(lambda crew: crew["busy"] >= 2, "work")
-        victim = next(process["pid"] for process in before["processes"] if process["state"] == "busy")
-        os.kill(victim, signal.SIGKILL)
-        crew.poll(lambda: not is_there(victim), "its end")
+        busy = crew.poll(lambda: {each["pid"] for each in crew.processes() if each["state"] == "busy"} - killed, "work")
+        os.kill(min(busy), signal.SIGKILL)
+        killed.add(min(busy))
+        crew.wait(lambda crew: not killed & {each["pid"] for each in crew["processes"]}, "its end")
     publisher.join()
 
     crew.wait_ended(ids, 60)
