@@ -190,9 +190,10 @@ def a_slow_database(demo):
 
 
 def test_nothing_stays_of_it_when_it_is_killed(opened):
-    demo = opened("--step", "6")
-    demo.begin("A flood without a queue")
-    assert len(left_running(demo.logs)) > 10
+    demo = opened("--step", "8")
+    demo.begin("Workers are called in")
+    demo.wait(lambda state: crew(state)["busy"] >= 2, "workers at work")
+    assert len(left_running(demo.logs)) > 14
     demo.process.kill()
     end = time.monotonic() + END_SECONDS
     while left := left_running(demo.logs):
@@ -221,8 +222,10 @@ def test_at_a_terminal_enter_goes_on_and_nothing_else(opened):
     heard.join(END_SECONDS)
     assert not heard.is_alive()
     demo.begin("Who keeps the table")
+    demo.wait_line("Enter goes on")
     os.write(master, b"b\n")
     demo.begin("A server dies")
+    demo.wait_line("Enter goes on")
     os.write(master, b"q\n")
     assert demo.process.wait(END_SECONDS) == 0
     os.close(master)
