@@ -192,11 +192,17 @@ def test_what_a_worker_leaves_behind_in_its_group_goes_with_it(crew):
     crew.wait_gone([child])
 
 
+def children_of(crew, workers):
+    """Those in their groups, and those that have left them."""
+    each = [[int(rest) for pid, _, _, rest in crew.notes("child") if pid == worker] for worker in workers]
+    return [first for first, _ in each], [second for _, second in each]
+
+
 def test_another_keeper_takes_the_place_of_one_that_was_killed(crew):
     crew = crew("min = 2  max = 2", "have_children")
     crew.wait_running(2)
     before, keeper = crew.pids(), crew.keeper()
-    in_groups = [int(rest) for *_, rest in crew.notes("child")][::2]
+    in_groups, strays = children_of(crew, before)
 
     os.kill(keeper, signal.SIGKILL)
 
@@ -206,8 +212,8 @@ def test_another_keeper_takes_the_place_of_one_that_was_killed(crew):
     assert crew.keeper() != keeper
     assert crew.events("keeper-lost")
     crew.wait_ended(crew.publish(5))
-    for child in [int(rest) for *_, rest in crew.notes("child")][1:4:2]:    # those that had left the groups
-        os.kill(child, signal.SIGKILL)
+    for stray in strays:    # they had left the groups, and are nobody's now
+        os.kill(stray, signal.SIGKILL)
 
 
 def test_a_keeper_that_was_stopped_does_not_hold_up_a_drain(crew):
