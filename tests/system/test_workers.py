@@ -320,6 +320,23 @@ def test_sections_come_and_go(crew):
     other.wait_ended(other.publish())
 
 
+def test_many_reloads_restart_nothing_and_leave_nothing(crew):
+    general = "queue more {}\n"
+    crew = crew(general=general)
+    crew.wait_running(1)
+    before = crew.proxy.descriptors()
+
+    for n in range(40):
+        extra = 'gauge load { full = 5 }\n' + section("min = 0  max = 1  gauge = load", name="other", queue="more") if n % 2 else ""
+        crew.proxy.reload(house(section(f"min = 1  max = {n % 3 + 1}") + extra, general))
+    crew.proxy.reload(house(section("min = 1  max = 1"), general))
+
+    crew.wait_running(1)
+    assert len(crew.pids()) == 1
+    assert [section["name"] for section in crew.admin.state()["workers"]] == ["crew"]
+    crew.poll(lambda: len(crew.proxy.descriptors()) <= len(before), "as many descriptors as before")
+
+
 def test_a_worker_finishes_what_it_has_when_its_section_goes(crew):
     crew = crew()
     gate = crew.proxy.directory / "gate"

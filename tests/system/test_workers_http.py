@@ -199,7 +199,7 @@ def test_a_flood_makes_them_more_and_its_end_fewer_and_loses_nothing(crew):
     assert sorted(crew.ended()) == ids
     assert crew.begun() == ["1 false /"] * 200      # each once: nobody was ended in the middle of one
     state = crew.get()
-    assert [process["number"] for process in state["processes"]] == [1]
+    assert len(state["processes"]) == 1
     assert state["kills"] == state["crashes"] == 0
 
 
