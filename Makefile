@@ -176,4 +176,5 @@ test-system-tsan: build/tsan/build.ninja ## system tests of several threads: the
 		tests/system/test_threads.py tests/system/test_admin_requests.py tests/system/test_tcp.py tests/system/test_reload.py tests/system/test_reload_under_load.py \
 		tests/system/test_enqueue.py tests/system/test_push.py tests/system/test_queues_by_hand.py tests/system/test_durability.py \
 		tests/system/test_amqp_many.py tests/system/test_amqp_consume.py tests/system/test_amqp_publish.py \
-		tests/system/test_amqp_reload.py tests/system/test_amqp_and_http.py tests/system/test_amqp_bodies.py tests/system/test_workers.py
+		tests/system/test_amqp_reload.py tests/system/test_amqp_and_http.py tests/system/test_amqp_bodies.py tests/system/test_workers.py \
+		tests/system/test_workers_http.py tests/system/test_workers_filter.py

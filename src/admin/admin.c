@@ -101,6 +101,17 @@ static bool is_own_host(struct slice host)
     return slice_equal_nocase(host, SLICE("localhost")) || ip_parse(host, &ip);
 }
 
+/* By a name that somebody else may have made mean this machine: then a browser takes a page of his for one of ours. */
+static bool is_called_by_another_name(const struct config_admin *config, const struct exchange *x)
+{
+    struct slice host = http_host_of(x->request.authority);
+
+    if (config->address.kind == ADDRESS_UNIX || !host.len || is_own_host(host))
+        return false;
+    return config->address.kind != ADDRESS_NAME ||
+           !slice_equal_nocase(host, slice_from_text(config->address.host));
+}
+
 /* A page of another site in somebody's browser must not act here, where no token stands in its way. */
 static bool comes_from_elsewhere(const struct exchange *x)
 {
@@ -135,6 +146,13 @@ static bool admit(const struct admin *admin, struct exchange *x)
         return false;
     if (config->token && !has_token(x, config->token)) {
         reply_error(x, 401, &bearer, "a token is needed; send it as \"Authorization: Bearer TOKEN\"");
+        return false;
+    }
+    if (!config->token && is_called_by_another_name(config, x)) {
+        reply_error(
+            x, 403, NULL,
+            "this is asked for by a name that may be somebody else's (see Host); use localhost or the "
+            "address, or set a token");
         return false;
     }
     if (!config->token && x->request.method_id == METHOD_POST && comes_from_elsewhere(x)) {

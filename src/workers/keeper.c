@@ -40,11 +40,14 @@ struct keeping {
     int signals, null;
 };
 
+/* Waits until there is room for it: maitred reads whatever else it does. */
 static void say(enum keeper_verb verb, uint64_t id, int value)
 {
     struct keeper_message m = {.verb = verb, .id = id, .value = value};
+    struct pollfd room = {KEEPER_FD, POLLOUT, 0};
 
-    send(KEEPER_FD, &m, sizeof m, MSG_NOSIGNAL);
+    while (send(KEEPER_FD, &m, sizeof m, MSG_NOSIGNAL) < 0 && (errno == EAGAIN || errno == EINTR))
+        poll(&room, 1, -1);
 }
 
 static struct ward *find_ward(const struct keeping *k, uint64_t id, pid_t pid)
@@ -234,14 +237,16 @@ static void kill_children(const struct keeping *k)
     closedir(folder);
 }
 
-/* Each that ends leaves its children to us: until there is none. */
+/* Each that ends leaves its children to us, so that after an end nobody is waited for who was not killed: until there is none. */
 static void end_all(const struct keeping *k)
 {
     do {
         kill_children(k);
+        if (waitpid(-1, NULL, 0) < 0 && errno == ECHILD)
+            return;
         while (waitpid(-1, NULL, WNOHANG) > 0)
             ;
-    } while (waitpid(-1, NULL, 0) > 0 || errno == EINTR);
+    } while (true);
 }
 
 /* ---- messages ---------------------------------------------------------------------------------------------------- */

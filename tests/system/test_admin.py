@@ -174,7 +174,6 @@ def test_another_token_counts_from_its_reload_on(maitred, echo):
 
 @pytest.mark.parametrize("fields, status", [
     (["Origin: http://evil.test"], 403), (["Origin: null"], 403), (["Origin: https://127.0.0.1:1"], 403),
-    (["Origin: http://a"], 403),           # the same as Host, but a name, which may have been made to mean this machine
     ([], 200),
 ], ids=str)
 def test_a_page_of_somebody_else_cannot_act_without_a_token(maitred, echo, fields, status):
@@ -182,6 +181,32 @@ def test_a_page_of_somebody_else_cannot_act_without_a_token(maitred, echo, field
     interface = admin_of(proxy)
     assert interface.post("/api/reload", *fields).status == status
     assert interface.state()["config"]["reloads"] == (status == 200)
+
+
+@pytest.mark.parametrize("target", ["/api/state", "/api/requests", "/metrics", "/api/nothing"])
+def test_a_name_that_was_made_to_mean_this_machine_is_told_nothing_without_a_token(maitred, echo, target):
+    proxy = maitred(proxying(echo(), general=admin()))
+    for host, status in [("evil.test", 403), (f"evil.test:{proxy.port9}", 403), ("localhost.evil.test", 403), ("a", 403),
+                         ("LocalHost", 200), (f"127.0.0.1:{proxy.port9}", 200), (f"[::1]:{proxy.port9}", 200)]:
+        peer = admin_of(proxy).connect()
+        expected = 404 if status == 200 and target == "/api/nothing" else status
+        assert peer.ask(request("GET", target, host=host)).status == expected, host
+        peer.close()
+
+
+def test_those_with_the_token_may_use_any_name(maitred, echo):
+    proxy = maitred(proxying(echo(), general=admin(f'token = "{TOKEN}"')))
+    peer = admin_of(proxy).connect()
+    assert peer.ask(request("GET", "/api/state", f"Authorization: Bearer {TOKEN}", host="front.test")).status == 200
+    peer.close()
+
+
+def test_a_name_does_not_hide_whether_it_is_healthy(maitred, echo):
+    proxy = maitred(proxying(echo(), general=admin()))
+    for target in ("/healthz", "/readyz", "/"):
+        peer = admin_of(proxy).connect()
+        assert peer.ask(request("GET", target, host="front.test")).status == 200
+        peer.close()
 
 
 def test_a_page_of_its_own_may_act(maitred, echo):
@@ -229,7 +254,7 @@ def test_head_gets_the_head_alone(maitred, echo):
     proxy = maitred(proxying(echo(), general=admin()))
     peer = admin_of(proxy).connect()
     for target in ("/", "/healthz", "/api/state", "/metrics", "/nothing", "/api/state"):
-        assert peer.ask(request("HEAD", target)).status == (404 if target == "/nothing" else 200)
+        assert peer.ask(request("HEAD", target, host="localhost")).status == (404 if target == "/nothing" else 200)
     assert peer.unread == b""
     peer.close()
 
@@ -540,7 +565,7 @@ def test_documents_about_a_thousand_servers_come_whole(crowd):
 
 def test_a_client_of_http_1_0_gets_them_until_the_end_of_the_connection(crowd):
     peer = admin_of(crowd).connect()
-    peer.send(request("GET", "/api/state", version="HTTP/1.0"))
+    peer.send(request("GET", "/api/state", version="HTTP/1.0", host="localhost"))
     assert len(json.loads(peer.read_response().body)["pools"]) == 10
     peer.close()
 
@@ -549,7 +574,7 @@ def test_who_reads_slowly_or_leaves_keeps_nobody_waiting(crowd):
     interface = admin_of(crowd)
     slow = [connect(("127.0.0.1", crowd.port9), receive_buffer=4096) for _ in range(5)]
     for peer in slow:
-        peer.send(request("GET", "/metrics"))
+        peer.send(request("GET", "/metrics", host="localhost"))
         peer.read_head()
     for _ in range(3):
         assert crowd.get("/ok").status == 200

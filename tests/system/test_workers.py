@@ -101,9 +101,11 @@ def test_failing_ones_are_tried_ever_more_rarely_and_for_ever(crew):
     crew.touch("broken")
     os.kill(crew.pids()[0], signal.SIGKILL)
 
-    crew.wait(lambda crew: crew["crashes"] == 5 and crew["backing_off"], "five failures", 30)
-    times = [line.split()[0] for line in crew.proxy.log if "ended after" in line]
-    state = crew.get()
+    def ends():
+        return [line.split()[0] for line in list(crew.proxy.log) if "ended after" in line]
+    crew.poll(lambda: len(ends()) == 5, "five failures", 30)
+    times = ends()
+    state = crew.wait(lambda crew: crew["backing_off"] == 1, "a back-off")
 
     seconds = [float(text[17:23]) + 60 * float(text[14:16]) for text in times]
     waits = [(b - a) % 3600 for a, b in zip(seconds, seconds[1:])]
@@ -316,6 +318,23 @@ def test_sections_come_and_go(crew):
     crew.poll(lambda: not is_there(pid), "the end of the first")
     crew.get(expect=404)
     other.wait_ended(other.publish())
+
+
+def test_many_reloads_restart_nothing_and_leave_nothing(crew):
+    general = "queue more {}\n"
+    crew = crew(general=general)
+    crew.wait_running(1)
+    before = crew.proxy.descriptors()
+
+    for n in range(40):
+        extra = 'gauge load { full = 5 }\n' + section("min = 0  max = 1  gauge = load", name="other", queue="more") if n % 2 else ""
+        crew.proxy.reload(house(section(f"min = 1  max = {n % 3 + 1}") + extra, general))
+    crew.proxy.reload(house(section("min = 1  max = 1"), general))
+
+    crew.wait_running(1)
+    assert len(crew.pids()) == 1
+    assert [section["name"] for section in crew.admin.state()["workers"]] == ["crew"]
+    crew.poll(lambda: len(crew.proxy.descriptors()) <= len(before), "as many descriptors as before")
 
 
 def test_a_worker_finishes_what_it_has_when_its_section_goes(crew):

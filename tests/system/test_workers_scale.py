@@ -236,7 +236,7 @@ def test_what_is_told_of_workers_is_in_the_metrics(crew):
 
 
 def test_workers_are_not_shown_without_the_token(maitred):
-    proxy = maitred(house(section("min = 0")).replace("{  }", '{ token = "a-secret-of-somebody" }'))
+    proxy = maitred(house(section("min = 0")).replace("{  }", '{ token = "a-secret-of-somebody" }', 1))
     crew = Crew(proxy)
 
     crew.get(expect=401)

@@ -213,6 +213,33 @@ static void many_may_start_and_end_at_once(void *arg)
     keeper_free(keeper);
 }
 
+#define CROWD 500
+
+/* More than the socket has room for, while nobody reads it. */
+static void no_end_is_lost_however_many_come_at_once(void *arg)
+{
+    static struct process processes[CROWD];
+    struct environment none = {0};
+    char cat[] = "cat";
+    char *words[] = {cat, NULL};
+    int ends[2];
+    struct process_options options = {words, &none, {-1, -1, -1}};
+
+    (void)arg;
+    keeper = keeper_create();
+    CHECK(keeper && pipe2(ends, O_CLOEXEC) == 0);
+    options.fds[0] = ends[0];
+    for (int i = 0; i < CROWD; i++)
+        CHECK_EQUAL(process_start(&processes[i], keeper, &options), 0);
+    close(ends[0]);
+    close(ends[1]);
+    usleep(300000); /* the loop does not turn */
+    for (int i = 0; i < CROWD; i++)
+        if (await_end(&processes[i]))
+            CHECK_EQUAL(processes[i].status, 0);
+    keeper_free(keeper);
+}
+
 static void an_end_is_told_as_people_say_it(void **state)
 {
     char text[64];
@@ -234,6 +261,7 @@ int main(int argc, char **argv)
         FIBER_TEST(a_keeper_that_was_killed_ends_its_processes_and_is_replaced),
         FIBER_TEST(a_keeper_that_does_not_answer_is_given_up),
         FIBER_TEST(many_may_start_and_end_at_once),
+        FIBER_TEST(no_end_is_lost_however_many_come_at_once),
         cmocka_unit_test(an_end_is_told_as_people_say_it),
     };
 

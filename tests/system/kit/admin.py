@@ -67,8 +67,8 @@ class Admin:
     def connect(self):
         return connect(self.address)
 
-    def request(self, method, target, *fields, body=b""):
-        return request(method, target, *self.fields, *fields, body=body)
+    def request(self, method, target, *fields, body=b"", host="localhost"):
+        return request(method, target, *self.fields, *fields, body=body, host=host)
 
     def ask(self, method, target, *fields, body=b"", seconds=DEADLINE):
         peer = self.connect()
