@@ -85,6 +85,7 @@ class Shell:
             start_new_session=True,
             env={**os.environ, "TMPDIR": str(folder), "LC_ALL": "C.UTF-8", "PORT": ports.by_page["8080"],
                  "MAITRED_ADMIN": "http://127.0.0.1:" + ports.by_page["8900"]})
+        self.run("trap 'trap - TERM; kill 0' EXIT")     # also when these tests are killed
 
     def run(self, command):
         """What it says, line by line."""
