@@ -34,6 +34,7 @@ def test_first_come_first_served(maitred, turnstile):
     proxy = maitred(limited(origin, options="queue-timeout = 60s"))
     targets = [f"/{number}" for number in range(8)]
     peers = line_up(proxy, *targets)
+    origin.wait_requests(1)
     assert origin.targets == ["/0"], "more than one at a time"
     for number, peer in enumerate(peers):
         origin.wait_requests(number + 1)
