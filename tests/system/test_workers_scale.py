@@ -2,6 +2,8 @@
 import os
 import signal
 import threading
+import time
+from datetime import datetime
 
 import pytest
 
@@ -38,6 +40,32 @@ def test_a_flood_makes_them_more_and_its_end_fewer(crew):
     assert all(decision["inputs"]["ready"] >= 0 and decision["text"] for decision in decisions)
     told = [event["text"] for event in crew.events("workers-scaled")]
     assert told[0].startswith(f"workers crew: 1 -> {decisions[-1]['to']}: ") and " = " in told[0]
+
+
+def test_a_backlog_is_gone_within_twice_the_ideal_time_and_they_do_not_flap(crew):
+    """The ideal: as many as there may be from the first message on, once they have started. What scale_sim says of thousands of
+    traces, with processes."""
+    begin = time.monotonic()
+    crew = crew(f"min = 1  max = 4  {FAST}")
+    crew.wait_running(1)
+    start = time.monotonic() - begin
+
+    begin = time.monotonic()
+    ids = crew.publish(300, seconds=0.05)
+    published = time.monotonic() - begin
+    crew.wait_ended(ids, 60)
+    taken = time.monotonic() - begin
+    others = crew.publish(100, seconds=0.05)        # while they may still be more than are needed
+    crew.wait_ended(others, 60)
+    crew.wait_running(1, 90)
+
+    assert taken <= 2 * (max(published, 300 * 0.05 / 4) + start)
+    assert sorted(crew.ended()) == ids + others     # each once
+    decisions = [each for each in crew.get("/decisions")["decisions"][::-1] if each["to"] != each["from"]]
+    turns = [after["time"] for before, after in zip(decisions, decisions[1:])
+             if (before["to"] > before["from"]) != (after["to"] > after["from"])]
+    times = [datetime.fromisoformat(turn).timestamp() for turn in turns]
+    assert turns and all(after - before >= 2 for before, after in zip(times, times[1:])), turns
 
 
 def test_one_with_a_message_stays_and_an_idle_one_goes(crew):
