@@ -172,7 +172,7 @@ test-system-asan: build/asan/build.ninja ## system tests: the address and undefi
 test-system-tsan: build/tsan/build.ninja ## system tests of several threads: the thread sanitizer
 	$(say) "system tests of several threads: the thread sanitizer"
 	@ninja --quiet -C build/tsan
-	@MAITRED_BINARY=$(CURDIR)/build/tsan/maitred $(no_aslr) $(pytest) \
+	@MAITRED_BINARY=$(CURDIR)/build/tsan/maitred $(no_aslr) $(pytest) -n 3 --dist loadfile \
 		tests/system/test_threads.py tests/system/test_admin_requests.py tests/system/test_tcp.py tests/system/test_reload.py tests/system/test_reload_under_load.py \
 		tests/system/test_enqueue.py tests/system/test_push.py tests/system/test_queues_by_hand.py tests/system/test_durability.py \
 		tests/system/test_amqp_many.py tests/system/test_amqp_consume.py tests/system/test_amqp_publish.py \

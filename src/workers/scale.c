@@ -353,6 +353,8 @@ void scale_tick(struct scale *scale, const struct scale_limits *limits, const st
 void scale_init(struct scale *scale, unsigned desired, uint64_t now_us)
 {
     *scale = (struct scale){.desired = desired, .held = SCALE_ENOUGH};
+    window_add(&scale->starts, now_us, CRASHES_US, 0);
+    window_add(&scale->crashes, now_us, CRASHES_US, 0);
     scale_set(scale, desired, now_us);
 }
 

@@ -41,7 +41,8 @@ struct scale_limits {
     uint64_t cooldown_us;
 };
 
-/* What is seen at one moment. Totals count from any beginning; one that falls begins anew. */
+/* What is seen at one moment. Totals count from any beginning, those of starts and crashes from scale_init; one that falls begins
+ * anew. */
 struct scale_sight {
     uint64_t now_us;
     uint64_t

@@ -67,6 +67,7 @@ static bool half_crashed(const struct scale_sight *sight, const struct past_tick
 /* Whether half of the starts of a minute crashed, however long a minute is taken to be; or with some of the ways to take it. */
 static bool crashing(const struct judge *judge, const struct scale_sight *sight, bool certainly)
 {
+    const struct past_tick beginning = {0};
     const struct past_tick *tick;
     bool any = false, all = true;
 
@@ -82,8 +83,8 @@ static bool crashing(const struct judge *judge, const struct scale_sight *sight,
     }
     /* While the story is shorter than a minute, its beginning stands for that. */
     if (!past_at(&judge->past, PAST_MAX - 1) && judge->past.ticks[0].at_us + MINUTE >= sight->now_us) {
-        any = any || half_crashed(sight, &judge->past.ticks[0]);
-        all = all && half_crashed(sight, &judge->past.ticks[0]);
+        any = any || half_crashed(sight, &beginning);
+        all = all && half_crashed(sight, &beginning);
     }
     return certainly ? any && all : any;
 }

@@ -522,6 +522,20 @@ static void a_minute_later_it_tries_again(void **state)
     assert_int_equal(ticks(&b, 3), 6);
 }
 
+static void crashes_before_the_first_look_count(void **state)
+{
+    struct bench b = bench_of(2);
+
+    (void)state;
+    scale_init(&b.scale, 2, b.sight.now_us);
+    b.sight.starts = 3;
+    b.sight.crashes = 2;
+    tick(&b);
+    b.sight.ready = 5000;
+    assert_int_equal(tick(&b), 2);
+    assert_int_equal(b.decision.why, SCALE_CRASHING);
+}
+
 static void one_that_crashes_does_not_hold_the_many_that_run(void **state)
 {
     struct bench b = bench_of(10);
@@ -681,6 +695,7 @@ int main(void)
         cmocka_unit_test(what_a_hand_added_counts_as_a_step),
         cmocka_unit_test(it_does_not_grow_while_half_of_the_starts_crash),
         cmocka_unit_test(a_minute_later_it_tries_again),
+        cmocka_unit_test(crashes_before_the_first_look_count),
         cmocka_unit_test(one_that_crashes_does_not_hold_the_many_that_run),
         cmocka_unit_test(crashes_of_a_counter_that_began_anew_are_not_recent),
         cmocka_unit_test(it_does_not_grow_while_the_gauge_is_full),
