@@ -82,7 +82,8 @@ static bool crashing(const struct judge *judge, const struct scale_sight *sight,
             break;
     }
     /* While the story is shorter than a minute, its beginning stands for that. */
-    if (!past_at(&judge->past, PAST_MAX - 1) && judge->past.ticks[0].at_us + MINUTE >= sight->now_us) {
+    if (!past_at(&judge->past, PAST_MAX - 1) &&
+        judge->past.ticks[0].at_us + MINUTE + MINUTE_FUZZ >= sight->now_us) {
         any = any || half_crashed(sight, &beginning);
         all = all && half_crashed(sight, &beginning);
     }
