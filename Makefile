@@ -21,12 +21,13 @@ pytest = $(PYTHON) -B -m pytest -q --tb=short -p no:cacheprovider
 amqp = -n 4 --dist loadfile tests/system/test_amqp_*.py tests/system/test_management.py
 # A browser's tests are about the page; under a sanitizer they would only be slow.
 not_sanitized = --ignore=tests/system/test_dashboard.py
-# What those of the tour and the demo check takes its time on a machine of two cores: one at a time, and as released.
-alone = tests/system/test_tour.py tests/system/test_demo.py
+# What those of the tour and the demo check takes its time on a machine of two cores: by themselves, and as released.
+stories = tests/system/test_tour.py tests/system/test_demo.py
+alone = -n 2 --dist loadfile $(stories)
 # These wait most of all, for what lasts some seconds before it is called a bottleneck, or for workers to come and go: a test each.
-patient = -n 6 tests/system/test_bottleneck_*.py tests/system/test_workers*.py
+patient = -n 10 tests/system/test_bottleneck_*.py tests/system/test_workers*.py
 others = -n 3 --dist loadfile tests/system --ignore-glob='*/test_amqp_*' --ignore=tests/system/test_management.py \
-	--ignore-glob='*/test_bottleneck_*' --ignore-glob='*/test_workers*' $(alone:%=--ignore=%)
+	--ignore-glob='*/test_bottleneck_*' --ignore-glob='*/test_workers*' $(stories:%=--ignore=%)
 
 .PHONY: help run build test bench deb fuzz mutate sim reference format clean
 help: ## this list

@@ -380,6 +380,7 @@ static void compare_listeners(struct differ *d, const struct config_side *before
     if (after->tcp) {
         compare_options(d, &config_table_tcp, &where, before->tcp, after->tcp);
     } else if (after->amqp) {
+        assert(before->amqp); /* both are of one kind: see find_same */
         compare_options(d, &config_table_amqp, &where, before->amqp, after->amqp);
         compare_users(d, before->amqp, after->amqp);
     } else if (after->admin) {

@@ -191,6 +191,10 @@ void judge_reload(struct judge *judge, const struct world *world)
 
 static void wait_for(struct judge *judge, const struct world *world)
 {
+    struct scale_sight sight = world_sight(world);
+
+    judge->starts = sight.starts;
+    judge->crashes = sight.crashes;
     judge->waiting = true;
     judge->since_us = world->now_us;
     judge->mark = world->tail;
@@ -228,10 +232,20 @@ static void step_twin(struct judge *judge, const struct world *world)
         judge->ideal_us = world->limits.drain_target_us;
 }
 
+static bool has_bad_luck(const struct judge *judge, const struct world *world)
+{
+    struct scale_sight sight = world_sight(world);
+    uint64_t crashes = sight.crashes - judge->crashes;
+
+    return crashes >= 2 && crashes * 2 >= sight.starts - judge->starts;
+}
+
 void judge_step(struct judge *judge, const struct world *world)
 {
     uint64_t waited_us = world->now_us - judge->since_us;
 
+    if (judge->waiting && has_bad_luck(judge, world))
+        judge_forget(judge);
     if (judge->waiting && judge->ideal_us == 0)
         step_twin(judge, world);
     if (judge->waiting && judge->ideal_us > 0)

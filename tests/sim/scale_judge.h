@@ -4,7 +4,8 @@
  * supervisor that wants as many workers as may be: it has max, as soon as the growth limit and the time that a start takes
  * permit. The time until all that were ready then are taken is the ideal, or the drain target where that is longer: the formula
  * asks for no more workers than that needs. What the autoscaler needs for the same messages is at most twice as much. Where
- * somebody keeps it from growing (the gauge, crashes, hands, a new configuration) nothing is measured. */
+ * somebody keeps it from growing (the gauge, crashes, hands, a new configuration) nothing is measured, nor where half of those that it
+ * started meanwhile crashed: the copy's may have had more luck. */
 #ifndef SIM_SCALE_JUDGE_H
 #define SIM_SCALE_JUDGE_H
 
@@ -33,8 +34,9 @@ struct judge {
     /* The backlog that is waited for. */
     bool waiting;
     uint64_t since_us;
-    uint64_t mark;     /* the world's head when it is gone */
-    uint64_t ideal_us; /* 0: the twin waits for it, too */
+    uint64_t mark;            /* the world's head when it is gone */
+    uint64_t ideal_us;        /* 0: the twin waits for it, too */
+    uint64_t starts, crashes; /* when the wait began */
     struct world twin;
     struct past twin_past;
 
