@@ -26,6 +26,12 @@ stories = tests/system/test_tour.py tests/system/test_demo.py
 alone = -n 2 --dist loadfile $(stories)
 # These wait most of all, for what lasts some seconds before it is called a bottleneck, or for workers to come and go: a test each.
 patient = -n 10 tests/system/test_bottleneck_*.py tests/system/test_workers*.py
+# ...and while they wait, those of AMQP have the machine.
+patient_and_amqp = \
+	$(pytest) $(patient) >build/patient.log 2>&1 & patient=$$!; \
+	$(pytest) $(amqp) && status=0 || status=$$?; \
+	wait $$patient || status=$$?; \
+	cat build/patient.log; exit $$status
 others = -n 3 --dist loadfile tests/system --ignore-glob='*/test_amqp_*' --ignore=tests/system/test_management.py \
 	--ignore-glob='*/test_bottleneck_*' --ignore-glob='*/test_workers*' $(stories:%=--ignore=%)
 
@@ -159,16 +165,14 @@ test-tsan: build/tsan/build.ninja ## unit tests of suite threads: clang, thread 
 test-system: build ## system tests: the release binary
 	$(say) "system tests: the release binary"
 	@MAITRED_BINARY=$(CURDIR)/build/release/maitred $(pytest) $(others)
-	@MAITRED_BINARY=$(CURDIR)/build/release/maitred $(pytest) $(patient)
-	@MAITRED_BINARY=$(CURDIR)/build/release/maitred $(pytest) $(amqp)
+	@export MAITRED_BINARY=$(CURDIR)/build/release/maitred; $(patient_and_amqp)
 	@MAITRED_BINARY=$(CURDIR)/build/release/maitred $(pytest) $(alone)
 
 test-system-asan: build/asan/build.ninja ## system tests: the address and undefined sanitizers
 	$(say) "system tests: the address and undefined sanitizers"
 	@ninja --quiet -C build/asan
 	@MAITRED_BINARY=$(CURDIR)/build/asan/maitred $(pytest) $(others) $(not_sanitized)
-	@MAITRED_BINARY=$(CURDIR)/build/asan/maitred $(pytest) $(patient)
-	@MAITRED_BINARY=$(CURDIR)/build/asan/maitred $(pytest) $(amqp)
+	@export MAITRED_BINARY=$(CURDIR)/build/asan/maitred; $(patient_and_amqp)
 
 test-system-tsan: build/tsan/build.ninja ## system tests of several threads: the thread sanitizer
 	$(say) "system tests of several threads: the thread sanitizer"
