@@ -1,4 +1,4 @@
-/* crew_private.h - what crew.c does for workers.c. */
+/* crew_private.h - what crew.c and workers.c do for the files of this room. */
 #ifndef WORKERS_CREW_PRIVATE_H
 #define WORKERS_CREW_PRIVATE_H
 
@@ -12,5 +12,9 @@ void crew_tick(struct crew *crew);
 void crew_settle(struct crew *crew);
 /* Of those that were counted last; busy_too: also such as have a message, which they finish. */
 void crew_stop_some(struct crew *crew, unsigned n, bool busy_too);
+/* Takes it out of its list. It has no workers. */
+void crew_free(struct crew *crew);
+/* All of a list. */
+void workers_free_gauges(struct list *gauges);
 
 #endif

@@ -3,7 +3,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "base/clock.h"
 #include "base/event.h"
@@ -141,16 +140,19 @@ void workers_tell_gauge(struct gauge *gauge, double value)
     watch_gauge(gauge);
 }
 
-static void free_gauge(struct gauge *gauge)
+void workers_free_gauges(struct list *gauges)
 {
-    list_remove(&gauge->list);
-    free(gauge->name);
-    free(gauge);
+    while (!list_empty(gauges)) {
+        struct gauge *gauge = gauge_at(list_pop_front(gauges));
+
+        free(gauge->name);
+        free(gauge);
+    }
 }
 
 /* ---- the fiber --------------------------------------------------------------------------------------------------- */
 
-static void free_crew(struct crew *crew)
+void crew_free(struct crew *crew)
 {
     list_remove(&crew->list);
     config_unref(crew->config);
@@ -166,7 +168,7 @@ static void settle(struct workers *workers)
         crew_settle(crew_at(at));
         next = at->next;
         if (crew_at(at)->leaving && list_empty(&crew_at(at)->workers))
-            free_crew(crew_at(at));
+            crew_free(crew_at(at));
     }
 }
 
@@ -258,9 +260,8 @@ void workers_free(struct workers *workers)
 {
     fiber_join(workers->fiber, NEVER);
     while (!list_empty(&workers->crews))
-        free_crew(crew_at(workers->crews.next));
-    while (!list_empty(&workers->gauges))
-        free_gauge(gauge_at(workers->gauges.next));
+        crew_free(crew_at(workers->crews.next));
+    workers_free_gauges(&workers->gauges);
     config_unref(workers->config);
     free(workers);
 }

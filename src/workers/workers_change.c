@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "workers/consumer.h"
-#include "workers/crew.h"
+#include "workers/crew_private.h"
 
 struct workers_change {
     struct workers *workers;
@@ -79,26 +79,11 @@ struct workers_change *workers_prepare(struct workers *workers, const struct con
     return NULL;
 }
 
-static void free_gauges(struct list *gauges)
-{
-    while (!list_empty(gauges)) {
-        struct gauge *gauge = container_of(list_pop_front(gauges), struct gauge, list);
-
-        free(gauge->name);
-        free(gauge);
-    }
-}
-
 void workers_abandon(struct workers_change *change)
 {
-    while (!list_empty(&change->crews)) {
-        struct crew *crew = container_of(list_pop_front(&change->crews), struct crew, list);
-
-        config_unref(crew->config);
-        free(crew->name);
-        free(crew);
-    }
-    free_gauges(&change->gauges);
+    while (!list_empty(&change->crews))
+        crew_free(container_of(change->crews.next, struct crew, list));
+    workers_free_gauges(&change->gauges);
     config_unref(change->config);
     free(change);
 }
@@ -184,7 +169,7 @@ static void take_gauges(struct workers_change *change)
         gauge->config = config;
         list_push_back(&gauges, &gauge->list);
     }
-    free_gauges(&workers->gauges);
+    workers_free_gauges(&workers->gauges);
     list_take_all(&workers->gauges, &gauges);
 }
 
