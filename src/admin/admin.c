@@ -5,7 +5,6 @@
 #include "admin/admin.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "admin/management/management.h"
@@ -101,15 +100,13 @@ static bool is_own_host(struct slice host)
     return slice_equal_nocase(host, SLICE("localhost")) || ip_parse(host, &ip);
 }
 
-/* By a name that somebody else may have made mean this machine: then a browser takes a page of his for one of ours. */
-static bool is_called_by_another_name(const struct config_admin *config, const struct exchange *x)
+/* By a name that somebody else may have made mean this machine: then a browser takes a page of his for one of ours. Where no
+ * token is needed, the configuration has seen to it that we listen on loopback or a unix socket, which no browser asks. */
+static bool is_called_by_a_name(const struct config_admin *config, const struct exchange *x)
 {
     struct slice host = http_host_of(x->request.authority);
 
-    if (config->address.kind == ADDRESS_UNIX || !host.len || is_own_host(host))
-        return false;
-    return config->address.kind != ADDRESS_NAME ||
-           !slice_equal_nocase(host, slice_from_text(config->address.host));
+    return config->address.kind != ADDRESS_UNIX && host.len && !is_own_host(host);
 }
 
 /* A page of another site in somebody's browser must not act here, where no token stands in its way. */
@@ -123,7 +120,7 @@ static bool comes_from_elsewhere(const struct exchange *x)
     if (!slice_starts_with(origin, SLICE("http://")))
         return true;
     slice_drop(&origin, 7);
-    return !slice_equal_nocase(origin, x->request.authority) || !is_own_host(http_host_of(origin));
+    return !slice_equal_nocase(origin, x->request.authority);
 }
 
 /* False: it is answered. */
@@ -148,7 +145,7 @@ static bool admit(const struct admin *admin, struct exchange *x)
         reply_error(x, 401, &bearer, "a token is needed; send it as \"Authorization: Bearer TOKEN\"");
         return false;
     }
-    if (!config->token && is_called_by_another_name(config, x)) {
+    if (!config->token && is_called_by_a_name(config, x)) {
         reply_error(
             x, 403, NULL,
             "this is asked for by a name that may be somebody else's (see Host); use localhost or the "

@@ -1,5 +1,4 @@
 /* state.c - GET /api/state: the model as JSON. docs/admin.md says what each member means. */
-#include <math.h>
 #include <stdlib.h>
 #include <unistd.h>
 

@@ -4,7 +4,6 @@
  * segment was begun, which happens after its predecessor is synced; a BATCH or END behind it says so; a checkpoint lies behind it. */
 #include <assert.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "log/log_private.h"

@@ -1,5 +1,4 @@
 /* broker_consumer.c - who gets messages: coming, going, and what they say of what they were given. See broker_private.h. */
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 

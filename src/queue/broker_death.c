@@ -2,7 +2,6 @@
  *
  * A message that dies, or is moved, leaves its queue in the same record that puts it into the next one: there is no moment
  * at which it is in both or in none. Where the next one cannot take it, it stays where it is. */
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 

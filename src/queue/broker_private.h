@@ -4,7 +4,8 @@
  *   broker_body.c        bodies that have files of their own
  *   broker_topology.c    queues
  *   broker_exchange.c    exchanges and bindings: broker_exchange.h
- *   broker_delivery.c    held messages: delivering, deadlines, order by key
+ *   broker_held.c        messages that are out of what waits: their states, one at a time by key
+ *   broker_delivery.c    who gets the next one; delivering, deadlines
  *   broker_consumer.c    consumers: coming, going, acknowledging
  *   broker_death.c       how messages leave: limits, dead letters, purge, move
  *   broker_load.c        from a checkpoint to the state (broker_saved.h: its bytes)
@@ -309,7 +310,8 @@ static inline struct level *queue_level(const struct queue *queue, unsigned prio
     return &queue->levels[priority < queue->n_levels ? priority : queue->n_levels - 1];
 }
 
-/* ---- broker_delivery.c ---- */
+/* ---- broker_held.c ---- */
+struct message_ref held_ref(const struct held *held);
 struct held *held_find(const struct broker *broker, struct message_ref ref);
 /* Into the state; NULL: no memory. Its message counts in the queue already. */
 struct held *held_create(struct queue *queue, const struct ready_entry *entry, enum held_state state,
@@ -319,9 +321,13 @@ int held_reserve(struct queue *queue);
 void held_set_state(struct held *held, enum held_state state, uint64_t when_us);
 /* Takes it out of everything, and wakes the next one of its key. */
 void held_free(struct held *held);
-void queue_kick(struct queue *queue);
+/* Whether it may go now, with its key; otherwise it waits for the older one, or there is no memory. */
+bool held_take_key(struct held *held);
 /* After a restart: messages that wait for another attempt go before the younger ones of their key. 0 or -ENOMEM. */
 int held_claim_keys(struct broker *broker);
+
+/* ---- broker_delivery.c ---- */
+void queue_kick(struct queue *queue);
 /* The one that may be delivered next, were nobody in the way: held, or the front of ready. False: none, or *error. */
 bool queue_oldest(struct queue *queue, struct held **held, struct ready_entry *entry, int *error);
 /* What waits in its order under that number, and where. 1, 0: nothing does, or an error. */

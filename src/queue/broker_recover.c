@@ -2,7 +2,6 @@
  *
  * A DONE, RETRY or DELIVERED says that everything older of its queue had been delivered before: replay takes those out of
  * ready, as redelivered, and so ends with what was in flight waiting to be delivered again. */
-#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

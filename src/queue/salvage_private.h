@@ -1,5 +1,5 @@
-/* salvage_private.h - what the parts of salvage share: salvage.c adds up what waits, salvage_body.c has what is in files of its own,
- * salvage_write.c makes a log of it.
+/* salvage_private.h - what the parts of salvage share: salvage_facts.c gathers what is said of messages, salvage.c adds up what waits,
+ * salvage_body.c has what is in files of its own, salvage_write.c makes a log of it.
  *
  * Whatever is said of a message in a queue, by the checkpoint or by a record, is a fact. Sorted by queue, number and place, the
  * facts of one message add up to what became of it. */
@@ -81,6 +81,12 @@ struct salvage {
 /* A line for people about what cannot be used. */
 void salvage_say(const struct salvage *salvage, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* ---- salvage_facts.c ---- */
+/* 0; -EBADMSG: the checkpoint cannot be understood; or another negative errno. */
+int salvage_know_checkpoint(struct salvage *salvage);
+/* For log_survey_walk, with the salvage as its argument: records in the order of the log. */
+int salvage_take_record(void *salvage, const struct log_record *record);
 
 /* ---- salvage_body.c ---- */
 /* Reads those that are needed by what waits; a message without its body is lost. */

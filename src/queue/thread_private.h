@@ -87,6 +87,8 @@ void queue_thread_run_late_jobs(struct queue_thread *thread);
 /* Whether there were any: something was written. */
 bool queue_thread_send_deliveries(struct queue_thread *thread);
 void queue_thread_send_late_jobs(struct queue_thread *thread);
+/* Starts what is to be done beside the turns; see sparing. */
+void queue_thread_start_helpers(struct queue_thread *thread);
 /* Of the broker, with the thread as their argument. */
 extern const struct broker_events queue_thread_events;
 

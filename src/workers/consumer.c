@@ -2,7 +2,6 @@
 #include "workers/consumer.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <openssl/crypto.h>
 #include <stdio.h>
 #include <sys/random.h>

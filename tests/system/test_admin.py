@@ -209,11 +209,13 @@ def test_a_name_does_not_hide_whether_it_is_healthy(maitred, echo):
         peer.close()
 
 
-def test_a_page_of_its_own_may_act(maitred, echo):
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+def test_a_page_of_its_own_may_act(maitred, echo, name):
     proxy = maitred(proxying(echo(), general=admin()))
-    host = f"127.0.0.1:{proxy.port9}"
+    host = f"{name}:{proxy.port9}"
     peer = admin_of(proxy).connect()
     assert peer.ask(request("POST", "/api/reload", f"Origin: http://{host}", host=host)).status == 200
+    assert peer.ask(request("POST", "/api/reload", "Origin: http://evil.test", host=host)).status == 403
     peer.close()
 
 

@@ -1,5 +1,4 @@
 /* exchanges.c - exchanges and bindings of the management interface. See private.h. */
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "admin/management/private.h"

@@ -1,8 +1,6 @@
 /* listing.c - see listing.h. */
 #include "admin/management/listing.h"
 
-#include <ctype.h>
-
 #include "admin/query.h"
 
 #define KEY_MAX 256 /* of a column's name */

@@ -1,6 +1,5 @@
 /* arguments.c - what queues and exchanges are declared with: read, refused, compared, with RabbitMQ's words. See private.h. */
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "base/clock.h"
 #include "front/amqp/private.h"

@@ -1,6 +1,5 @@
 /* handshake.c - from the first byte to an open connection. See private.h. */
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"

@@ -1,6 +1,5 @@
 /* topology.c - exchanges and bindings, as a client declares them. See private.h. */
 #include <errno.h>
-#include <stdio.h>
 
 #include "front/amqp/private.h"
 
