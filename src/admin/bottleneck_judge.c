@@ -15,7 +15,7 @@
 #define SLOWER_US 50e3     /* than these, at least */
 #define BUSY_IN_FLIGHT 8.0 /* requests at each server, where nothing limits them */
 #define ERRORS_MIN 3.0
-#define ERRORS_SHARE 0.1 /* of a server's requests, and three times that of the others */
+#define ERRORS_SHARE 0.1 /* of a server's requests; of one among others, three times theirs */
 #define GROWTH_MIN 3.0   /* messages in half of the trend, and a hundredth of what is there */
 
 #define SERVER(server) ((server)->name.len < 100 ? (int)(server)->name.len : 100), (server)->name.ptr
@@ -129,6 +129,41 @@ static bool is_slow(const struct bottleneck_thing *thing, const struct bottlenec
            pool->p95_us >= best_us + SLOWER_US;
 }
 
+static bool has_errors(const struct bottleneck_server *server)
+{
+    return server->error_rate * WINDOW_S >= ERRORS_MIN && server->error_rate >= ERRORS_SHARE * server->rate;
+}
+
+/* More than half of those that were asked: whatever it is, it is not one server. */
+static bool are_failing(const struct bottleneck_pool *pool, struct bottleneck_finding *finding)
+{
+    unsigned asked = 0, failing = 0;
+    double rate = 0, error_rate = 0;
+
+    for (size_t i = 0; i < pool->n_servers; i++) {
+        const struct bottleneck_server *server = &pool->servers[i];
+
+        if (!server->usable || !(server->rate > 0))
+            continue;
+        asked++;
+        failing += has_errors(server);
+        rate += server->rate;
+        error_rate += server->error_rate;
+    }
+    if (2 * failing <= asked)
+        return false;
+    snprintf(finding->text, sizeof finding->text, "pool %.100s fails: its servers answer with errors, or not",
+             pool->name);
+    bottleneck_say(&finding->figures, "%.1f/s of its %.1f/s requests fail: %.0f %%", error_rate, rate,
+                   error_rate / rate * 100);
+    bottleneck_say(&finding->figures, "so they do at %u of %u server%s with requests", failing, asked,
+                   plural(asked));
+    bottleneck_say(&finding->relief,
+                   "look at the servers' logs, and at what all of them need: a database, a disk");
+    bottleneck_say(&finding->relief, "the last version of what they run, if this one is new");
+    return true;
+}
+
 bool bottleneck_judge_pool(const struct bottleneck_thing *thing, const struct bottleneck_pool *pool,
                            struct bottleneck_finding *finding)
 {
@@ -148,7 +183,7 @@ bool bottleneck_judge_pool(const struct bottleneck_thing *thing, const struct bo
         return true;
     }
     if (!is_slow(thing, pool, &sum))
-        return false;
+        return are_failing(pool, finding);
     snprintf(finding->text, sizeof finding->text,
              "%s of pool %.100s busy: answers take %.1f times as long as at best",
              sum.usable == 1 ? "the server" : "all servers", pool->name,
@@ -175,7 +210,7 @@ static bool is_failing(const struct bottleneck_pool *pool, const struct bottlene
 {
     double share = server->rate > 0 ? server->error_rate / server->rate : 0, rate = 0, error_rate = 0;
 
-    if (server->error_rate * WINDOW_S < ERRORS_MIN || share < ERRORS_SHARE)
+    if (!has_errors(server))
         return false;
     for (size_t i = 0; i < pool->n_servers; i++) {
         if (&pool->servers[i] == server || !pool->servers[i].usable)

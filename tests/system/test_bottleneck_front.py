@@ -100,3 +100,18 @@ def test_one_sick_server_is_told_among_healthy_ones(kitchen, cause, options, tex
             has(told["relief"], "look at its log")
             teller.stays(STEADY)
         teller.wait("none")
+
+
+def test_servers_that_all_fail_are_told(kitchen):
+    proxy, cooks = kitchen(NO_EJECTION)
+    teller = Teller(admin_of(proxy))
+    with repeating(proxy.get, 4, pause=0.02):
+        teller.wait("none")
+        with contextlib.ExitStack() as stack:
+            for cook in cooks:
+                stack.enter_context(contextlib.contextmanager(failing)(cook))
+            told = teller.wait("servers", "web")
+            assert told["text"].startswith("pool web fails")
+            has(told["figures"], "requests fail", "at 2 of 2 servers")
+            teller.stays(STEADY)
+        teller.wait("none")

@@ -406,7 +406,7 @@ static void a_server_that_fails_where_others_do_not_is_one(void **state)
     assert_none();
 }
 
-static void errors_that_are_few_or_everybodys_are_none(void **state)
+static void errors_that_are_few_are_none(void **state)
 {
     (void)state;
     servers[0].rate = 0.5;
@@ -415,10 +415,40 @@ static void errors_that_are_few_or_everybodys_are_none(void **state)
     assert_none();
     for (size_t i = 0; i < 3; i++) {
         servers[i].rate = 10;
-        servers[i].error_rate = i ? 2 : 5;
+        servers[i].error_rate = 0.9;
     }
     ticks(10);
     assert_none();
+    for (size_t i = 0; i < 3; i++)
+        servers[i].error_rate = servers[i].rate = 0;
+    ticks(10);
+    assert_none();
+}
+
+static void errors_at_more_than_half_of_the_servers_are_the_pools(void **state)
+{
+    (void)state;
+    servers[1].error_rate = servers[2].error_rate = 3;
+    ticks(4);
+    assert_told(BOTTLENECK_SERVERS, "web", "pool web fails", "6.0/s of its 30.0/s requests fail: 20 %",
+                "what all of them need");
+    assert_told(BOTTLENECK_SERVERS, "web", "fails", "at 2 of 3 servers with requests", "the last version");
+    servers[1].error_rate = 0.9;
+    ticks(END_TICKS);
+    assert_int_equal(layer(), BOTTLENECK_SERVER); /* the other one */
+}
+
+static void a_lone_server_that_fails_is_its_pool(void **state)
+{
+    (void)state;
+    servers[1].rate = servers[2].rate = 0; /* nobody asks them */
+    servers[0].error_rate = 10;
+    ticks(4);
+    assert_told(BOTTLENECK_SERVER, "one:80", "fails", "100 %", "drain it");
+    pool.n_servers = 1;
+    ticks(END_TICKS);
+    assert_told(BOTTLENECK_SERVERS, "web", "pool web fails", "at 1 of 1 server with",
+                "what all of them need");
 }
 
 static void a_server_that_is_slower_than_others_is_one(void **state)
@@ -758,7 +788,9 @@ int main(void)
         ONE(a_server_that_is_down_among_others_is_one),
         ONE(a_server_that_is_ejected_and_comes_back_to_fail_again_is_one),
         ONE(a_server_that_fails_where_others_do_not_is_one),
-        ONE(errors_that_are_few_or_everybodys_are_none),
+        ONE(errors_that_are_few_are_none),
+        ONE(errors_at_more_than_half_of_the_servers_are_the_pools),
+        ONE(a_lone_server_that_fails_is_its_pool),
         ONE(a_server_that_is_slower_than_others_is_one),
         ONE(of_two_servers_one_may_be_slow_and_of_three_two_not),
         ONE(slowness_of_a_few_requests_is_none),
