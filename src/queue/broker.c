@@ -99,12 +99,8 @@ static void free_consumers(struct list *consumers)
 {
     struct list *at;
 
-    while ((at = list_pop_front(consumers))) {
-        struct broker_consumer *consumer = container_of(at, struct broker_consumer, link);
-
-        list_remove(&consumer->in_window);
-        free(consumer);
-    }
+    while ((at = list_pop_front(consumers)))
+        consumer_free(container_of(at, struct broker_consumer, link));
 }
 
 void broker_close(struct broker *broker)

@@ -227,26 +227,30 @@ void broker_body_removed(struct broker *broker, struct body_ref ref);
 
 /* ---- consuming --------------------------------------------------------------------------------------------------- */
 
+#define BROKER_WINDOWS 2
+
 struct broker_consumer_options {
     void *owner;
-    unsigned prefetch;            /* most in flight; 0: no limit */
-    double rate;                  /* per second; 0: no limit */
-    unsigned burst;               /* at once, after a silence; at least 1 */
-    int priority;                 /* who has a higher one gets all that he can take */
-    bool auto_ack;                /* delivered is acknowledged; prefetch does not count */
-    bool exclusive;               /* nobody beside it */
-    bool on_demand;               /* gets what it takes (broker_take), and does not count as a consumer */
-    bool counts_loss;             /* an attempt failed whose message it leaves behind */
-    bool tells_late;              /* see broker_events; else an attempt that takes too long has failed */
-    uint64_t transit_most;        /* bytes delivered that were not credited (broker_credit); 0: no limit */
-    struct broker_window *window; /* NULL: none */
+    unsigned prefetch;     /* most in flight; 0: no limit */
+    double rate;           /* per second; 0: no limit */
+    unsigned burst;        /* at once, after a silence; at least 1 */
+    int priority;          /* who has a higher one gets all that he can take */
+    bool auto_ack;         /* delivered is acknowledged; prefetch does not count */
+    bool exclusive;        /* nobody beside it */
+    bool on_demand;        /* gets what it takes (broker_take), and does not count as a consumer */
+    bool counts_loss;      /* an attempt failed whose message it leaves behind */
+    bool tells_late;       /* see broker_events; else an attempt that takes too long has failed */
+    uint64_t transit_most; /* bytes delivered that were not credited (broker_credit); 0: no limit */
+    struct broker_window *windows[BROKER_WINDOWS]; /* borrowed, and never changed; NULL: none */
 };
 
-/* A prefetch that consumers share. */
+/* A prefetch that consumers share; 0: no limit. References are taken and given back on any thread; one is needed for as long as a
+ * consumer is there. The rest is the broker's thread's. */
 struct broker_window *broker_window_create(unsigned prefetch);
-void broker_window_change(struct broker *broker, struct broker_window *window, unsigned prefetch);
-/* None of its consumers is there any more, or the broker was closed. */
-void broker_window_free(struct broker_window *window);
+/* NULL is allowed. */
+struct broker_window *broker_window_ref(struct broker_window *window);
+void broker_window_unref(struct broker_window *window);
+void broker_window_change(struct broker_window *window, unsigned prefetch);
 
 /* Deliveries come with the next broker_run. -ENOENT: no such queue; -EBUSY: it, or one that is there, wants to be the only
  * one; -ENOMEM. */

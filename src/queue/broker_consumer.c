@@ -4,6 +4,66 @@
 
 #include "queue/broker_private.h"
 
+/* ---- windows ------------------------------------------------------------------------------------------------------- */
+
+struct broker_window *broker_window_create(unsigned prefetch)
+{
+    struct broker_window *window = malloc(sizeof *window);
+
+    if (!window)
+        return NULL;
+    window->prefetch = prefetch;
+    window->in_flight = 0;
+    atomic_init(&window->refs, 1);
+    list_init(&window->shares);
+    return window;
+}
+
+struct broker_window *broker_window_ref(struct broker_window *window)
+{
+    if (window)
+        atomic_fetch_add_explicit(&window->refs, 1, memory_order_relaxed);
+    return window;
+}
+
+void broker_window_unref(struct broker_window *window)
+{
+    if (window && atomic_fetch_sub_explicit(&window->refs, 1, memory_order_acq_rel) == 1)
+        free(window);
+}
+
+/* What waits for its consumers may go now. */
+static void kick_window(struct broker_window *window)
+{
+    for (struct list *at = window->shares.next; at != &window->shares; at = at->next) {
+        struct broker_consumer *consumer = container_of(at, struct window_share, list)->consumer;
+
+        if (consumer->queue)
+            queue_kick(consumer->queue);
+    }
+}
+
+void broker_window_change(struct broker_window *window, unsigned prefetch)
+{
+    window->prefetch = prefetch;
+    kick_window(window);
+}
+
+void window_enter(struct broker_window *window)
+{
+    if (window)
+        window->in_flight++;
+}
+
+void window_leave(struct broker_window *window)
+{
+    if (!window)
+        return;
+    window->in_flight--;
+    if (window->in_flight + 1 == window->prefetch)
+        kick_window(window);
+}
+
 /* ---- coming and going -------------------------------------------------------------------------------------------- */
 
 /* Into its queue. */
@@ -71,43 +131,16 @@ int broker_subscribe(struct broker *broker, struct slice name, const struct brok
     consumer->filled_us = broker->now_us;
     timer_init(&consumer->timer);
     list_init(&consumer->held);
-    list_init(&consumer->in_window);
-    if (options->window)
-        list_push_back(&options->window->consumers, &consumer->in_window);
+    for (unsigned i = 0; i < BROKER_WINDOWS; i++) {
+        consumer->shares[i].consumer = consumer;
+        list_init(&consumer->shares[i].list);
+        if (options->windows[i])
+            list_push_back(&options->windows[i]->shares, &consumer->shares[i].list);
+    }
     broker->n_consumers++;
     join(consumer);
     *result = consumer;
     return 0;
-}
-
-struct broker_window *broker_window_create(unsigned prefetch)
-{
-    struct broker_window *window = malloc(sizeof *window);
-
-    if (!window)
-        return NULL;
-    *window = (struct broker_window){.prefetch = prefetch};
-    list_init(&window->consumers);
-    return window;
-}
-
-void broker_window_change(struct broker *broker, struct broker_window *window, unsigned prefetch)
-{
-    (void)broker;
-    window->prefetch = prefetch;
-    for (struct list *at = window->consumers.next; at != &window->consumers; at = at->next) {
-        struct broker_consumer *consumer = container_of(at, struct broker_consumer, in_window);
-
-        if (consumer->queue)
-            queue_kick(consumer->queue);
-    }
-}
-
-void broker_window_free(struct broker_window *window)
-{
-    window->freed = true;
-    if (list_empty(&window->consumers))
-        free(window);
 }
 
 void broker_consumer_change(struct broker *broker, struct broker_consumer *consumer,
@@ -150,6 +183,13 @@ static void give_back(struct broker_consumer *consumer)
     }
 }
 
+void consumer_free(struct broker_consumer *consumer)
+{
+    for (unsigned i = 0; i < BROKER_WINDOWS; i++)
+        list_remove(&consumer->shares[i].list);
+    free(consumer);
+}
+
 void consumer_end(struct broker_consumer *consumer)
 {
     struct queue *queue = consumer->queue;
@@ -181,11 +221,8 @@ void broker_unsubscribe(struct broker *broker, struct broker_consumer *consumer,
         delete_unused(queue);
     }
     list_remove(&consumer->link);
-    list_remove(&consumer->in_window);
-    if (consumer->options.window && consumer->options.window->freed)
-        broker_window_free(consumer->options.window);
     broker->n_consumers--;
-    free(consumer);
+    consumer_free(consumer);
 }
 
 int broker_take(struct broker *broker, struct broker_consumer *consumer, uint64_t now_us)

@@ -46,17 +46,28 @@ static uint64_t token_us(const struct broker *broker, const struct broker_consum
     return broker->now_us + (us < 1 ? 1 : (uint64_t)us + 1);
 }
 
+static bool has_full_window(const struct broker_consumer_options *options)
+{
+#ifdef MAITRED_PLANT_WINDOW /* a fault for the simulator to find: only each consumer's first window counts */
+    const unsigned n = 1;
+#else
+    const unsigned n = BROKER_WINDOWS;
+#endif
+
+    for (unsigned i = 0; i < n; i++) {
+        const struct broker_window *window = options->windows[i];
+
+        if (window && window->prefetch && window->in_flight >= window->prefetch)
+            return true;
+    }
+    return false;
+}
+
 static bool may_take(struct broker *broker, struct broker_consumer *consumer)
 {
     const struct broker_consumer_options *o = &consumer->options;
-#ifdef MAITRED_PLANT_WINDOW /* a fault for the simulator to find: only each consumer's own prefetch counts */
-    const struct broker_window *window = NULL;
-#else
-    const struct broker_window *window = o->window;
-#endif
 
-    if (!o->auto_ack && ((o->prefetch && consumer->in_flight >= o->prefetch) ||
-                         (window && window->prefetch && window->in_flight >= window->prefetch)))
+    if (!o->auto_ack && ((o->prefetch && consumer->in_flight >= o->prefetch) || has_full_window(o)))
         return false;
     if (o->transit_most && consumer->transit >= o->transit_most)
         return false;
@@ -186,8 +197,8 @@ void held_deliver(struct held *held, struct broker_consumer *consumer)
     held->consumer = consumer;
     list_push_back(&consumer->held, &held->link);
     consumer->in_flight++;
-    if (consumer->options.window)
-        consumer->options.window->in_flight++;
+    for (unsigned i = 0; i < BROKER_WINDOWS; i++)
+        window_enter(consumer->options.windows[i]);
     consumer->transit += transit_of(&held->entry);
     if (consumer->options.rate > 0)
         consumer->tokens -= 1;

@@ -94,30 +94,14 @@ struct held *held_create(struct queue *queue, const struct ready_entry *entry, e
     return held;
 }
 
-/* A window that was full lets its other consumers' queues go on. */
-static void leave_window(struct broker_window *window)
-{
-    bool was_full = window->prefetch && window->in_flight >= window->prefetch;
-
-    window->in_flight--;
-    if (!was_full || window->in_flight >= window->prefetch)
-        return;
-    for (struct list *at = window->consumers.next; at != &window->consumers; at = at->next) {
-        struct broker_consumer *consumer = container_of(at, struct broker_consumer, in_window);
-
-        if (consumer->queue)
-            queue_kick(consumer->queue);
-    }
-}
-
 static void leave_consumer(struct held *held)
 {
     struct broker_consumer *consumer = held->consumer;
 
     consumer->in_flight--;
     held->consumer = NULL;
-    if (consumer->options.window)
-        leave_window(consumer->options.window);
+    for (unsigned i = 0; i < BROKER_WINDOWS; i++)
+        window_leave(consumer->options.windows[i]);
 }
 
 /* Where among those that come again: as ready has it, by priority and then by number. */

@@ -15,6 +15,8 @@
 #ifndef QUEUE_BROKER_PRIVATE_H
 #define QUEUE_BROKER_PRIVATE_H
 
+#include <stdatomic.h>
+
 #include "base/list.h"
 #include "base/rng.h"
 #include "fiber/timer.h"
@@ -121,17 +123,22 @@ struct broker_session {
 };
 
 struct broker_window {
+    atomic_uint refs;
     unsigned prefetch; /* 0: no limit */
     unsigned in_flight;
-    struct list consumers;
-    bool freed; /* by its owner; it goes with its last consumer */
+    struct list shares; /* struct window_share */
+};
+
+struct window_share {
+    struct list list;
+    struct broker_consumer *consumer;
 };
 
 struct broker_consumer {
-    struct queue *queue;   /* NULL: it was deleted */
-    struct list link;      /* of queue->consumers, queue->stopped, or of broker->ended */
-    struct list in_window; /* of its window's */
-    struct list held;      /* what it has in flight */
+    struct queue *queue; /* NULL: it was deleted */
+    struct list link;    /* of queue->consumers, queue->stopped, or of broker->ended */
+    struct window_share shares[BROKER_WINDOWS];
+    struct list held; /* what it has in flight */
     bool stopped;
     uint64_t transit; /* bytes delivered and not credited */
     struct broker_consumer_options options;
@@ -346,8 +353,13 @@ void held_fail(struct held *held);
 void consumer_line_up(struct queue *queue, struct broker_consumer *consumer);
 
 /* ---- broker_consumer.c ---- */
+/* One message more or less in flight at its consumers. NULL is allowed. */
+void window_enter(struct broker_window *window);
+void window_leave(struct broker_window *window);
 /* It gets nothing any more, and what it has in flight waits again. */
 void consumer_end(struct broker_consumer *consumer);
+/* It has ended, or all ends, and is in no list but its windows'. */
+void consumer_free(struct broker_consumer *consumer);
 
 /* ---- broker_death.c ---- */
 /* The message, out of ready already or held (freed by this), is gone: counts, gathers, tells. */

@@ -246,8 +246,15 @@ static struct broker_consumer_options options_of(struct queue_consumer *consumer
         .counts_loss = consumer->options.counts_loss,
         .tells_late = consumer->options.late != NULL,
         .transit_most = consumer->options.transit_most,
-        .window = consumer->options.window,
+        .windows = {consumer->options.windows[0], consumer->options.windows[1]},
     };
+}
+
+static void free_consumer(struct queue_consumer *consumer)
+{
+    for (unsigned i = 0; i < BROKER_WINDOWS; i++)
+        broker_window_unref(consumer->options.windows[i]);
+    free(consumer);
 }
 
 static void run_subscribe(struct queue_job *job, struct broker *broker, uint64_t now_us)
@@ -268,7 +275,7 @@ static void free_subscription(struct queue_job *job)
         s->consumer->port->users++;
         queue_unsubscribe(s->consumer);
     } else {
-        free(s->consumer);
+        free_consumer(s->consumer);
     }
     free(s);
 }
@@ -307,6 +314,8 @@ int queue_subscribe(struct queue_port *port, struct slice queue, const struct qu
     s->job = (struct queue_job){.run = run_subscribe, .free = free_subscription};
     s->consumer->port = port;
     s->consumer->options = *options;
+    for (unsigned i = 0; i < BROKER_WINDOWS; i++)
+        broker_window_ref(options->windows[i]);
     s->consumer->gone.deliver = on_gone;
     s->consumer->late.deliver = on_late;
     s->error = -ECANCELED;
@@ -317,7 +326,7 @@ int queue_subscribe(struct queue_port *port, struct slice queue, const struct qu
         return error;
     error = s->error;
     if (error) {
-        free(s->consumer);
+        free_consumer(s->consumer);
     } else {
         port->users++;
         *result = s->consumer;
@@ -331,7 +340,7 @@ static void on_farewell(struct mail *mail)
     struct queue_consumer *consumer = container_of(mail, struct queue_consumer, farewell);
 
     let_go(consumer->port);
-    free(consumer);
+    free_consumer(consumer);
 }
 
 static void take_farewell(struct mail *mail)

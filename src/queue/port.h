@@ -118,7 +118,7 @@ struct queue_consumer_options {
     int priority;
     bool auto_ack, exclusive, on_demand, counts_loss;
     uint64_t transit_most;
-    struct broker_window *window;
+    struct broker_window *windows[BROKER_WINDOWS]; /* borrowed, and never changed; NULL: none */
     /* On the port's thread, outside of fibers; must not wait. The delivery is the callee's until queue_settle, or
      * queue_delivery_free. */
     void (*deliver)(void *arg, struct queue_delivery *delivery);

@@ -28,9 +28,11 @@ static void random_consumer(struct rng *rng, struct model_consumer *c)
         o.prefetch = 200;
         o.transit_most = 0;
     }
-    c->window = w.deep || rng_below(rng, 3) ? -1 : (int)rng_below(rng, WINDOWS_MAX);
-    if (c->window >= 0)
-        o.window = w.m.windows[c->window].handle;
+    for (int i = 0; i < BROKER_WINDOWS; i++) { /* two different ones */
+        c->windows[i] = w.deep || rng_below(rng, 3) ? -1 : (int)rng_below(rng, WINDOWS_MAX / 2) * 2 + i;
+        if (c->windows[i] >= 0)
+            o.windows[i] = w.m.windows[c->windows[i]].handle;
+    }
     c->options = o;
 }
 
@@ -45,7 +47,7 @@ void do_subscribe(const struct sim_step *step)
         return;
     random_consumer(&rng, c);
     new.options = c->options;
-    new.window = c->window;
+    memcpy(new.windows, c->windows, sizeof new.windows);
     new.queue = queue;
     new.queue_id = w.m.queues[queue].id;
     new.since_us = w.now_us;
@@ -64,12 +66,13 @@ void do_subscribe(const struct sim_step *step)
         w.m.queues[queue].had_consumer = true;
         queue_used(&w.m, queue, w.now_us);
     }
-    sim_tell("  consumer %d of %s: prefetch %u, window %d, transit %llu, rate %.1f, priority %d%s%s%s%s%s",
-             (int)(c - w.m.consumers), queue_name(queue), new.options.prefetch, new.window,
-             (unsigned long long)new.options.transit_most, new.options.rate, new.options.priority,
-             new.options.auto_ack ? ", auto-ack" : "", new.options.exclusive ? ", exclusive" : "",
-             new.options.on_demand ? ", on demand" : "", new.options.counts_loss ? ", counts loss" : "",
-             new.options.tells_late ? ", tells late" : "");
+    sim_tell(
+        "  consumer %d of %s: prefetch %u, windows %d and %d, transit %llu, rate %.1f, priority %d%s%s%s%s%s",
+        (int)(c - w.m.consumers), queue_name(queue), new.options.prefetch, new.windows[0], new.windows[1],
+        (unsigned long long)new.options.transit_most, new.options.rate, new.options.priority,
+        new.options.auto_ack ? ", auto-ack" : "", new.options.exclusive ? ", exclusive" : "",
+        new.options.on_demand ? ", on demand" : "", new.options.counts_loss ? ", counts loss" : "",
+        new.options.tells_late ? ", tells late" : "");
 }
 
 /* Who waits, once those whose delay is over are left out, and may go. */
@@ -123,7 +126,7 @@ void do_window(const struct sim_step *step)
 
     if (step->b % 2) {
         window->prefetch = (unsigned)(step->a / CONSUMERS_MAX % 5);
-        broker_window_change(w.broker, window->handle, window->prefetch);
+        broker_window_change(window->handle, window->prefetch);
         sim_tell("  window %d is %u", (int)(window - w.m.windows), window->prefetch);
     } else if (c->there) {
         uint64_t bytes = step->a / CONSUMERS_MAX % 2 ? c->transit : c->transit / 2;

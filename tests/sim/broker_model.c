@@ -118,22 +118,25 @@ void queue_remove(struct model *m, int queue)
     bindings_remove_to(m, queue, false);
 }
 
-unsigned window_in_flight(const struct model *m, int window)
+static bool window_is_full(const struct model *m, int window)
 {
     unsigned n = 0;
 
+    if (window < 0 || !m->windows[window].prefetch)
+        return false;
     for (int i = 0; i < CONSUMERS_MAX; i++)
-        n += m->consumers[i].there && m->consumers[i].window == window ? m->consumers[i].in_flight : 0;
-    return n;
+        for (unsigned k = 0; k < BROKER_WINDOWS; k++)
+            n +=
+                m->consumers[i].there && m->consumers[i].windows[k] == window ? m->consumers[i].in_flight : 0;
+    return n >= m->windows[window].prefetch;
 }
 
 bool consumer_has_room(const struct model *m, const struct model_consumer *c, uint64_t now_us)
 {
     const struct broker_consumer_options *o = &c->options;
-    unsigned most = c->window >= 0 ? m->windows[c->window].prefetch : 0;
 
-    if (!o->auto_ack &&
-        ((o->prefetch && c->in_flight >= o->prefetch) || (most && window_in_flight(m, c->window) >= most)))
+    if (!o->auto_ack && ((o->prefetch && c->in_flight >= o->prefetch) || window_is_full(m, c->windows[0]) ||
+                         window_is_full(m, c->windows[1])))
         return false;
     return c->hold_until_us <= now_us && (!o->transit_most || c->transit < o->transit_most);
 }

@@ -13,7 +13,7 @@
 #define BINDINGS_MAX 48
 #define KEYS_ROUTED_MAX 3 /* that a message has */
 #define CONSUMERS_MAX 8
-#define WINDOWS_MAX 2
+#define WINDOWS_MAX 4
 #define SESSIONS_MAX 2
 #define KEYS_MAX 4
 #define BEHIND_ALL UINT64_MAX
@@ -88,9 +88,9 @@ struct model_consumer {
     int queue;
     uint32_t queue_id;
     struct broker_consumer_options options;
-    int window;     /* index; -1: none */
-    bool stopped;   /* it gets no more */
-    uint64_t order; /* in which it came */
+    int windows[BROKER_WINDOWS]; /* index; -1: none */
+    bool stopped;                /* it gets no more */
+    uint64_t order;              /* in which it came */
     unsigned in_flight;
     uint64_t transit; /* bytes, with what each message costs beside */
     uint64_t hold_until_us, since_us, n;
@@ -144,7 +144,6 @@ unsigned queue_consumers(const struct model *m, int queue);
 void queue_used(struct model *m, int queue, uint64_t now_us);
 /* With bindings to it, and exchanges that go along. */
 void queue_remove(struct model *m, int queue);
-unsigned window_in_flight(const struct model *m, int window);
 /* How many wait, bytes and all, in flight left out. */
 uint64_t queue_waiting(const struct model *m, int queue, uint64_t *bytes);
 struct model_key *key_find(const struct model *m, uint32_t address, uint64_t key, uint64_t now_us);

@@ -246,7 +246,7 @@ void world_close(void)
     broker_close(w.broker);
     log_close(w.log);
     for (int i = 0; i < WINDOWS_MAX; i++)
-        broker_window_free(w.m.windows[i].handle);
+        broker_window_unref(w.m.windows[i].handle);
     for (int i = 0; i < SESSIONS_MAX; i++)
         free(w.m.sessions[i]); /* as the end of the process would */
     w.broker = NULL;

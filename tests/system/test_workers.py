@@ -73,6 +73,55 @@ def test_a_worker_has_no_more_messages_than_slots(crew):
     crew.wait_ended(range(5))
 
 
+def test_all_consumers_of_a_worker_share_its_slots(crew):
+    crew = crew("min = 1  max = 1  slots = 3", "environment")
+    crew.wait_running(1)
+    url = json.loads(crew.notes("environment")[0][3])["AMQP_URL"]
+    gate, got = crew.proxy.directory / "gate", []
+    connections = [pika.BlockingConnection(pika.URLParameters(url)) for _ in range(2)]
+    for channel in [connections[0].channel(), connections[0].channel(), connections[1].channel()]:
+        channel.basic_consume("jobs", lambda channel, method, *_: got.append((channel, method.delivery_tag)))
+
+    crew.publish(10, until=str(gate))
+
+    def take():
+        for connection in connections:
+            connection.process_data_events(0)
+    crew.wait(lambda crew: crew["in_flight"] == 3, "three in flight")
+    gate.touch()
+    handled = []
+    while len(handled) + len(crew.notes("end")) < 10:
+        take()
+        begun = len(crew.notes("begin"))
+        assert len(got) + begun - len(crew.notes("end")) <= 3
+        while got:
+            channel, tag = got.pop()
+            channel.basic_ack(tag)
+            handled.append(tag)
+    assert handled, "its other consumers got their share"
+    for connection in connections:
+        connection.close()
+
+
+def test_an_answer_that_a_worker_waits_for_needs_no_slot(crew):
+    crew = crew("min = 1  max = 1  slots = 1", "environment")
+    crew.wait_running(1)
+    url = json.loads(crew.notes("environment")[0][3])["AMQP_URL"]
+    gate, got = crew.proxy.directory / "gate", []
+    crew.publish(until=str(gate))
+    crew.wait(lambda crew: crew["in_flight"] == 1, "it has its one")
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        channel = connection.channel()
+        answers = channel.queue_declare("", exclusive=True).method.queue
+        channel.basic_consume(answers, lambda channel, method, *_: got.append(method.delivery_tag))
+
+        channel.basic_publish("", answers, b"here it is")
+
+        crew.poll(lambda: connection.process_data_events(0.01) or got, "the answer")
+    gate.touch()
+    crew.wait_ended(range(1))
+
+
 def test_what_a_worker_writes_is_in_the_log_with_its_name(crew):
     crew = crew()
     crew.publish(say="hello from here")

@@ -94,8 +94,8 @@ static void a_window_bounds_what_two_queues_give(void **state)
     assert_non_null(window);
     declare(Q, plain());
     declare(SLICE("r"), plain());
-    consumers[0] = consume(Q, (struct broker_consumer_options){.window = window});
-    consumers[1] = consume(SLICE("r"), (struct broker_consumer_options){.window = window});
+    consumers[0] = consume(Q, (struct broker_consumer_options){.windows = {window}});
+    consumers[1] = consume(SLICE("r"), (struct broker_consumer_options){.windows = {window}});
     publish_many(5);
     for (unsigned i = 0; i < 5; i++)
         assert_int_equal(publish(SLICE("r"), SLICE("x")), PUBLISH_OK);
@@ -110,7 +110,39 @@ static void a_window_bounds_what_two_queues_give(void **state)
     assert_int_equal(count_of(consumers[1]), 5);
     for (unsigned i = 0; i < 2; i++)
         broker_unsubscribe(broker, consumers[i], now_us);
-    broker_window_free(window);
+    broker_window_unref(window);
+}
+
+static void of_two_windows_both_bound(void **state)
+{
+    struct broker_window *own = broker_window_create(3), *shared = broker_window_create(4);
+    struct broker_consumer *consumers[2];
+
+    (void)state;
+    assert_non_null(own);
+    assert_non_null(shared);
+    declare(Q, plain());
+    declare(SLICE("r"), plain());
+    consumers[0] = consume(Q, (struct broker_consumer_options){.windows = {own, shared}});
+    consumers[1] = consume(SLICE("r"), (struct broker_consumer_options){.windows = {NULL, shared}});
+    publish_many(5);
+    turn();
+    assert_int_equal(count_of(consumers[0]), 3);
+    for (unsigned i = 0; i < 5; i++)
+        assert_int_equal(publish(SLICE("r"), SLICE("x")), PUBLISH_OK);
+    turn();
+    assert_int_equal(count_of(consumers[1]), 1);
+    broker_window_change(own, 0);
+    turn();
+    assert_int_equal(n_deliveries, 4); /* the shared one is full */
+    broker_window_change(shared, 0);
+    turn();
+    assert_int_equal(count_of(consumers[0]), 5);
+    assert_int_equal(count_of(consumers[1]), 5);
+    for (unsigned i = 0; i < 2; i++)
+        broker_unsubscribe(broker, consumers[i], now_us);
+    broker_window_unref(own);
+    broker_window_unref(shared);
 }
 
 static void a_window_that_changes_while_it_is_full_bounds_from_then_on(void **state)
@@ -121,11 +153,11 @@ static void a_window_that_changes_while_it_is_full_bounds_from_then_on(void **st
     (void)state;
     assert_non_null(window);
     declare(Q, plain());
-    consumer = consume(Q, (struct broker_consumer_options){.window = window});
+    consumer = consume(Q, (struct broker_consumer_options){.windows = {window}});
     publish_many(20);
     turn();
     assert_int_equal(n_deliveries, 4);
-    broker_window_change(broker, window, 2);
+    broker_window_change(window, 2);
     ack(0);
     ack(1);
     turn();
@@ -133,14 +165,14 @@ static void a_window_that_changes_while_it_is_full_bounds_from_then_on(void **st
     ack(2);
     turn();
     assert_int_equal(n_deliveries, 5);
-    broker_window_change(broker, window, 6);
+    broker_window_change(window, 6);
     turn();
     assert_int_equal(n_deliveries, 9);
-    broker_window_change(broker, window, 0);
+    broker_window_change(window, 0);
     turn();
     assert_int_equal(n_deliveries, 20);
     broker_unsubscribe(broker, consumer, now_us);
-    broker_window_free(window);
+    broker_window_unref(window);
 }
 
 static void a_window_is_given_back_by_whoever_leaves(void **state)
@@ -152,10 +184,10 @@ static void a_window_is_given_back_by_whoever_leaves(void **state)
     assert_non_null(window);
     declare(Q, plain());
     declare(SLICE("r"), plain());
-    gone = consume(Q, (struct broker_consumer_options){.window = window});
+    gone = consume(Q, (struct broker_consumer_options){.windows = {window}});
     publish_many(2);
     turn();
-    stays = consume(SLICE("r"), (struct broker_consumer_options){.window = window});
+    stays = consume(SLICE("r"), (struct broker_consumer_options){.windows = {window}});
     assert_int_equal(publish(SLICE("r"), SLICE("x")), PUBLISH_OK);
     turn();
     assert_int_equal(count_of(stays), 0);
@@ -163,7 +195,7 @@ static void a_window_is_given_back_by_whoever_leaves(void **state)
     turn();
     assert_int_equal(count_of(stays), 1);
     broker_unsubscribe(broker, stays, now_us);
-    broker_window_free(window);
+    broker_window_unref(window);
 }
 
 static void a_window_may_be_freed_after_the_broker_was_closed(void **state)
@@ -173,12 +205,12 @@ static void a_window_may_be_freed_after_the_broker_was_closed(void **state)
     (void)state;
     assert_non_null(window);
     declare(Q, plain());
-    consume(Q, (struct broker_consumer_options){.window = window});
-    consume(Q, (struct broker_consumer_options){.window = window, .on_demand = true});
+    consume(Q, (struct broker_consumer_options){.windows = {window}});
+    consume(Q, (struct broker_consumer_options){.windows = {window}, .on_demand = true});
     publish_many(1);
     turn();
     close_broker();
-    broker_window_free(window);
+    broker_window_unref(window);
     open_broker();
 }
 
@@ -405,6 +437,7 @@ int main(void)
         TEST(the_single_active_consumer_is_the_first_that_came),
         TEST(an_exclusive_consumer_is_alone),
         TEST(a_window_bounds_what_two_queues_give),
+        TEST(of_two_windows_both_bound),
         TEST(a_window_that_changes_while_it_is_full_bounds_from_then_on),
         TEST(a_window_is_given_back_by_whoever_leaves),
         TEST(a_window_may_be_freed_after_the_broker_was_closed),

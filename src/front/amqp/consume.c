@@ -303,6 +303,7 @@ static void subscribe_failed(struct amqp_channel *channel, const struct amqp_met
 static int subscribe(struct amqp_consumer *consumer, const struct amqp_method *method, struct slice qualified)
 {
     struct amqp_channel *channel = consumer->channel;
+    const struct amqp_pass_part *pass = channel->connection->pass;
     struct queue_consumer_options options = {
         .prefetch = consumer->prefetch,
         .priority = priority_of(method->table),
@@ -311,13 +312,16 @@ static int subscribe(struct amqp_consumer *consumer, const struct amqp_method *m
         .on_demand = consumer->gets,
         .counts_loss = true,
         .transit_most = consumer->gets ? 0 : TRANSIT_MOST,
-        .window = consumer->gets ? NULL : channel->window,
         .deliver = on_delivery,
         .gone = on_gone,
         .late = on_late,
         .arg = consumer,
     };
 
+    if (!consumer->gets) {
+        options.windows[0] = channel->window;
+        options.windows[1] = pass ? amqp_pass_window(pass, qualified) : NULL;
+    }
     return queue_subscribe(channel->connection->port, qualified, &options, &consumer->consumer);
 }
 
@@ -400,9 +404,7 @@ static void consume_from(struct amqp_channel *channel, const struct amqp_method 
     }
     consumer->no_ack = method->no_ack;
     consumer->exclusive = method->exclusive;
-    consumer->prefetch = channel->connection->pass
-                             ? amqp_pass_prefetch(channel->connection->pass, channel->prefetch)
-                             : channel->prefetch;
+    consumer->prefetch = channel->prefetch;
     consumer->counts = counts;
     if (!join(consumer, method, queue))
         return;

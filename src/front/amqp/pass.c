@@ -36,7 +36,7 @@ struct amqp_pass {
     struct mailbox *home;
     struct fiber *waiter; /* for the first round */
     char *name, *secret, *queue;
-    unsigned slots;
+    struct broker_window *window; /* reference; of all its consumers of that queue */
     void (*freed)(void *arg);
     void *arg;
     unsigned under_way[N_ROUNDS]; /* mails of the round that are not back */
@@ -96,9 +96,9 @@ bool amqp_pass_may(const struct amqp_pass_part *part, enum access_kind kind, str
            slice_starts_with(name, SLICE("amq.gen-"));
 }
 
-unsigned amqp_pass_prefetch(const struct amqp_pass_part *part, unsigned prefetch)
+struct broker_window *amqp_pass_window(const struct amqp_pass_part *part, struct slice queue)
 {
-    return prefetch && prefetch < part->pass->slots ? prefetch : part->pass->slots;
+    return slice_equal(queue, slice_from_text(part->pass->queue)) ? part->pass->window : NULL;
 }
 
 bool amqp_pass_is_stopped(const struct amqp_pass_part *part)
@@ -146,10 +146,12 @@ static struct round_mail *round_of(struct mail *mail)
 
 static void free_pass(struct amqp_pass *pass)
 {
+    broker_window_unref(pass->window);
     mailbox_unref(pass->home);
     free(pass->name);
     free(pass->queue);
-    OPENSSL_cleanse(pass->secret, strlen(pass->secret));
+    if (pass->secret)
+        OPENSSL_cleanse(pass->secret, strlen(pass->secret));
     free(pass->secret);
     free(pass);
 }
@@ -238,7 +240,7 @@ struct amqp_pass *amqp_pass_create(struct mailbox *const *mailboxes, unsigned n_
     pass->name = strdup(options->name);
     pass->secret = strdup(options->secret);
     pass->queue = strdup(options->queue);
-    pass->slots = options->slots;
+    pass->window = broker_window_create(options->slots);
     pass->freed = options->freed;
     pass->arg = options->arg;
     for (unsigned i = 0; i < n_mailboxes; i++) {
@@ -252,13 +254,9 @@ struct amqp_pass *amqp_pass_create(struct mailbox *const *mailboxes, unsigned n_
         list_init(&part->connections);
         pass->n_parts++;
     }
-    if (pass->name && pass->secret && pass->queue && pass->n_parts)
+    if (pass->name && pass->secret && pass->queue && pass->window && pass->n_parts)
         return pass;
-    mailbox_unref(pass->home);
-    free(pass->name);
-    free(pass->secret);
-    free(pass->queue);
-    free(pass);
+    free_pass(pass);
     return NULL;
 }
 

@@ -1,8 +1,8 @@
 /* pass.h - a login at the amqp listeners that is made for one process, and ends with it.
  *
  * A pass is no user of the file. Whoever logs in with it may consume from one queue and publish to anything, in the virtual
- * host /; of its consumers each has so many messages at a time at the most, and what its connections have and have not
- * acknowledged is counted. Each serving thread has a part of every pass, told of it by mail: what it counts there is its own,
+ * host /; its consumers of that queue, on however many connections, together have so many messages at a time at the most, and
+ * what its connections have and have not acknowledged is counted. Each serving thread has a part of every pass, told of it by mail: what it counts there is its own,
  * and read by others. A pass is issued before its name is told to anybody, so that no thread refuses it; stopped, when
  * nothing more is to be delivered to it; and revoked, which closes its connections, and frees it once all threads have let go.
  * Threads: a pass belongs to the thread that made it. Errors: 0 or a negative errno. */
@@ -19,7 +19,7 @@ struct amqp_pass;
 struct amqp_pass_options {
     const char *name, *secret; /* copied; as a user's name and password */
     const char *queue;         /* copied */
-    unsigned slots;            /* messages that a consumer has at a time */
+    unsigned slots;            /* messages of it that all have at a time */
     void (*freed)(void *arg);  /* once all threads have let go; not in a fiber */
     void *arg;
 };

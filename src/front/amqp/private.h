@@ -293,8 +293,8 @@ bool amqp_pass_log_in(struct amqp_connection *c, struct slice name, struct slice
 /* The connection ends. */
 void amqp_pass_leave(struct amqp_connection *c);
 bool amqp_pass_may(const struct amqp_pass_part *part, enum access_kind kind, struct slice name);
-/* What a consumer gets that asked for so much; 0: for all there is. */
-unsigned amqp_pass_prefetch(const struct amqp_pass_part *part, unsigned prefetch);
+/* What all consumers of its queue share; borrowed. NULL: that is another queue. */
+struct broker_window *amqp_pass_window(const struct amqp_pass_part *part, struct slice queue);
 bool amqp_pass_is_stopped(const struct amqp_pass_part *part);
 /* Its client has one message more, or n fewer; one consumer more, or one fewer. */
 void amqp_pass_took(struct amqp_pass_part *part);

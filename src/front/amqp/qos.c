@@ -3,41 +3,39 @@
 
 #include "front/amqp/private.h"
 
-/* Changes a channel's window, or frees it, behind its consumers. */
 struct window_job {
     struct queue_job job;
-    struct broker_window *window;
+    struct broker_window *window; /* reference */
     unsigned prefetch;
-    bool frees;
 };
 
 static void run_window(struct queue_job *job, struct broker *broker, uint64_t now_us)
 {
     struct window_job *w = container_of(job, struct window_job, job);
 
+    (void)broker;
     (void)now_us;
-    if (w->frees)
-        broker_window_free(w->window);
-    else
-        broker_window_change(broker, w->window, w->prefetch);
+    broker_window_change(w->window, w->prefetch);
 }
 
 static void free_window(struct queue_job *job)
 {
-    free(container_of(job, struct window_job, job));
+    struct window_job *w = container_of(job, struct window_job, job);
+
+    broker_window_unref(w->window);
+    free(w);
 }
 
-/* Without memory it stays as it is. */
-static void change_window(struct amqp_channel *channel, bool frees)
+/* Behind what its consumers were told before. Without memory it stays as it is. */
+static void change_window(struct amqp_channel *channel)
 {
     struct window_job *w = malloc(sizeof *w);
 
     if (!w)
         return;
     *w = (struct window_job){.job = {.run = run_window, .free = free_window},
-                             .window = channel->window,
-                             .prefetch = channel->window_prefetch,
-                             .frees = frees};
+                             .window = broker_window_ref(channel->window),
+                             .prefetch = channel->window_prefetch};
     queue_job_post(channel->connection->port, &w->job);
 }
 
@@ -53,8 +51,7 @@ bool amqp_window_make(struct amqp_channel *channel)
 
 void amqp_window_end(struct amqp_channel *channel)
 {
-    if (channel->window)
-        change_window(channel, true);
+    broker_window_unref(channel->window);
     channel->window = NULL;
 }
 
@@ -70,7 +67,7 @@ void amqp_qos(struct amqp_channel *channel, const struct amqp_method *method)
     if (method->global) {
         channel->window_prefetch = method->prefetch_count;
         if (channel->window)
-            change_window(channel, false);
+            change_window(channel);
     } else {
         channel->prefetch = method->prefetch_count;
     }
