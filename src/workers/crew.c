@@ -75,15 +75,16 @@ static void guess(const struct crew *crew, struct scale_sight *sight)
 static void see(const struct crew *crew, const struct crew_count *count, struct scale_sight *sight)
 {
     uint64_t wall_us = clock_wall_us(), oldest_us = crew->queue.oldest_us;
+    bool is_paused = crew->queue.paused; /* nobody can work on what waits */
 
     *sight = (struct scale_sight){
         .now_us = loop_now_us(),
         .published = crew->queue.came,
         .handled = count->handled,
         .busy_us = count->busy_us,
-        .ready = crew->queue.ready,
+        .ready = is_paused ? 0 : crew->queue.ready,
         .in_flight = count->in_flight_kept,
-        .oldest_age_us = oldest_us && wall_us > oldest_us ? wall_us - oldest_us : 0,
+        .oldest_age_us = !is_paused && oldest_us && wall_us > oldest_us ? wall_us - oldest_us : 0,
         .starting = count->starting,
         .idle = count->idle,
         .busy = count->busy,
@@ -107,6 +108,14 @@ static void take_rate(struct crew *crew, const struct scale_sight *sight)
         crew->guessed_us += crew->queue.in_flight * (sight->now_us - crew->ticked_us);
     crew->ticked_us = sight->now_us;
     crew->handled_then = sight->handled;
+}
+
+void crew_forget_queue(struct crew *crew)
+{
+    crew->queue = (struct crew_queue){0};
+    crew->looked = false;
+    crew->ticked_us = 0;
+    scale_forget(&crew->scale);
 }
 
 /* ---- deciding ---------------------------------------------------------------------------------------------------- */
@@ -198,7 +207,8 @@ void crew_tick(struct crew *crew)
 
 /* ---- doing ------------------------------------------------------------------------------------------------------- */
 
-/* In the order in which they go; of those of a phase the newest first. Whoever has a message goes only by hand. */
+/* In the order in which they go; of those of a phase the newest first. Whoever has a message goes only by hand, or when there may
+ * not be as many. */
 static const enum worker_phase leaving_order[] = {WORKER_BACKING_OFF, WORKER_IDLE, WORKER_STARTING,
                                                   WORKER_BUSY};
 
@@ -296,7 +306,7 @@ static void free_done(struct crew *crew)
 void crew_settle(struct crew *crew)
 {
     struct crew_count count;
-    unsigned there;
+    unsigned there, most;
 
     free_done(crew);
     if (!crew_runs(crew)) {
@@ -305,8 +315,9 @@ void crew_settle(struct crew *crew)
     }
     crew_count(crew, &count);
     there = count.workers - count.stopping;
-    if (crew->hand != HAND_NONE && there > crew->desired)
-        crew_stop_some(crew, there - crew->desired, true);
+    most = crew->hand == HAND_NONE ? crew->section->max : crew->desired;
+    if (there > most)
+        crew_stop_some(crew, there - most, true);
     else if (crew->owner->serving)
         start_missing(crew, there);
     replace_old(crew, there);
@@ -411,6 +422,12 @@ enum crew_state crew_state(const struct crew *crew, const struct crew_count *cou
     if (crew->hand == HAND_SET) {
         snprintf(reason, CREW_REASON_MAX, "set to %u by hand; resume them to have as many as are needed",
                  crew->hand_count);
+        return CREW_HELD;
+    }
+    if (crew->queue.paused) {
+        snprintf(reason, CREW_REASON_MAX,
+                 "queue %s is paused; resume it when its messages are to be worked on",
+                 crew->section->queue->name);
         return CREW_HELD;
     }
     if (holds(crew->why))

@@ -31,6 +31,7 @@ struct crew_queue {
     uint64_t gone; /* total: attempts that ended */
     uint64_t ready, in_flight;
     uint64_t oldest_us; /* wall time; 0: none is ready */
+    bool paused;
 };
 
 struct crew {

@@ -12,6 +12,8 @@ void crew_tick(struct crew *crew);
 void crew_settle(struct crew *crew);
 /* Of those that were counted last; busy_too: also such as have a message, which they finish. */
 void crew_stop_some(struct crew *crew, unsigned n, bool busy_too);
+/* It is another one from now on. */
+void crew_forget_queue(struct crew *crew);
 /* Takes it out of its list. It has no workers. */
 void crew_free(struct crew *crew);
 /* All of a list. */

@@ -6,11 +6,12 @@
  * Threads: the control thread's. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -25,6 +26,8 @@
 /* How long to wait before another try to subscribe. */
 #define SUBSCRIBE_US (100 * US_PER_MS)
 #define FIELD_BYTES_MAX 1024u
+/* A place whose message the queue gave up, and whose process cannot be ended, is given nothing for so long; and once more. */
+#define HOLD_US US_PER_S
 
 /* Lives for one run. */
 struct filter {
@@ -53,6 +56,7 @@ static void take(void *arg, struct queue_delivery *delivery)
 
     if (f->worker->stopping || f->delivery) {
         delivery->delay_us = 0;
+        delivery->hold_us = HOLD_US;
         queue_settle(delivery, VERDICT_RETURN);
         return;
     }
@@ -78,7 +82,7 @@ static int describe(const struct filter *f, struct environment *environment)
     struct crew *crew = f->worker->crew;
     struct arena arena = {0};
     struct http_fields fields;
-    bool ok = push_fields(&arena, crew->owner->port, crew->section->queue->name, d, &fields);
+    bool ok = push_fields(&arena, crew->owner->port, worker_section(f->worker)->queue->name, d, &fields);
 
     worker_environment(f->worker, environment);
     environment_add(environment, "MAITRED_ATTEMPT", "%u", d->attempt);
@@ -164,7 +168,7 @@ static void input_main(void *arg)
     if (error && error != -ECANCELED) {
         log_line(LOG_ERROR, "workers %s/%u: the body of message %llu of queue %s cannot be read: %s",
                  worker->crew->name, worker->number, (unsigned long long)f->delivery->ref.number,
-                 worker->crew->section->queue->name, strerror(-error));
+                 worker_section(worker)->queue->name, strerror(-error));
         process_signal(&f->worker->process, SIGKILL);
         return; /* the end of its input would come before the signal: it stays open until the process has ended */
     }
@@ -188,15 +192,20 @@ static void kill_late(struct worker *worker)
     process_await(&worker->process, PROCESS_RUNS);
 }
 
-static enum queue_verdict judge(struct worker *worker, bool ended_by_us)
+/* One that was sent a signal may end with 0 because of it, and in the middle of its message. */
+static enum queue_verdict judge(const struct filter *f, bool ended_by_us)
 {
+    struct worker *worker = f->worker;
     char how[64], line[128];
     int n;
 
-    if (worker->process.status == 0)
+    if (worker->process.status == 0 && !ended_by_us)
         return VERDICT_ACK;
     process_status_text(worker->process.status, how);
-    n = snprintf(line, sizeof line, "%s: its message is returned\n", how);
+    if (ended_by_us)
+        n = snprintf(line, sizeof line, "%s, after it was told to stop: its message waits again\n", how);
+    else
+        n = snprintf(line, sizeof line, "%s: attempt %u at its message failed\n", how, f->delivery->attempt);
     output_take(&worker->output, slice_of(line, (size_t)n), loop_now_us());
     return ended_by_us ? VERDICT_RETURN : VERDICT_RETRY;
 }
@@ -204,21 +213,27 @@ static enum queue_verdict judge(struct worker *worker, bool ended_by_us)
 static enum queue_verdict await_process(struct filter *f)
 {
     struct worker *worker = f->worker;
-    uint64_t timeout_us = worker_message_us(worker->crew->section);
+    uint64_t timeout_us = worker_message_us(worker_section(worker));
     uint64_t deadline_us = timeout_us ? f->since_us + timeout_us : NEVER;
     bool ended_by_us = false;
 
     while (runs(f) && !worker->stopping && loop_now_us() < deadline_us)
         fiber_park(deadline_us);
-    if (runs(f) && worker->stopping)
+    if (runs(f) && worker->stopping) {
+        if (worker->deadline_us > deadline_us)
+            worker->deadline_us = deadline_us;
+        if (worker->kill_us > deadline_us)
+            worker->kill_us = deadline_us;
         ended_by_us = worker_end_process(worker);
-    else if (runs(f))
+    } else if (runs(f)) {
         kill_late(worker);
+    }
     worker->failures = 0;
-    return judge(worker, ended_by_us);
+    return judge(f, ended_by_us);
 }
 
-static enum queue_verdict run_process(struct filter *f, const struct environment *environment, int end)
+/* Settles its message as soon as it has ended: whoever it has left behind may keep its output open. */
+static void run_process(struct filter *f, const struct environment *environment, int end)
 {
     struct fiber *output = NULL, *input = NULL;
     enum queue_verdict verdict = VERDICT_RETURN;
@@ -238,8 +253,8 @@ static enum queue_verdict run_process(struct filter *f, const struct environment
     if (input)
         fiber_cancel_and_join(input);
     close_input(f);
+    settle(f, verdict);
     worker_end_output(output);
-    return verdict;
 }
 
 /* Its end blocks, as programs expect. */
@@ -262,9 +277,12 @@ static void handle(struct filter *f)
 
     if (!error)
         error = open_input(f, &end);
-    if (error)
+    if (error) {
         worker_start_failed(f->worker, error);
-    settle(f, error ? VERDICT_RETURN : run_process(f, environment, end));
+        settle(f, VERDICT_RETURN);
+    } else {
+        run_process(f, environment, end);
+    }
     free(environment);
 }
 
@@ -277,18 +295,49 @@ static int subscribe(struct filter *f)
     struct crew *crew = f->worker->crew;
 
     while (!f->worker->stopping) {
-        if (queue_subscribe(crew->owner->port, slice_from_text(crew->section->queue->name), &options,
-                            &f->consumer) == 0)
+        if (queue_subscribe(crew->owner->port, slice_from_text(worker_section(f->worker)->queue->name),
+                            &options, &f->consumer) == 0)
             return 0;
         fiber_park(loop_now_us() + SUBSCRIBE_US);
     }
     return -ECANCELED;
 }
 
+static int try_program(const char *path)
+{
+    struct stat is;
+
+    if (stat(path, &is) != 0)
+        return -errno;
+    return S_ISREG(is.st_mode) && access(path, X_OK) == 0 ? 0 : -EACCES;
+}
+
+/* Whether a process could be started, as exec would look: no message is taken for a program that is not there. */
+static int find_program(const char *name)
+{
+    struct slice folders = slice_from_text(getenv("PATH") ? getenv("PATH") : "/bin:/usr/bin"), folder;
+    int error = -ENOENT;
+
+    if (strchr(name, '/'))
+        return try_program(name);
+    while (error && slice_next_part(&folders, ':', &folder)) {
+        char path[PATH_MAX];
+
+        if (snprintf(path, sizeof path, "%.*s/%s", SLICE_ARG(folder), name) < (int)sizeof path)
+            error = try_program(path);
+    }
+    return error;
+}
+
 static void filter_run(struct worker *worker)
 {
     struct filter f = {.worker = worker, .input = -1};
+    int error = find_program(worker_section(worker)->command.words[0]);
 
+    if (error) {
+        worker_start_failed(worker, error);
+        return;
+    }
     if (subscribe(&f) != 0)
         return;
     worker->fed = &f;

@@ -364,3 +364,10 @@ void scale_set(struct scale *scale, unsigned desired, uint64_t now_us)
     scale->desired = desired;
     window_add(&scale->wishes, now_us, 0, desired * UINT64_C(10));
 }
+
+void scale_forget(struct scale *scale)
+{
+    scale->seen = false;
+    scale->arrival = scale->handled = scale->busy_s = 0;
+    scale->handled_n = 0;
+}

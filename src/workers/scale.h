@@ -122,6 +122,8 @@ void scale_init(struct scale *scale, unsigned desired, uint64_t now_us);
  * after a cooldown. While the caller lets nothing be decided it goes on calling scale_watch, so that the averages stay true. */
 void scale_set(struct scale *scale, unsigned desired, uint64_t now_us);
 void scale_watch(struct scale *scale, const struct scale_sight *sight);
+/* What comes from now on, and how long it takes, has nothing to do with what was: its totals are others. */
+void scale_forget(struct scale *scale);
 
 /* Looks, and decides. Includes scale_watch. */
 void scale_tick(struct scale *scale, const struct scale_limits *limits, const struct scale_sight *sight,

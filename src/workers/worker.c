@@ -40,14 +40,16 @@ const char *worker_phase_name(enum worker_phase phase)
     return phases[phase];
 }
 
-static const struct config_workers *section_of(const struct worker *worker)
+const struct config_workers *worker_section(const struct worker *worker)
 {
-    return worker->crew->section;
+    const struct crew *crew = worker->crew;
+
+    return worker->epoch == crew->epoch ? crew->section : worker->section;
 }
 
 static const struct worker_feed *feed_of(const struct worker *worker)
 {
-    return worker_feed_of(section_of(worker)->kind);
+    return worker_feed_of(worker_section(worker)->kind);
 }
 
 /* ---- how it is --------------------------------------------------------------------------------------------------- */
@@ -146,7 +148,7 @@ static void output_main(void *arg)
 
 void worker_environment(const struct worker *worker, struct environment *environment)
 {
-    const struct config_workers *section = section_of(worker);
+    const struct config_workers *section = worker_section(worker);
     const struct config_admin *admin = worker->crew->config->admin;
     struct endpoint endpoint;
     char text[ADDRESS_TEXT_MAX];
@@ -205,7 +207,8 @@ int worker_start_process(struct worker *worker, const struct environment *enviro
                          struct fiber **output)
 {
     int end = -1, error = open_output(worker, &end, output);
-    struct process_options options = {.words = section_of(worker)->command.words, .environment = environment};
+    struct process_options options = {.words = worker_section(worker)->command.words,
+                                      .environment = environment};
 
     if (error)
         return error;
@@ -234,7 +237,7 @@ static bool has_finished(struct worker *worker)
 
 bool worker_end_process(struct worker *worker)
 {
-    uint64_t deadline_us = loop_deadline(section_of(worker)->stop_timeout_us);
+    uint64_t deadline_us = loop_deadline(worker->crew->section->stop_timeout_us);
 
     while (runs(worker) && !worker->hurry && loop_now_us() < sooner(deadline_us, worker->deadline_us) &&
            !has_finished(worker))
@@ -242,7 +245,7 @@ bool worker_end_process(struct worker *worker)
     if (!runs(worker))
         return false;
     process_signal(&worker->process, SIGTERM);
-    deadline_us = loop_deadline(section_of(worker)->stop_timeout_us);
+    deadline_us = loop_deadline(worker->crew->section->stop_timeout_us);
     while (runs(worker) && !worker->hurry && loop_now_us() < sooner(deadline_us, worker->kill_us))
         fiber_park(sooner(deadline_us, worker->kill_us));
     if (!runs(worker))
@@ -305,7 +308,7 @@ void worker_close_feed(struct worker *worker)
 void worker_start_failed(struct worker *worker, int error)
 {
     worker->crew->starts++;
-    worker_failed(worker, "%s cannot be started: %s%s", section_of(worker)->command.words[0],
+    worker_failed(worker, "%s cannot be started: %s%s", worker_section(worker)->command.words[0],
                   strerror(-error), advice(error));
 }
 
@@ -380,11 +383,14 @@ struct worker *worker_create(struct crew *crew, unsigned number)
     worker->crew = crew;
     worker->number = number;
     worker->epoch = crew->epoch;
+    worker->config = config_ref(crew->config);
+    worker->section = crew->section;
     worker->phase = WORKER_STARTING;
     worker->since_us = clock_wall_us();
     worker->fiber = fiber_spawn("worker", worker_main, worker);
     if (worker->fiber)
         return worker;
+    config_unref(worker->config);
     free(worker);
     return NULL;
 }
@@ -392,6 +398,7 @@ struct worker *worker_create(struct crew *crew, unsigned number)
 void worker_free(struct worker *worker)
 {
     fiber_join(worker->fiber, NEVER);
+    config_unref(worker->config);
     free(worker);
 }
 

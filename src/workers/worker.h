@@ -29,8 +29,10 @@ enum worker_phase {
 struct worker {
     struct list list; /* the crew's, the oldest first */
     struct crew *crew;
-    unsigned number; /* from 1 */
-    uint64_t epoch;  /* the crew's, when it was started */
+    unsigned number;                      /* from 1 */
+    uint64_t epoch;                       /* the crew's, when it was started */
+    const struct config *config;          /* reference; what was in force then */
+    const struct config_workers *section; /* in it */
     struct fiber *fiber;
     enum worker_phase phase; /* as of the last worker_look */
     uint64_t since_us;       /* wall time; of the phase */
@@ -64,6 +66,9 @@ void worker_hurry(struct worker *worker);
 const char *worker_phase_name(enum worker_phase phase);
 
 /* ---- for feeds ---- */
+
+/* By which its processes are started: of its own epoch, so that those that are to be replaced are not changed by that. */
+const struct config_workers *worker_section(const struct worker *worker);
 
 /* What a run of a feed's own is made of; worker_run_process has them in this order.
  * Starts its process, with input as its standard input (-1: there is none); *output is to be given to worker_end_output, whatever

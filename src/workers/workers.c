@@ -56,6 +56,7 @@ static void run_watch(struct queue_job *job, struct broker *broker, uint64_t now
             .ready = n->ready,
             .in_flight = n->in_flight,
             .oldest_us = n->oldest_us,
+            .paused = n->paused,
         };
     }
 }

@@ -119,6 +119,8 @@ static void keep(struct list *crews, struct crew *crew, const struct config *con
 {
     if (!same_process(crew->section, section))
         crew->epoch++;
+    if (strcmp(crew->section->queue->name, section->queue->name) != 0)
+        crew_forget_queue(crew);
     if (crew->hand_count > section->max && crew->hand == HAND_SET)
         crew->desired = crew->hand_count = section->max;
     config_ref(config);

@@ -49,7 +49,7 @@ def test_any_other_exit_code_returns_it_until_it_is_dead(crew):
     crew.wait_queue(lambda queue: queue["ready"] == 1, "a dead letter", "dead")
     assert crew.begun(0) == ["1 0", "2 1", "3 1"]
     crew.wait_ended(others)
-    crew.proxy.wait_log("exit code 7: its message is returned")
+    crew.proxy.wait_log("exit code 7: attempt 1 at its message failed")
     assert crew.get()["crashes"] == 0
 
 
@@ -179,12 +179,66 @@ def test_one_that_is_ended_in_the_middle_has_made_no_attempt(crew):
 
     crew.post("/api/workers/crew/pause")
     crew.wait(lambda crew: not crew["processes"], "no process")
-    crew.proxy.wait_log("exit code 3: its message is returned")
+    crew.proxy.wait_log("exit code 3, after it was told to stop: its message waits again")
     crew.touch("gate")
     crew.post("/api/workers/crew/resume")
 
     crew.wait_ended([0])
     assert crew.begun(0) == ["1 0", "1 1"]
+
+
+def test_one_that_ends_well_because_it_was_told_to_has_not_handled_its_message(crew):
+    crew = crew("min = 1  max = 1  stop-timeout = 300ms", "end_well_at_sigterm")
+    crew.publish(until=str(crew.proxy.directory / "gate"))
+    crew.poll(lambda: crew.notes("begin"), "a message at work")
+
+    crew.post("/api/workers/crew/pause")
+    crew.wait(lambda crew: not crew["processes"], "no process")
+    assert crew.queue_state()["ready"] == 1
+    crew.touch("gate")
+    crew.post("/api/workers/crew/resume")
+
+    crew.wait_ended([0])
+    assert crew.begun(0) == ["1 0", "1 1"]
+
+
+def test_who_is_left_behind_with_its_output_does_not_put_off_what_became_of_its_message(crew):
+    crew = crew("min = 1  max = 1", "leave_output_open", queue="ack-timeout = 2s  retry { first = 10ms }")
+
+    crew.publish(seconds=1.5)
+    crew.wait_ended([0])
+
+    crew.wait_queue(lambda queue: queue["ready"] == queue["in_flight"] == 0, "an empty queue")
+    assert crew.begun(0) == ["1 0"]
+    assert crew.queue_state()["totals"]["redelivered"] == 0
+
+
+def test_one_that_is_told_to_stop_keeps_its_message_no_longer_than_it_may(crew):
+    crew = crew("min = 1  max = 1  stop-timeout = 30s", "ignore_sigterm", queue="ack-timeout = 2s  retry { first = 10ms }")
+    crew.publish(until=str(crew.proxy.directory / "gate"))
+    crew.poll(lambda: crew.notes("begin"), "a message at work")
+
+    crew.post("/api/workers/crew/restart")
+
+    crew.poll(lambda: len(crew.begun(0)) == 2, "another attempt", 20)
+    assert not is_there(crew.pids()[0])
+    crew.touch("gate")
+    crew.wait_ended([0])
+
+
+def test_a_command_that_is_not_there_is_given_no_message_at_a_reload(crew):
+    crew = crew("min = 4  max = 4", general="queue dead {}", queue=DEAD)
+    crew.wait_running(4)
+
+    missing = 'workers crew { queue = jobs  kind = filter  command = "{dir}/nowhere"  min = 4  max = 4 }'
+    crew.proxy.configure(house(missing, "queue dead {}", queue=DEAD))
+    crew.proxy.reload()
+    state = crew.wait(lambda crew: crew["backing_off"] == 1, "one that does not start")
+    ids = crew.publish(5)
+
+    crew.wait_ended(ids)
+    assert "cannot be started" in "".join(each["reason"] for each in state["processes"])
+    assert crew.queue_state("dead")["ready"] == 0
 
 
 def test_a_flood_makes_them_more_and_its_end_none(crew):

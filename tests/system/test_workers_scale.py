@@ -271,3 +271,58 @@ def test_workers_are_not_shown_without_the_token(maitred):
     crew.get("/desired", 401)
     crew.post("/api/workers/crew/pause", expect=401)
     crew.post("/api/gauges/load", b'{"value": 1}', 401)
+
+
+def test_a_lower_max_holds_also_for_those_that_are_busy_once_they_have_finished(crew):
+    crew = crew("min = 3  max = 3  stop-timeout = 60s")
+    gate = path_of(crew, "gate")
+    ids = crew.publish(20, until=gate)
+    crew.wait(lambda crew: crew["busy"] == 3, "three at work")
+
+    crew.proxy.reload(house(section("min = 1  max = 1  stop-timeout = 60s")))
+    crew.wait(lambda crew: crew["stopping"] == 2, "two that stop, while more waits than they can do")
+    crew.touch("gate")
+
+    crew.wait_ended(ids)
+    crew.wait_running(1)
+    assert sorted(rest for *_, rest in crew.notes("begin")) == sorted(f"{number} 0" for number in ids)
+
+
+def seen_to_arrive(crew, n=1, **message):
+    """Publishes so many, every half a second, until a look has seen some arrive (the first may come before the first look)."""
+    for _ in range(40):
+        crew.publish(n, **message)
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            if (state := crew.get())["arrival_rate"] > 0:
+                return state
+    raise AssertionError(f"nothing arrives: {state}")
+
+
+def test_what_another_queue_had_before_is_not_taken_for_what_comes(crew):
+    crew = crew("min = 1  max = 8", general="queue others {}")
+    for _ in range(300):
+        crew.post("/api/queues/others/publish", b"{}")
+    crew.post("/api/queues/others/purge")
+
+    crew.proxy.reload(house(section("min = 1  max = 8", queue="others"), "queue others {}"))
+    crew.wait(lambda crew: crew["queue"] == "others", "the reload")
+    crew.queue = "others"
+
+    state = seen_to_arrive(crew)
+    assert state["arrival_rate"] < 1 and state["desired"] == 1
+
+
+def test_a_paused_queue_calls_nobody_in(crew):
+    crew = crew(f"min = 1  max = 4  {FAST}")
+    crew.wait_running(1)
+    crew.post("/api/queues/jobs/pause")
+
+    state = seen_to_arrive(crew, 25, until=path_of(crew, "gate"))
+    assert state["desired"] == 1
+    assert state["state"] == "held" and "queue jobs is paused" in state["reason"]
+    crew.post("/api/queues/jobs/resume")
+
+    crew.wait(lambda crew: crew["desired"] > 1, "growth", 20)
+    crew.touch("gate")
+    crew.wait_ended(range(25), 60)

@@ -175,6 +175,23 @@ static void a_total_that_begins_anew_is_no_arrival(void **state)
     assert_true(scale_arrival_rate(&b.scale) < 0.001);
 }
 
+static void totals_of_something_else_are_no_arrivals_and_tell_no_service_time(void **state)
+{
+    struct bench b = bench_of(1);
+
+    (void)state;
+    learn_service_time(&b, SECOND);
+    learn_arrivals(&b, 10);
+    scale_forget(&b.scale);
+    b.sight.published += 1000000;
+    b.sight.handled += 1000000;
+    tick(&b);
+    assert_true(scale_arrival_rate(&b.scale) == 0);
+    assert_true(scale_service_time(&b.scale) < 0);
+    learn_arrivals(&b, 10);
+    assert_true(scale_arrival_rate(&b.scale) > 5);
+}
+
 static void what_a_clock_that_stands_still_shows_changes_nothing(void **state)
 {
     struct bench b = bench_of(1);
@@ -670,6 +687,7 @@ int main(void)
         cmocka_unit_test(the_service_time_follows_what_is_handled_now),
         cmocka_unit_test(the_arrival_rate_is_half_way_after_ten_seconds),
         cmocka_unit_test(a_total_that_begins_anew_is_no_arrival),
+        cmocka_unit_test(totals_of_something_else_are_no_arrivals_and_tell_no_service_time),
         cmocka_unit_test(what_a_clock_that_stands_still_shows_changes_nothing),
         cmocka_unit_test(the_first_worker_comes_at_once),
         cmocka_unit_test(one_grows_to_five_and_then_doubles_every_fifteen_seconds),

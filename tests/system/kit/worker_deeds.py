@@ -55,6 +55,15 @@ def fail_at_sigterm():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
 
 
+def leave_output_open():
+    """To a child that is in no group of ours."""
+    note("child", subprocess.Popen(["sleep", "600"], start_new_session=True).pid)
+
+
+def end_well_at_sigterm():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+
+
 def close_output():
     os.close(1)
     os.close(2)
