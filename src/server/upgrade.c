@@ -55,7 +55,7 @@ void upgrade_take_over(struct process *process)
     int fd = take_fd(STATE_FD);
 
     if (fd >= 0)
-        handover_read(process->system.control, fd);
+        handover_read(process->system.control, process->system.workers, fd);
 }
 
 void upgrade_say_ready(void)
@@ -240,7 +240,7 @@ static int start_with_sockets(struct process *process, int pipe_end)
     char *arguments[] = {process->program, (char *)(uintptr_t) "run", (char *)(uintptr_t)process->system.file,
                          NULL};
     struct launch launch = {.program = process->program, .arguments = arguments};
-    int handover = handover_write(process->system.control), result = -ENOMEM;
+    int handover = handover_write(process->system.control, process->system.workers), result = -ENOMEM;
 
     if (handover < 0)
         return handover;

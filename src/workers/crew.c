@@ -369,6 +369,20 @@ void crew_resume(struct crew *crew)
               "workers %s: resumed by hand: there are as many as are needed again", crew->name);
 }
 
+void crew_restore(struct crew *crew, enum crew_hand hand, unsigned count, unsigned desired)
+{
+    const struct config_workers *section = crew->section;
+
+    if (desired > section->max)
+        desired = section->max;
+    if (hand == HAND_NONE && desired < section->min)
+        desired = section->min;
+    crew->hand = hand;
+    crew->hand_count = count < section->max ? count : section->max;
+    crew->desired = desired;
+    scale_set(&crew->scale, desired, loop_now_us());
+}
+
 void crew_restart(struct crew *crew)
 {
     crew->epoch++;

@@ -94,6 +94,8 @@ const struct crew_decision *crew_decision(const struct crew *crew, unsigned ago)
 void crew_pause(struct crew *crew);
 void crew_set(struct crew *crew, unsigned count);
 void crew_resume(struct crew *crew);
+/* As it was in the process before this one, within what this one's file says. */
+void crew_restore(struct crew *crew, enum crew_hand hand, unsigned count, unsigned desired);
 /* Each is replaced by a new process, a few at a time. */
 void crew_restart(struct crew *crew);
 

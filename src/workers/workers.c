@@ -133,12 +133,17 @@ static void watch_gauge(struct gauge *gauge)
               full ? "full, so that its workers are not made more" : "not full any more", reason);
 }
 
-void workers_tell_gauge(struct gauge *gauge, double value)
+void workers_restore_gauge(struct gauge *gauge, double value, uint64_t age_us)
 {
     gauge->told = true;
     gauge->value = value;
-    gauge->told_us = loop_now_us();
+    gauge->told_us = loop_now_us() > age_us ? loop_now_us() - age_us : 0;
     watch_gauge(gauge);
+}
+
+void workers_tell_gauge(struct gauge *gauge, double value)
+{
+    workers_restore_gauge(gauge, value, 0);
 }
 
 void workers_free_gauges(struct list *gauges)

@@ -62,6 +62,8 @@ void workers_free(struct workers *workers);
 struct crew *workers_find(const struct workers *workers, struct slice name);
 struct gauge *workers_find_gauge(const struct workers *workers, struct slice name);
 void workers_tell_gauge(struct gauge *gauge, double value);
+/* What a process before this one was told, so long ago. */
+void workers_restore_gauge(struct gauge *gauge, double value, uint64_t age_us);
 
 /* ---- for this room ---- */
 

@@ -326,3 +326,23 @@ def test_a_paused_queue_calls_nobody_in(crew):
     crew.wait(lambda crew: crew["desired"] > 1, "growth", 20)
     crew.touch("gate")
     crew.wait_ended(range(25), 60)
+
+
+def test_an_upgrade_brings_along_how_many_there_are_and_what_was_told(crew):
+    crew = crew("min = 1  max = 4  gauge = load", general="gauge load { full = 10  expires = 1h }")
+    crew.wait_running(1)
+    tell_gauge(crew, "load", 12.5)
+    crew.post("/api/workers/crew/set?count=3")
+    crew.wait_running(3)
+
+    crew.proxy.upgrade()
+    state = crew.wait_running(3)
+    gauge, = crew.admin.state()["gauges"]
+    assert state["by_hand"] == "set" and state["desired"] == 3
+    assert (gauge["value"], gauge["state"]) == (12.5, "full")
+    crew.post("/api/workers/crew/resume")
+    crew.proxy.upgrade()
+    assert crew.wait_running(3)["by_hand"] is None
+    crew.post("/api/workers/crew/pause")
+    crew.proxy.upgrade()
+    assert crew.get()["state"] == "paused" and not crew.get()["processes"]
