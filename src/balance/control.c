@@ -57,7 +57,7 @@ void control_pool_publish(struct control_pool *cp, struct roster *roster, struct
     if (cp->roster)
         roster_unref(cp->roster);
     cp->roster = roster;
-    pool_mailing_send(mailing);
+    pool_mailing_send(mailing, cp->mailboxes);
     line_kick(cp->pool);
 }
 
@@ -95,7 +95,12 @@ void control_pool_free(struct control_pool *cp)
 
 void control_pool_drop(struct control_pool *cp)
 {
-    for (size_t i = 0; i < cp->n_members; i++)
+    size_t n_members = cp->n_members;
+
+    for (size_t i = 0; i < n_members; i++) /* first: what they find is for all members */
+        member_stop_look_ups(cp->members[i]);
+    cp->n_members = 0;
+    for (size_t i = 0; i < n_members; i++)
         member_close(cp->members[i]);
     line_kick(cp->pool);
     control_pool_free(cp);

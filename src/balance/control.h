@@ -47,6 +47,7 @@ struct member {
 struct control_pool {
     struct list list; /* of the control's pools, in no order */
     struct pool *pool;
+    struct mailbox *const *mailboxes; /* the control's */
     const struct config_pool *config;
     const struct config *snapshot; /* reference: what config is part of */
     struct roster *roster;         /* reference */

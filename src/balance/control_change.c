@@ -91,6 +91,7 @@ static struct control_pool *open_pool(const struct control *control, const struc
         free(cp);
         return NULL;
     }
+    cp->mailboxes = control->mailboxes;
     cp->config = config;
     list_init(&cp->list);
     list_init(&cp->leaving);
@@ -290,20 +291,30 @@ static void settle_pool(struct pool_change *pc)
         member_restart_checks(pc->pool->members[i]);
 }
 
-void control_settle(struct control_change *change)
+/* Those that are in no configuration any more. */
+static void take_gone(struct control *control, const struct config *config, struct list *gone)
 {
-    struct control *control = change->control;
     struct list *next;
 
+    for (struct list *node = control->pools.next; node != &control->pools; node = next) {
+        next = node->next;
+        if (container_of(node, struct control_pool, list)->snapshot == config)
+            continue;
+        list_remove(node);
+        list_push_back(gone, node);
+    }
+}
+
+void control_settle(struct control_change *change)
+{
+    struct list gone;
+
+    list_init(&gone);
+    take_gone(change->control, change->config, &gone); /* before anything is waited for */
     for (size_t i = 0; i < change->n_pools; i++)
         settle_pool(&change->pools[i]);
-    for (struct list *node = control->pools.next; node != &control->pools; node = next) {
-        struct control_pool *cp = container_of(node, struct control_pool, list);
-
-        next = node->next;
-        if (cp->snapshot != change->config)
-            control_pool_drop(cp);
-    }
+    while (!list_empty(&gone))
+        control_pool_drop(container_of(gone.next, struct control_pool, list));
     config_unref(change->config);
     free(change);
 }

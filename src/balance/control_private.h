@@ -13,6 +13,8 @@ struct member *member_open(struct control_pool *cp, const struct config_pool *po
                            const struct config_server *config);
 /* It is part of the configuration in force from now: checks and look-ups begin, or go on by it. */
 void member_start(struct member *member);
+/* For good, or until it is started again. Waits by fiber. */
+void member_stop_look_ups(struct member *member);
 /* Its servers leave. Waits by fiber for what it ends. */
 void member_close(struct member *member);
 /* Looks its name up once; pool as member_open's, for a member that is not live. Returns whether its servers changed. */
@@ -37,7 +39,7 @@ struct roster *control_make_roster(struct member *const *members, size_t n_membe
 int control_pool_renew(struct control_pool *cp);
 /* The same, with what was made before: takes both over. */
 void control_pool_publish(struct control_pool *cp, struct roster *roster, struct pool_mailing *mailing);
-/* With its members, and what it knows of servers that leave. */
+/* With its members, and what it knows of servers that leave. Waits by fiber, so nobody else may find it any more. */
 void control_pool_drop(struct control_pool *cp);
 /* Without members. */
 void control_pool_free(struct control_pool *cp);

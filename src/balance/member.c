@@ -339,10 +339,16 @@ static void resolver_main(void *arg)
 
 /* ---- members ----------------------------------------------------------------------------------------------- */
 
+void member_stop_look_ups(struct member *member)
+{
+    if (member->resolver)
+        fiber_cancel_and_join(member->resolver);
+    member->resolver = NULL;
+}
+
 void member_close(struct member *member)
 {
-    if (member->resolver) /* first: it could add servers */
-        fiber_cancel_and_join(member->resolver);
+    member_stop_look_ups(member); /* first: it could add servers */
     while (!list_empty(&member->servers))
         remove_server(container_of(member->servers.next, struct control_server, list));
     free(member);
@@ -390,13 +396,13 @@ void member_start(struct member *member)
 
 void member_restart_checks(struct member *member)
 {
+    member_stop_look_ups(member); /* it could take servers away meanwhile */
     for (struct list *node = member->servers.next; node != &member->servers; node = node->next) {
         struct control_server *cs = container_of(node, struct control_server, list);
 
         stop_check(cs);
-        if (member->pool->config->health.active)
-            start_check(cs);
-        else if (atomic_load(&cs->server->state) != SERVER_UP)
+        if (!member->pool->config->health.active && atomic_load(&cs->server->state) != SERVER_UP)
             apply_health(cs, HEALTH_WENT_UP, "");
     }
+    member_start(member);
 }

@@ -272,10 +272,10 @@ struct pool_mailing *pool_mailing_create(struct pool *pool, struct roster *roste
     return mailing;
 }
 
-void pool_mailing_send(struct pool_mailing *mailing)
+void pool_mailing_send(struct pool_mailing *mailing, struct mailbox *const *mailboxes)
 {
     for (unsigned i = 0; i < mailing->n; i++)
-        mailbox_send(mailing->messages[i]->pt->mailbox, &mailing->messages[i]->message);
+        mailbox_send(mailboxes[i], &mailing->messages[i]->message);
     free(mailing);
 }
 

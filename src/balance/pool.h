@@ -91,7 +91,8 @@ struct pool_mailing;
 
 /* Every slot of the roster's servers is below n_slots. NULL: no memory. */
 struct pool_mailing *pool_mailing_create(struct pool *pool, struct roster *roster, unsigned n_slots);
-void pool_mailing_send(struct pool_mailing *mailing);
+/* mailboxes: of the threads, by number; a thread that has let go of the pool by then passes it over. */
+void pool_mailing_send(struct pool_mailing *mailing, struct mailbox *const *mailboxes);
 void pool_mailing_discard(struct pool_mailing *mailing);
 
 #endif
