@@ -279,12 +279,22 @@ static bool is_for_management(const struct exchange *x, const struct row *row)
     return !row && management_has_path(x);
 }
 
+/* A user's password does not help against the page of such a name: where it is guest's, everybody knows it. From another machine
+ * tools may call us by any name, for that takes a token in the file, and guest is let in on this machine alone. */
 static void serve_management(struct admin *admin, struct exchange *x)
 {
-    const char *token = is_configured(admin, x) ? admin->system->config->admin->token : NULL;
+    const struct config_admin *config;
+    bool knows_token;
 
-    if (admin->system->config->admin)
-        management_serve(admin, x, token && has_token(x, token));
+    if (!is_configured(admin, x))
+        return;
+    config = admin->system->config->admin;
+    knows_token = config->token && has_token(x, config->token);
+    if (!knows_token && (!config->token || ip_is_loopback(&x->connection->peer)) &&
+        is_called_by_a_name(config, x))
+        management_refuse_name(x);
+    else
+        management_serve(admin, x, knows_token);
 }
 
 void admin_serve(struct exchange *x, void *owner)

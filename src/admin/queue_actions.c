@@ -28,6 +28,7 @@ struct hand_job {
     uint64_t in_flight;
     int error;
     const char *name, *to; /* in texts */
+    const char *missing;   /* of these, where there is no such queue */
     char texts[];
 };
 
@@ -51,6 +52,8 @@ static void run_hand(struct queue_job *job, struct broker *broker, uint64_t now_
     }
     if (broker_find_queue(broker, name, &view))
         h->in_flight = view.numbers.in_flight;
+    else
+        h->missing = h->name;
 }
 
 static void free_hand(struct queue_job *job)
@@ -73,7 +76,7 @@ static struct hand_job *run_job(struct admin_call *call, enum hand hand, const c
         h->most = most;
         h->error = -ENODEV; /* until it has run */
         h->name = memcpy(h->texts, name, name_bytes);
-        h->to = to ? memcpy(h->texts + name_bytes, to, to_bytes) : NULL;
+        h->missing = h->to = to ? memcpy(h->texts + name_bytes, to, to_bytes) : NULL;
         error = queue_job_run(port, &h->job, true, loop_deadline(HAND_WAIT_US));
         if (!error)
             return h;
@@ -94,7 +97,7 @@ static bool refuse_result(struct admin_call *call, const struct hand_job *h)
                     "%.300s; what was asked for may be forgotten by a restart, which opens the log again",
                     failure);
     else if (h->error == -ENOENT)
-        queues_refuse_name(call, h->name);
+        queues_refuse_name(call, h->missing);
     else if (h->error == -ENOSPC)
         reply_error(
             call->x, 507, NULL,
@@ -213,8 +216,6 @@ void queues_move(struct admin_call *call)
         step = h->n;
         moved += step;
         error = h->error == -EXFULL ? -EXFULL : 0;
-        if (h->error == -ENOENT)
-            h->name = to; /* or it is the other one, which has been there if anything was moved */
         if (!error && refuse_result(call, h)) {
             free(h);
             return;
@@ -278,8 +279,9 @@ static const char *read_writing(struct admin_call *call, struct writing *w)
     if (!w->target.len || w->target.ptr[0] != '/')
         return "target is a path that begins with a slash, as in target=/orders";
     for (size_t i = 0; i < w->target.len; i++)
-        if (w->target.ptr[i] <= ' ' || w->target.ptr[i] == 0x7f)
-            return "target has no spaces; write them as %20";
+        if ((unsigned char)w->target.ptr[i] <= ' ' || (unsigned char)w->target.ptr[i] >= 0x7f)
+            return "target has visible ASCII alone; write others percent-encoded, a space as %20 (in a URL "
+                   "that is %2520)";
     rest = query;
     if (query_take(arena, &rest, SLICE("delay"), &value) == 1) {
         if (!slice_to_u64(value, &seconds) || seconds > UINT32_MAX)

@@ -315,6 +315,11 @@ bool ip_is_v4(const struct ip *ip)
     return IN6_IS_ADDR_V4MAPPED(&ip->bytes);
 }
 
+bool ip_is_loopback(const struct ip *ip)
+{
+    return IN6_IS_ADDR_LOOPBACK(&ip->bytes) || (ip_is_v4(ip) && ip->bytes.s6_addr[12] == 127);
+}
+
 /* The mask of byte i when the first `bits` bits count. */
 static uint8_t mask_of(unsigned bits, size_t i)
 {

@@ -56,6 +56,8 @@ bool ip_parse(struct slice text, struct ip *ip);
 /* "1.2.3.4" or "::1"; returns its length. */
 size_t ip_text(const struct ip *ip, char text[INET6_ADDRSTRLEN]);
 bool ip_is_v4(const struct ip *ip);
+/* ::1, or of 127.0.0.0/8 */
+bool ip_is_loopback(const struct ip *ip);
 
 /* "10.0.0.0/8", "::1", "2001:db8::/32". */
 struct ip_network {

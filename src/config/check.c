@@ -331,8 +331,7 @@ static bool is_of_this_machine(const struct address *address)
     case ADDRESS_NAME:
         return slice_equal_nocase(slice_from_text(address->host), SLICE("localhost"));
     case ADDRESS_IP:
-        return IN6_IS_ADDR_LOOPBACK(&address->ip) ||
-               (IN6_IS_ADDR_V4MAPPED(&address->ip) && address->ip.s6_addr[12] == 127);
+        return ip_is_loopback(&(struct ip){address->ip});
     case ADDRESS_ANY:
         return false;
     }

@@ -874,6 +874,16 @@ def test_pages_of_other_sites_may_not_act(both):
     assert api.ask("PUT", "/queues/%2F/made-up", "{}", Origin=f"http://127.0.0.1:{api.port}").status == 201
 
 
+def test_a_name_that_was_made_to_mean_this_machine_is_told_nothing(both):
+    _, api, _ = both()
+    for host in ("evil.example", f"evil.example:{api.port}", "localhost.evil.example"):
+        assert api.ask("GET", "/queues", Host=host).status == 403
+        assert api.ask("PUT", "/queues/%2F/made-up", "{}", Host=host, Origin=f"http://{host}").status == 403
+    for host in ("localhost", f"localhost:{api.port}", "127.0.0.1", f"[::1]:{api.port}"):
+        assert api.ask("GET", "/queues", Host=host).status == 200
+    assert names(api.get("/queues")) == ["orders"]
+
+
 def test_a_reload_brings_other_users(both):
     own, api, proxy = both()
     assert api.get("/whoami", user="limited")["name"] == "limited"

@@ -206,7 +206,8 @@ def test_a_message_published_by_hand_may_be_delayed(desk):
 
 
 @pytest.mark.parametrize("query, why", [
-    ("method=a%20b", "method is one word"), ("target=x", "begins with a slash"), ("target=/a%20b", "no spaces"),
+    ("method=a%20b", "method is one word"), ("target=x", "begins with a slash"), ("target=/a%20b", "visible ASCII"),
+    ("target=/caf%C3%A9", "visible ASCII"),
     ("delay=soon", "whole number of seconds"), ("field=nothing", "Name: value"), ("field=a%20b:c", "Name: value"),
 ])
 def test_what_cannot_be_published_is_said(desk, query, why):
@@ -286,6 +287,7 @@ def test_a_move_to_a_full_queue_stops_and_says_how_far_it_came(house):
     ("/api/queues/order/pause", 404, "did you mean orders?"), ("/api/queues/zzzzzz/purge", 404, "GET /api/queues names all"),
     ("/api/queues/orders/move", 400, "?to="), ("/api/queues/orders/move?to=orders", 400, "to itself"),
     ("/api/queues/orders/move?to=deed", 404, "no queue deed; did you mean dead?"),
+    ("/api/queues/order/move?to=dead", 404, "no queue order; did you mean orders?"),
     ("/api/queues/orders/move?to=dead&max=0", 400, "max"), ("/api/queues/order/publish", 404, "did you mean orders?"),
 ])
 def test_a_wrong_call_says_what_is_wrong(desk, target, code, why):

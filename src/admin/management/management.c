@@ -362,6 +362,13 @@ static void serve_known(struct management_call *call)
         management_not_found(call);
 }
 
+void management_refuse_name(struct exchange *x)
+{
+    management_answer_error(x, 403, NULL, "forbidden",
+                            "this is asked for by a name that may be somebody else's (see Host); use "
+                            "localhost or the address");
+}
+
 void management_serve(struct admin *admin, struct exchange *x, bool has_token)
 {
     struct management_call call = {.admin = admin, .x = x};

@@ -22,6 +22,8 @@ bool management_has_path(const struct exchange *x);
 /* Whether the request comes with a user's name and password. */
 bool management_is_user(const struct exchange *x);
 
+/* Answers it, where the host that is asked may be somebody else's. */
+void management_refuse_name(struct exchange *x);
 /* Answers it. has_token: who asks has the admin's. Waits by fiber. */
 void management_serve(struct admin *admin, struct exchange *x, bool has_token);
 
