@@ -8,14 +8,13 @@
 #include <string.h>
 
 #include <errno.h>
-#include <pthread.h>
-#include <sched.h>
 #include <cmocka.h>
 
 #include "base/clock.h"
 #include "base/password.h"
 #include "fiber_kit.h"
 #include "front/amqp/access.h"
+#include "helper_kit.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 #define LOCAL "127.0.0.1"
@@ -77,33 +76,10 @@ static void open_users(unsigned n)
     open_access(users_with(n));
 }
 
-static unsigned own_threads;
-
-static void *write_name(void *name)
-{
-    snprintf(name, 64, "/proc/self/task/%d", gettid());
-    return NULL;
-}
-
-/* The thread sanitizer starts a thread of its own along with the first of ours, so one must have come and gone. */
-static void count_own_threads(void)
-{
-    char name[64] = "";
-    pthread_t first;
-
-    if (pthread_create(&first, NULL, write_name, name) == 0)
-        pthread_join(first, NULL);
-    while (access(name, F_OK) == 0)
-        sched_yield();
-    own_threads = kit_entries("/proc/self/task");
-}
-
-/* A helper holds the loop's mailbox until it ends, and kit_run counts descriptors. */
 static void close_access(void)
 {
     access_free(at);
-    while (kit_entries("/proc/self/task") != own_threads)
-        sched_yield();
+    await_helpers_end();
 }
 
 static enum access_result login_until(const char *name, const char *password, const char *from,

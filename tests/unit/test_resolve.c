@@ -4,8 +4,6 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <netdb.h>
-#include <pthread.h>
-#include <sched.h>
 #include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,6 +15,7 @@
 
 #include "fiber/resolve.h"
 #include "fiber_kit.h"
+#include "helper_kit.h"
 
 typedef int get_address(const char *, const char *, const struct addrinfo *, struct addrinfo **);
 
@@ -101,39 +100,6 @@ int getaddrinfo(const char *name, const char *service, const struct addrinfo *hi
         return answer(one, list);
     }
     return system_getaddrinfo(name, service, hints, list);
-}
-
-static unsigned own_threads;
-
-static void *write_name(void *name)
-{
-    snprintf(name, 64, "/proc/self/task/%d", gettid());
-    return NULL;
-}
-
-/* The thread sanitizer starts a thread of its own along with the first of ours, so one must have come and gone. */
-static void count_own_threads(void)
-{
-    char name[64] = "";
-    pthread_t first;
-
-    if (pthread_create(&first, NULL, write_name, name) == 0)
-        pthread_join(first, NULL);
-    while (access(name, F_OK) == 0)
-        sched_yield();
-    own_threads = kit_entries("/proc/self/task");
-}
-
-/* Threads that look something up, or just did. */
-static unsigned helpers(void)
-{
-    return kit_entries("/proc/self/task") - own_threads;
-}
-
-static void await_helpers_end(void)
-{
-    while (helpers())
-        sched_yield();
 }
 
 struct look_up {
