@@ -290,6 +290,8 @@ static bool serve(struct keeping *k)
         start(k, &m, texts, (size_t)n - sizeof m, fds);
     else if (m.verb == KEEPER_SIGNAL && ward)
         kill(-ward->pid, m.value);
+    else if (m.verb == KEEPER_ASK)
+        say(KEEPER_HERE, 0, 0);
     for (int i = 0; i < 3; i++)
         if (fds[i] >= 0)
             close(fds[i]);

@@ -20,6 +20,14 @@
 
 /* How long one that does not take what it is told is waited for, before it is told again. */
 #define AGAIN_US (5 * US_PER_MS)
+/* How often a keeper that is waited for is asked whether it is there, and how often in vain at most. Questions are counted, not
+ * time: one that stood still together with us, as a machine that is suspended does, is not mute. */
+#define ASK_US (2 * US_PER_S)
+#define ASK_MOST (KEEPER_ANSWER_US / ASK_US)
+/* It does one thing after the other: who is started waits here, where others than starts can go first. */
+#define STARTS_AT_ONCE 4u
+/* A keeper that is killed again and again is not started more often. */
+#define ANOTHER_US US_PER_S
 
 extern char **environ;
 
@@ -28,6 +36,11 @@ struct keeper {
     pid_t pid;
     struct fiber *reader;
     struct list processes; /* that start or run */
+    struct list line;      /* processes that are to be started, the next one first */
+    unsigned starting;     /* of processes */
+    unsigned unanswered;   /* questions since it has said anything */
+    uint64_t asked_us;     /* the last of them */
+    uint64_t opened_us;
     uint64_t last_id;
     bool closing;
 };
@@ -55,6 +68,7 @@ static void hear(struct keeper *keeper, const struct keeper_message *m)
 {
     struct process *p = find(keeper, m->id);
 
+    keeper->unanswered = 0;
     if (!p)
         return;
     if (m->verb == KEEPER_STARTED) {
@@ -192,9 +206,15 @@ static int ensure_keeper(struct keeper *keeper)
             fiber_sleep_until(loop_now_us() + AGAIN_US);
             continue;
         }
+        if (loop_now_us() < keeper->opened_us + ANOTHER_US) {
+            fiber_sleep_until(keeper->opened_us + ANOTHER_US);
+            continue;
+        }
         keeper->reader = NULL;
         fiber_join(reader, NEVER);
     }
+    keeper->opened_us = loop_now_us();
+    keeper->unanswered = 0;
     return open_keeper(keeper);
 }
 
@@ -206,6 +226,7 @@ struct keeper *keeper_create(void)
         return NULL;
     keeper->io.fd = -1;
     list_init(&keeper->processes);
+    list_init(&keeper->line);
     return keeper;
 }
 
@@ -227,10 +248,18 @@ int keeper_pid(const struct keeper *keeper)
 
 /* ---- telling it -------------------------------------------------------------------------------------------------- */
 
-/* It does not do as it is told: it goes, and with it all of its processes; the next one is another's. */
-static void keeper_give_up(struct keeper *keeper)
+/* By whoever waits for it, every now and then. One that is mute goes, and with it all of its processes. */
+static void ask_whether_there(struct keeper *keeper)
 {
-    if (keeper->pid)
+    struct keeper_message m = {.verb = KEEPER_ASK};
+
+    if (keeper->io.fd < 0 || loop_now_us() < keeper->asked_us + ASK_US)
+        return;
+    keeper->asked_us = loop_now_us();
+    if (keeper->unanswered++ < ASK_MOST)
+        send(keeper->io.fd, &m, sizeof m,
+             MSG_NOSIGNAL | MSG_DONTWAIT); /* one that has no room for it has others to take */
+    else
         kill(keeper->pid, SIGKILL);
 }
 
@@ -274,15 +303,12 @@ static void put_fds(const struct process_options *options, struct keeper_message
 /* Until it has room for it. */
 static int tell(struct keeper *keeper, const struct msghdr *head)
 {
-    uint64_t until_us = loop_now_us() + KEEPER_ANSWER_US;
-
     while (keeper->io.fd >= 0) {
         if (sendmsg(keeper->io.fd, head, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
             return 0;
         if (errno != EAGAIN && errno != EINTR)
-            return -errno;
-        if (loop_now_us() >= until_us)
-            keeper_give_up(keeper);
+            return errno == ECONNRESET ? -EPIPE : -errno;
+        ask_whether_there(keeper);
         fiber_sleep_until(loop_now_us() + AGAIN_US);
     }
     return -EPIPE;
@@ -304,13 +330,35 @@ static int tell_start(struct process *p, const struct process_options *options)
     return error;
 }
 
-int process_start(struct process *p, struct keeper *keeper, const struct process_options *options)
+static bool is_unwanted(const struct process_options *options)
 {
-    int error;
+    return options->unwanted && *options->unwanted;
+}
 
-    *p = (struct process){.keeper = keeper, .waiter = fiber_self(), .state = PROCESS_ENDED};
-    list_init(&p->list);
-    error = ensure_keeper(keeper);
+static void call_next(const struct keeper *keeper)
+{
+    if (!list_empty(&keeper->line))
+        fiber_wake(container_of(keeper->line.next, struct process, list)->waiter);
+}
+
+static void await_turn(struct process *p, const struct process_options *options)
+{
+    struct keeper *keeper = p->keeper;
+
+    list_push_back(&keeper->line, &p->list);
+    while (!is_unwanted(options) && (keeper->line.next != &p->list || keeper->starting >= STARTS_AT_ONCE))
+        fiber_park(NEVER);
+    list_remove(&p->list);
+    keeper->starting++;
+    call_next(keeper);
+}
+
+/* In its turn. */
+static int start(struct process *p, const struct process_options *options)
+{
+    struct keeper *keeper = p->keeper;
+    int error = is_unwanted(options) ? -ECANCELED : ensure_keeper(keeper);
+
     if (error)
         return error;
     p->id = ++keeper->last_id;
@@ -326,16 +374,24 @@ int process_start(struct process *p, struct keeper *keeper, const struct process
     return p->error;
 }
 
-void process_await(const struct process *p, enum process_state state)
+int process_start(struct process *p, struct keeper *keeper, const struct process_options *options)
 {
-    uint64_t until_us = loop_now_us() + KEEPER_ANSWER_US;
+    int error;
 
+    *p = (struct process){.keeper = keeper, .waiter = fiber_self(), .state = PROCESS_ENDED};
+    list_init(&p->list);
+    await_turn(p, options);
+    error = start(p, options);
+    keeper->starting--;
+    call_next(keeper);
+    return error;
+}
+
+void process_await(struct process *p, enum process_state state)
+{
     while (p->state == state) {
-        if (loop_now_us() >= until_us) {
-            keeper_give_up(p->keeper);
-            until_us = NEVER;
-        }
-        fiber_park(until_us);
+        ask_whether_there(p->keeper);
+        fiber_park(loop_now_us() + ASK_US);
     }
 }
 

@@ -1,7 +1,8 @@
 /* process.h - processes that the keeper has for us, and the way to the keeper.
  *
  * The keeper is started with the first process, and again when it was killed, which ends all processes that it had.
- * A keeper that does not answer for KEEPER_ANSWER_US (it was stopped, or its disk is stuck) is killed, so that nobody waits for ever.
+ * A keeper that says nothing for KEEPER_ANSWER_US while it is asked whether it is there (it was stopped, or its disk is stuck) is
+ * killed, so that nobody waits for ever. Processes are started a few at a time, in the order in which they were asked for.
  * Threads: a keeper and its processes belong to one thread. Fibers that wait here must not be cancelled: a process is ended by
  * signals. Errors: 0 or a negative errno. */
 #ifndef WORKERS_PROCESS_H
@@ -34,7 +35,8 @@ struct process {
 struct process_options {
     char *const *words; /* then NULL */
     const struct environment *environment;
-    int fds[3]; /* what become 0, 1 and 2; -1: /dev/null. They stay the caller's. */
+    int fds[3];           /* what become 0, 1 and 2; -1: /dev/null. They stay the caller's. */
+    const bool *unwanted; /* once true: what still waits in line is not started. NULL: it never is */
 };
 
 /* Starts nothing yet. NULL: no memory. */
@@ -45,12 +47,12 @@ void keeper_free(struct keeper *keeper);
 int keeper_pid(const struct keeper *keeper);
 
 /* In a fiber, which becomes its waiter. 0: it runs. Otherwise it does not: what exec says (-ENOENT, -EACCES, ...), -E2BIG, or what
- * keeps the keeper from running. */
+ * keeps the keeper from running; -EPIPE: the keeper was lost meanwhile; -ECANCELED: it is unwanted. */
 int process_start(struct process *process, struct keeper *keeper, const struct process_options *options);
 /* To its whole group; nothing where it has ended. */
 void process_signal(struct process *process, int signal);
 /* In the waiter: until it is in that state no more, which the keeper has been told to bring about. */
-void process_await(const struct process *process, enum process_state state);
+void process_await(struct process *process, enum process_state state);
 /* "exit code 3", "signal 9 (Killed)". */
 void process_status_text(int status, char text[64]);
 

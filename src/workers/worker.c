@@ -205,7 +205,9 @@ int worker_start_process(struct worker *worker, const struct environment *enviro
                          struct fiber **output)
 {
     int end = -1, error = open_output(worker, &end, output);
-    struct process_options options = {.words = section_of(worker)->command.words, .environment = environment};
+    struct process_options options = {.words = section_of(worker)->command.words,
+                                      .environment = environment,
+                                      .unwanted = &worker->stopping};
 
     if (error)
         return error;
@@ -304,6 +306,9 @@ void worker_close_feed(struct worker *worker)
 
 void worker_start_failed(struct worker *worker, int error)
 {
+    if (error == -EPIPE ||
+        error == -ECANCELED) /* the keeper was lost, or it was told to stop: none of its doing */
+        return;
     worker->crew->starts++;
     worker_failed(worker, "%s cannot be started: %s%s", section_of(worker)->command.words[0],
                   strerror(-error), advice(error));
