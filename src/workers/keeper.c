@@ -199,6 +199,16 @@ static void reap(struct keeping *k)
     }
 }
 
+/* To its group. One that we may not kill has become somebody else by a set-uid program. */
+static void signal_ward(const struct ward *ward, int number)
+{
+    bool refused = kill(-ward->pid, number) != 0 && errno == EPERM;
+
+    refused = refused || (kill(ward->pid, 0) != 0 && errno == EPERM);
+    if (refused && number == SIGKILL)
+        say(KEEPER_REFUSED, ward->id, EPERM);
+}
+
 /* The parent of a process; 0: it is not to be known. */
 static pid_t parent_of(const char *pid)
 {
@@ -277,7 +287,7 @@ static bool serve(struct keeping *k)
     struct msghdr head = {
         .msg_iov = parts, .msg_iovlen = 2, .msg_control = control, .msg_controllen = sizeof control};
     ssize_t n = recvmsg(KEEPER_FD, &head, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-    const struct ward *ward;
+    struct ward *ward;
     int fds[3];
 
     if (n < 0)
@@ -289,7 +299,7 @@ static bool serve(struct keeping *k)
     if (m.verb == KEEPER_START && !(head.msg_flags & MSG_TRUNC))
         start(k, &m, texts, (size_t)n - sizeof m, fds);
     else if (m.verb == KEEPER_SIGNAL && ward)
-        kill(-ward->pid, m.value);
+        signal_ward(ward, m.value);
     else if (m.verb == KEEPER_ASK)
         say(KEEPER_HERE, 0, 0);
     for (int i = 0; i < 3; i++)

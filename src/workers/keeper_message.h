@@ -13,6 +13,7 @@ enum keeper_verb {
     KEEPER_HERE,
     KEEPER_STARTED, /* value: the process */
     KEEPER_FAILED,  /* value: the errno; it did not start */
+    KEEPER_REFUSED, /* value: the errno; it may not be killed */
     KEEPER_ENDED,   /* value: as waitpid has it */
 };
 

@@ -64,6 +64,16 @@ static struct process *find(struct keeper *keeper, uint64_t id)
     return NULL;
 }
 
+/* What it does from now on is nobody's business here; what the keeper says of it is for nobody. */
+static void let_go(struct process *p, const char *why)
+{
+    event_say(EVENT_WORKER_STUCK, SLICE(""), SLICE(""),
+              "%s: process %d has outlived SIGKILL: %s; it is left alone, and another takes its place",
+              p->name, p->pid, why);
+    p->status = SIGKILL;
+    change(p, PROCESS_ENDED);
+}
+
 static void hear(struct keeper *keeper, const struct keeper_message *m)
 {
     struct process *p = find(keeper, m->id);
@@ -77,6 +87,9 @@ static void hear(struct keeper *keeper, const struct keeper_message *m)
     } else if (m->verb == KEEPER_FAILED) {
         p->error = -m->value;
         change(p, PROCESS_ENDED);
+    } else if (m->verb == KEEPER_REFUSED) {
+        let_go(p, "it runs as another user, as set-uid programs do (sudo, su): end it by hand, and have the "
+                  "command start what may be killed");
     } else if (m->verb == KEEPER_ENDED) {
         p->status = m->value;
         change(p, PROCESS_ENDED);
@@ -362,6 +375,7 @@ static int start(struct process *p, const struct process_options *options)
     if (error)
         return error;
     p->id = ++keeper->last_id;
+    snprintf(p->name, sizeof p->name, "%s", options->name ? options->name : "");
     p->state = PROCESS_STARTING;
     list_push_back(&keeper->processes, &p->list);
     error = tell_start(p, options);
@@ -389,7 +403,13 @@ int process_start(struct process *p, struct keeper *keeper, const struct process
 
 void process_await(struct process *p, enum process_state state)
 {
+    uint64_t until_us = loop_now_us() + KEEPER_ANSWER_US;
+
     while (p->state == state) {
+        if (state == PROCESS_RUNS && loop_now_us() >= until_us && !p->keeper->unanswered) {
+            let_go(p, "it hangs in the kernel (state D in ps), as when a disk or a network file system does");
+            return;
+        }
         ask_whether_there(p->keeper);
         fiber_park(loop_now_us() + ASK_US);
     }

@@ -205,12 +205,15 @@ int worker_start_process(struct worker *worker, const struct environment *enviro
                          struct fiber **output)
 {
     int end = -1, error = open_output(worker, &end, output);
-    struct process_options options = {.words = section_of(worker)->command.words,
+    char name[PROCESS_NAME_MAX];
+    struct process_options options = {.name = name,
+                                      .words = section_of(worker)->command.words,
                                       .environment = environment,
                                       .unwanted = &worker->stopping};
 
     if (error)
         return error;
+    snprintf(name, sizeof name, "workers %s/%u", worker->crew->name, worker->number);
     options.fds[0] = input;
     options.fds[1] = options.fds[2] = end;
     error = process_start(&worker->process, worker->crew->owner->keeper, &options);

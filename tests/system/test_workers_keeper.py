@@ -1,12 +1,15 @@
 """The keeper of the workers: when it is slow, mute, or killed, and what is left then of the processes that it had."""
 import os
+import shutil
 import signal
+import tempfile
 import threading
 import time
 
 import pytest
 
-from kit.workers import Crew, house, section
+from kit.process import Stage
+from kit.workers import Crew, house, is_there, section
 
 
 @pytest.fixture
@@ -72,3 +75,51 @@ def test_one_that_waits_for_its_start_is_not_started_when_it_is_not_wanted_any_m
     state = crew.wait(lambda state: state["running"] == 1 and not state["stopping"], "one", 30)
 
     assert state["starts"] <= 6 and state["crashes"] == 0
+
+
+AS_NOBODY = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+
+
+@pytest.fixture
+def open_stage():
+    """One whose folder others than root can enter."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        stage = Stage(folder)
+        yield stage
+        stage.close()
+
+
+def set_uid_python(folder):
+    """Who starts it can become root, and then is not to be signalled by whom he was."""
+    program = shutil.copy("/usr/bin/python3", folder / "python")
+    os.chmod(program, 0o4755)
+    return program
+
+
+def test_one_that_may_not_be_killed_keeps_nobody_else_from_running(open_stage):
+    become_root = f"{set_uid_python(open_stage.directory)} -c 'import os, time; os.setuid(0); print(os.getpid(), flush=True); time.sleep(600)'"
+    proxy = open_stage.maitred(house(f'workers stuck {{ queue = jobs  command = "{become_root}"  min = 1  max = 1  stop-timeout = 500ms }}\n'
+                                     'workers others { queue = more  command = "sleep 600"  min = 2  max = 2 }\n', "queue more {}"),
+                               wrapper=AS_NOBODY)
+    stuck, others = Crew(proxy, "stuck"), Crew(proxy, "others")
+    first = int(proxy.wait_log(r"stuck/1: \d+$").rpartition(" ")[2])
+    others.wait(lambda state: state["starts"] == 2, "two")
+    keeper = others.keeper()
+    seen = [first]
+    try:
+        stuck.post("/api/workers/stuck/restart")
+        seen.append(int(proxy.wait_log(rf"stuck/1: (?!{first}$)\d+$").rpartition(" ")[2]))
+
+        event, = stuck.events("worker-stuck")
+        assert f"stuck/1: process {first} " in event["text"] and "another user" in event["text"]
+        assert is_there(first) and others.keeper() == keeper
+        assert others.get()["starts"] == 2 and others.get()["crashes"] == 0
+        proxy.terminate()
+        assert proxy.wait(30) == 0
+    finally:
+        for pid in seen:
+            if is_there(pid):
+                os.kill(pid, signal.SIGKILL)
