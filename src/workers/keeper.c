@@ -1,8 +1,6 @@
 /* keeper.c - see keeper.h. Poll, one thread; what it has to allocate it allocates small. */
 #include "workers/keeper.h"
 
-#include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -20,11 +18,15 @@
 #include <unistd.h>
 
 #include "base/list.h"
+#include "workers/children.h"
 #include "workers/environment.h"
 #include "workers/keeper_message.h"
 
 /* Soft limit of descriptors: what programs that use select() can live with; maitred's own is far higher. */
 #define WORKER_DESCRIPTORS 1024
+/* How long the end of all is waited for, and how often what is left is looked for: less than maitred waits for us. */
+#define END_MS 5000
+#define AGAIN_MS 5
 
 extern char **environ;
 
@@ -209,54 +211,27 @@ static void signal_ward(const struct ward *ward, int number)
         say(KEEPER_REFUSED, ward->id, EPERM);
 }
 
-/* The parent of a process; 0: it is not to be known. */
-static pid_t parent_of(const char *pid)
+static void kill_child(pid_t child, void *arg)
 {
-    char path[64], text[512], *at;
-    long parent;
-    ssize_t n;
-    int fd;
-
-    snprintf(path, sizeof path, "/proc/%.20s/stat", pid);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return 0;
-    n = read(fd, text, sizeof text - 1);
-    close(fd);
-    text[n > 0 ? n : 0] = '\0';
-    at = strrchr(text, ')'); /* its name may have anything in it; then its state, then the parent */
-    parent = at && at[1] && at[2] && at[3] ? strtol(at + 4, NULL, 10) : 0;
-    return (pid_t)parent;
+    (void)arg;
+    kill(child, SIGKILL);
 }
 
-/* Those who became our children because their parents ended, too. */
-static void kill_children(const struct keeping *k)
-{
-    DIR *folder;
-
-    for (struct list *at = k->wards.next; at != &k->wards; at = at->next) {
-        kill(-container_of(at, struct ward, list)->pid, SIGKILL);
-        kill(container_of(at, struct ward, list)->pid, SIGKILL);
-    }
-    folder = opendir("/proc");
-    if (!folder)
-        return;
-    for (struct dirent *entry = readdir(folder); entry; entry = readdir(folder))
-        if (isdigit((unsigned char)entry->d_name[0]) && parent_of(entry->d_name) == k->self)
-            kill((pid_t)strtol(entry->d_name, NULL, 10), SIGKILL);
-    closedir(folder);
-}
-
-/* Each that ends leaves its children to us, so that after an end nobody is waited for who was not killed: until there is none. */
+/* Each that ends leaves its children to us: until there is none, or those that are left outlive SIGKILL. */
 static void end_all(const struct keeping *k)
 {
-    do {
-        kill_children(k);
-        if (waitpid(-1, NULL, 0) < 0 && errno == ECHILD)
-            return;
-        while (waitpid(-1, NULL, WNOHANG) > 0)
+    for (struct list *at = k->wards.next; at != &k->wards; at = at->next)
+        kill(-container_of(at, struct ward, list)->pid, SIGKILL);
+    for (int ms = 0; ms < END_MS; ms += AGAIN_MS) {
+        pid_t pid;
+
+        children_each(kill_child, NULL);
+        while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
             ;
-    } while (true);
+        if (pid < 0 && errno == ECHILD)
+            return;
+        poll(NULL, 0, AGAIN_MS);
+    }
 }
 
 /* ---- messages ---------------------------------------------------------------------------------------------------- */
@@ -327,10 +302,15 @@ static bool set_signals(struct keeping *k)
 
 static bool prepare(struct keeping *k)
 {
+    char self[16];
+
     list_init(&k->wards);
     k->self = getpid();
     close_range(KEEPER_FD + 1, ~0u, 0);
-    prctl(PR_SET_NAME, "maitred-keeper");
+    prctl(PR_SET_NAME, KEEPER_NAME);
+    snprintf(self, sizeof self, "%d", (int)k->self);
+    if (setenv(KEEPER_VARIABLE, self, 1) != 0)
+        return false;
     k->null = open("/dev/null", O_RDWR | O_CLOEXEC);
     return k->null >= 0 && set_signals(k) && fcntl(KEEPER_FD, F_SETFD, FD_CLOEXEC) == 0 &&
            prctl(PR_SET_CHILD_SUBREAPER, 1) == 0;

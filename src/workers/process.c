@@ -9,12 +9,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/event.h"
+#include "workers/children.h"
 #include "workers/keeper.h"
 #include "workers/keeper_message.h"
 
@@ -28,6 +30,8 @@
 #define STARTS_AT_ONCE 4u
 /* A keeper that is killed again and again is not started more often. */
 #define ANOTHER_US US_PER_S
+/* How long it takes at most to end what a keeper has left. */
+#define LEFT_US (2 * US_PER_S)
 
 extern char **environ;
 
@@ -122,6 +126,64 @@ static void await_end(pid_t pid)
     }
 }
 
+/* What is left of a keeper that has gone, daemons that its workers made, has become ours. Our other children are not touched: an
+ * entrypoint's, which it had before it became maitred, or what PID 1 gets. */
+struct left {
+    char mark[sizeof KEEPER_VARIABLE + 16];
+    unsigned n;   /* those that are not reaped yet */
+    pid_t marked; /* one that is of it */
+};
+
+/* Who is about to end has no environment any more, and is waited for. */
+static void end_left(pid_t pid, void *arg)
+{
+    struct left *left = arg;
+    char path[64], *variable = NULL;
+    size_t room = 0;
+    bool any = false, marked = false;
+    FILE *file;
+
+    snprintf(path, sizeof path, "/proc/%d/environ", (int)pid);
+    file = fopen(path, "re");
+    if (!file) {
+        left->n += errno == ESRCH;
+        return;
+    }
+    while (!marked && getdelim(&variable, &room, '\0', file) > 0) {
+        any = true;
+        marked = strcmp(variable, left->mark) == 0;
+    }
+    free(variable);
+    fclose(file);
+    left->n += marked || !any;
+    if (!marked)
+        return;
+    left->marked = pid;
+    kill(pid, SIGKILL);
+}
+
+static void end_all_left(pid_t keeper)
+{
+    uint64_t until_us = loop_now_us() + LEFT_US;
+    struct left left;
+
+    for (;;) {
+        left = (struct left){.n = 0};
+        snprintf(left.mark, sizeof left.mark, KEEPER_VARIABLE "=%d", (int)keeper);
+        children_each(end_left, &left);
+        while (waitpid(-1, NULL, WNOHANG) > 0) /* nobody else waits for any while the loop turns */
+            ;
+        if (!left.n || loop_now_us() >= until_us)
+            break;
+        fiber_sleep_until(loop_now_us() + AGAIN_US);
+    }
+    if (left.marked)
+        event_say(
+            EVENT_WORKER_STUCK, SLICE(""), SLICE(""),
+            "process %d, which a worker left behind, has outlived SIGKILL: it is left alone; end it by hand",
+            (int)left.marked);
+}
+
 /* Until the keeper has ended. */
 static void reader_main(void *arg)
 {
@@ -152,6 +214,7 @@ static void reader_main(void *arg)
         lose_processes(keeper);
     }
     await_end(keeper->pid);
+    end_all_left(keeper->pid);
     keeper->pid = 0;
 }
 
@@ -160,7 +223,7 @@ static void reader_main(void *arg)
 /* With nothing of ours but the socket. */
 static int spawn(int socket, pid_t *pid)
 {
-    static char program[] = "maitred", command[] = KEEPER_COMMAND;
+    static char program[] = KEEPER_NAME, command[] = KEEPER_COMMAND;
     char *words[] = {program, command, NULL};
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
@@ -188,6 +251,7 @@ static int open_keeper(struct keeper *keeper)
 
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0)
         return -errno;
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
     error = spawn(pair[1], &keeper->pid);
     close(pair[1]);
     if (!error) {

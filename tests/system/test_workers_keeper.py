@@ -2,14 +2,16 @@
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from kit.process import Stage
-from kit.workers import Crew, house, is_there, section
+from kit.workers import Crew, children, house, is_there, section
 
 
 @pytest.fixture
@@ -123,3 +125,87 @@ def test_one_that_may_not_be_killed_keeps_nobody_else_from_running(open_stage):
         for pid in seen:
             if is_there(pid):
                 os.kill(pid, signal.SIGKILL)
+
+
+def test_who_kills_by_the_name_of_maitred_does_not_kill_the_keeper(crew):
+    crew = crew()
+    crew.wait_running(1)
+
+    process = Path(f"/proc/{crew.keeper()}")
+
+    assert (process / "comm").read_text() == "workers-keeper\n"
+    assert b"maitred" not in (process / "cmdline").read_bytes()
+
+
+def test_what_maitred_had_as_a_child_before_outlives_a_keeper(maitred):
+    begin = 'sleep 600 >/dev/null 2>&1 & exec "$@"'      # as the entrypoint of a container does
+    crew = Crew(maitred(house(section("min = 1  max = 1", "have_children")), wrapper=["sh", "-c", begin, "sh"]))
+    crew.wait_running(1)
+    keeper = crew.keeper()
+    others = [pid for pid in children(crew.proxy.pid) if pid != keeper]
+    strays = [int(rest) for *_, rest in crew.notes("child")]
+    try:
+        os.kill(keeper, signal.SIGKILL)
+
+        crew.wait_gone(strays)
+        crew.wait_running(1, 30)
+        assert len(others) == 1 and is_there(others[0])
+    finally:
+        for pid in others:
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_who_takes_over_is_not_a_child_of_the_one_before_and_outlives_its_keeper(crew):
+    crew = crew("min = 1  max = 1  stop-timeout = 5s", "have_children ignore_sigterm")
+    crew.wait_running(1)
+    before, keeper = crew.proxy.pid, crew.keeper()
+    crew.proxy.upgrade()
+    status = Path(f"/proc/{crew.proxy.pid}/status").read_text()
+
+    os.kill(keeper, signal.SIGKILL)
+
+    assert f"PPid:\t{before}\n" not in status
+    crew.wait_running(1, 30)
+    assert crew.proxy.past[-1].wait(20) == 0
+    assert crew.keeper() != keeper
+
+
+# A daemon that nobody may look at, as ssh-agent is one.
+HIDDEN = """
+import ctypes, os, time
+pid = os.fork()
+if pid == 0:
+    os.setsid()
+    pid = os.fork()
+    if pid:
+        print(pid, flush=True)
+        os._exit(0)
+    ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)      # PR_SET_DUMPABLE
+    time.sleep(600)
+time.sleep(600)
+"""
+HIDE = 'mount -t proc -o hidepid=invisible proc /proc && exec "$@"'
+
+
+@pytest.mark.parametrize("end", ["terminate", "kill"])
+def test_what_cannot_be_seen_in_proc_ends_too(open_stage, end):
+    wrapper = ["unshare", "-m", "sh", "-c", HIDE, "sh"]
+    if subprocess.run([*wrapper, "true"], capture_output=True).returncode:
+        pytest.skip("no mounts here")
+    program = open_stage.directory / "hidden.py"
+    program.write_text(HIDDEN)
+    proxy = open_stage.maitred(house(f'workers crew {{ queue = jobs  command = "/usr/bin/python3 {program}"  min = 1  max = 1 }}\n', drain="1s"),
+                               wrapper=[*wrapper, *AS_NOBODY])
+    hidden = int(proxy.wait_log(r"crew/1: \d+$").rpartition(" ")[2])
+    crew = Crew(proxy)
+    keeper = crew.keeper()
+
+    getattr(proxy, end)()
+
+    try:
+        crew.wait_gone([hidden, keeper])
+    finally:
+        if is_there(hidden):
+            os.kill(hidden, signal.SIGKILL)
+    if end == "kill":
+        proxy.start_again()     # everyone ends with exit code 0
