@@ -27,6 +27,8 @@
 /* How long the end of all is waited for, and how often what is left is looked for: less than maitred waits for us. */
 #define END_MS 5000
 #define AGAIN_MS 5
+/* How often it is looked whether a group without its worker is empty: not each of it is a child of ours. */
+#define GROUPS_MS 100
 
 extern char **environ;
 
@@ -34,6 +36,9 @@ struct ward {
     struct list list;
     uint64_t id;
     pid_t pid;
+    bool asked; /* to end: others of its group may take as long as maitred lets them */
+    bool ended; /* it has, and was reaped; its number is its group's as long as somebody is in that */
+    int status;
 };
 
 struct keeping {
@@ -57,7 +62,7 @@ static struct ward *find_ward(const struct keeping *k, uint64_t id, pid_t pid)
     for (struct list *at = k->wards.next; at != &k->wards; at = at->next) {
         struct ward *ward = container_of(at, struct ward, list);
 
-        if (pid ? ward->pid == pid : ward->id == id)
+        if (pid ? ward->pid == pid && !ward->ended : ward->id == id)
             return ward;
     }
     return NULL;
@@ -172,15 +177,22 @@ static void start(struct keeping *k, const struct keeper_message *m, char *texts
         say(KEEPER_FAILED, m->id, -pid);
         return;
     }
-    ward->id = m->id;
-    ward->pid = pid;
+    *ward = (struct ward){.id = m->id, .pid = pid};
     list_push_back(&k->wards, &ward->list);
     say(KEEPER_STARTED, m->id, pid);
 }
 
 /* ---- ending ------------------------------------------------------------------------------------------------------ */
 
-/* All that have ended. A worker's group goes before its number is given back, so that no other can have it meanwhile. */
+static void end_ward(struct ward *ward)
+{
+    say(KEEPER_ENDED, ward->id, ward->status);
+    list_remove(&ward->list);
+    free(ward);
+}
+
+/* All that have ended. The group of a worker that was not asked to goes before its number is given back, so that no other can have
+ * it meanwhile. */
 static void reap(struct keeping *k)
 {
     siginfo_t info = {0};
@@ -189,26 +201,50 @@ static void reap(struct keeping *k)
         struct ward *ward = find_ward(k, 0, info.si_pid);
         int status = 0;
 
-        if (ward)
+        if (ward && !ward->asked)
             kill(-ward->pid, SIGKILL);
         waitpid(info.si_pid, &status, 0);
         if (ward) {
-            say(KEEPER_ENDED, ward->id, status);
-            list_remove(&ward->list);
-            free(ward);
+            ward->status = status;
+            ward->ended = true;
+            if (!ward->asked)
+                end_ward(ward);
         }
         info.si_pid = 0;
     }
 }
 
+/* Workers that were asked to end, and of whose groups nobody is left. True: there are others. */
+static bool end_groups(struct keeping *k)
+{
+    bool others = false;
+    struct list *next;
+
+    for (struct list *at = k->wards.next; at != &k->wards; at = next) {
+        struct ward *ward = container_of(at, struct ward, list);
+
+        next = at->next;
+        if (!ward->ended)
+            continue;
+        if (kill(-ward->pid, 0) != 0 && errno == ESRCH)
+            end_ward(ward);
+        else
+            others = true;
+    }
+    return others;
+}
+
 /* To its group. One that we may not kill has become somebody else by a set-uid program. */
-static void signal_ward(const struct ward *ward, int number)
+static void signal_ward(struct ward *ward, int number)
 {
     bool refused = kill(-ward->pid, number) != 0 && errno == EPERM;
 
-    refused = refused || (kill(ward->pid, 0) != 0 && errno == EPERM);
+    refused = refused || (!ward->ended && kill(ward->pid, 0) != 0 && errno == EPERM);
+    ward->asked = number == SIGTERM;
     if (refused && number == SIGKILL)
         say(KEEPER_REFUSED, ward->id, EPERM);
+    if (ward->ended && number == SIGKILL)
+        end_ward(ward);
 }
 
 static void kill_child(pid_t child, void *arg)
@@ -321,7 +357,7 @@ int keeper_main(void)
     struct keeping k = {0};
     int type = 0;
     socklen_t len = sizeof type;
-    bool there = true;
+    bool there = true, groups = false;
 
     if (getsockopt(KEEPER_FD, SOL_SOCKET, SO_TYPE, &type, &len) != 0 || type != SOCK_SEQPACKET) {
         fputs("maitred keeper: this is what maitred starts for its workers; there is no use in starting it "
@@ -335,11 +371,12 @@ int keeper_main(void)
         struct pollfd waits[] = {{KEEPER_FD, POLLIN, 0}, {k.signals, POLLIN, 0}};
         struct signalfd_siginfo info;
 
-        if (poll(waits, 2, -1) < 0 && errno != EINTR)
+        if (poll(waits, 2, groups ? GROUPS_MS : -1) < 0 && errno != EINTR)
             break;
         while (read(k.signals, &info, sizeof info) == sizeof info)
             ;
         reap(&k);
+        groups = end_groups(&k);
         there = !waits[0].revents || serve(&k);
     }
     end_all(&k);

@@ -6,8 +6,9 @@
  * A keeper that is killed itself takes its workers along (PR_SET_PDEATHSIG); what they left behind goes to maitred then, a subreaper,
  * too, which ends what has KEEPER_VARIABLE, and starts another keeper.
  *
- * Each worker leads a session of its own, and is signalled with all of its process group; when it ends, what is left of the
- * group is killed. */
+ * Each worker leads a session of its own, and is signalled with all of its process group. When it ends by itself, what is left of
+ * the group is killed; when it was asked to (SIGTERM) its end is that of the last in the group, which may be in the middle of its own,
+ * or SIGKILL. */
 #ifndef WORKERS_KEEPER_H
 #define WORKERS_KEEPER_H
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kit.process import Stage
-from kit.workers import Crew, children, house, is_there, section
+from kit.workers import Crew, children, command, house, is_there, section
 
 
 @pytest.fixture
@@ -209,3 +209,45 @@ def test_what_cannot_be_seen_in_proc_ends_too(open_stage, end):
             os.kill(hidden, signal.SIGKILL)
     if end == "kill":
         proxy.start_again()     # everyone ends with exit code 0
+
+
+def behind_a_shell(words, options):
+    inner = command(words)
+    return f'workers crew {{ queue = jobs  command = "sh -c \'{inner}; true\'"  min = 1  max = 1  {options} }}\n'
+
+
+def test_the_program_behind_a_shell_may_finish_its_own_end(maitred):
+    crew = Crew(maitred(house(behind_a_shell("end_slowly", "stop-timeout = 20s"))))
+    crew.wait_running(1)
+
+    crew.post("/api/workers/crew/pause")
+
+    crew.poll(lambda: crew.notes("cleans"), "its cleaning up")
+    crew.wait(lambda state: state["stopping"] == 1, "one that stops")
+    time.sleep(0.3)
+    assert crew.get()["stopping"] == 1
+    crew.touch("may-end")
+    crew.wait(lambda state: not state["processes"], "none")
+    assert crew.notes("clean") and crew.get()["kills"] == 0
+
+
+def test_the_program_behind_a_shell_is_killed_after_stop_timeout(maitred):
+    crew = Crew(maitred(house(behind_a_shell("ignore_sigterm", "stop-timeout = 500ms"))))
+    crew.wait_running(1)
+
+    crew.post("/api/workers/crew/pause")
+
+    crew.wait_gone(crew.pids())
+    crew.wait(lambda state: not state["processes"], "none")
+    assert crew.get()["kills"] == 1
+
+
+def test_the_program_behind_a_shell_that_is_killed_goes_at_once(maitred):
+    crew = Crew(maitred(house(behind_a_shell("ignore_sigterm", "stop-timeout = 60s"))))
+    crew.wait_running(1)
+    program, = crew.pids()
+    shell = int(Path(f"/proc/{program}/stat").read_text().rpartition(")")[2].split()[1])
+
+    os.kill(shell, signal.SIGKILL)
+
+    crew.wait_gone([program], 3)
