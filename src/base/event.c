@@ -47,6 +47,7 @@ static const struct {
     [EVENT_WORKERS_RESTARTED] = {"workers-restarted", LOG_INFO},
     [EVENT_WORKER_FAILED] = {"worker-failed", LOG_WARNING},
     [EVENT_WORKER_KILLED] = {"worker-killed", LOG_WARNING},
+    [EVENT_WORKER_STUCK] = {"worker-stuck", LOG_ERROR},
     [EVENT_KEEPER_LOST] = {"keeper-lost", LOG_ERROR},
     [EVENT_GAUGE_FULL] = {"gauge-full", LOG_WARNING},
     [EVENT_GAUGE_OK] = {"gauge-ok", LOG_INFO},

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/utf8.h"
 
 #define REPLACEMENT SLICE("\xef\xbf\xbd") /* U+FFFD */
 #define WHOLE_MAX 9007199254740992.0      /* 2^53: up to here a double holds every whole number */
@@ -156,29 +157,6 @@ static void put_byte(struct json *json, unsigned char c)
         json_put(json, slice_of((char[]){'\\', (char)c}, 2));
     else
         json_put(json, slice_of(text, sizeof text));
-}
-
-/* The length of the UTF-8 character of more than one byte at the front of s; 0: there is none. No overlong forms, no
- * surrogates, nothing over U+10FFFF (Unicode, table 3-7). */
-static size_t utf8_len(struct slice s)
-{
-    unsigned char lead = (unsigned char)s.ptr[0], low = 0x80, high = 0xbf;
-    size_t len = lead < 0xc2 || lead > 0xf4 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
-
-    if (len == 0 || s.len < len)
-        return 0;
-    if (lead == 0xe0)
-        low = 0xa0;
-    else if (lead == 0xf0)
-        low = 0x90;
-    else if (lead == 0xed)
-        high = 0x9f;
-    else if (lead == 0xf4)
-        high = 0x8f;
-    for (size_t i = 1; i < len; i++, low = 0x80, high = 0xbf)
-        if ((unsigned char)s.ptr[i] < low || (unsigned char)s.ptr[i] > high)
-            return 0;
-    return len;
 }
 
 static void put_bytes(struct json *json, struct slice s)

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -207,13 +208,16 @@ static void become(struct launch *launch)
     _exit(127);
 }
 
+/* The new process is nobody's child: not ours either, though we may be who gets what workers leave behind. */
 static int start(struct launch *launch)
 {
-    pid_t child = fork();
-    int status;
+    int reaper = 0, status = 0, error;
+    pid_t child;
 
-    if (child < 0)
-        return -errno;
+    prctl(PR_GET_CHILD_SUBREAPER, &reaper);
+    prctl(PR_SET_CHILD_SUBREAPER, 0);
+    child = fork();
+    error = errno;
     if (child == 0) {
         pid_t grandchild = fork();
 
@@ -221,8 +225,11 @@ static int start(struct launch *launch)
             become(launch);
         _exit(grandchild < 0 ? 1 : 0);
     }
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+    while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR)
         ;
+    prctl(PR_SET_CHILD_SUBREAPER, reaper);
+    if (child < 0)
+        return -error;
     return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EAGAIN;
 }
 

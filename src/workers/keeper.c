@@ -1,8 +1,6 @@
 /* keeper.c - see keeper.h. Poll, one thread; what it has to allocate it allocates small. */
 #include "workers/keeper.h"
 
-#include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -20,11 +18,17 @@
 #include <unistd.h>
 
 #include "base/list.h"
+#include "workers/children.h"
 #include "workers/environment.h"
 #include "workers/keeper_message.h"
 
 /* Soft limit of descriptors: what programs that use select() can live with; maitred's own is far higher. */
 #define WORKER_DESCRIPTORS 1024
+/* How long the end of all is waited for, and how often what is left is looked for: less than maitred waits for us. */
+#define END_MS 5000
+#define AGAIN_MS 5
+/* How often it is looked whether a group without its worker is empty: not each of it is a child of ours. */
+#define GROUPS_MS 100
 
 extern char **environ;
 
@@ -32,6 +36,9 @@ struct ward {
     struct list list;
     uint64_t id;
     pid_t pid;
+    bool asked; /* to end: others of its group may take as long as maitred lets them */
+    bool ended; /* it has, and was reaped; its number is its group's as long as somebody is in that */
+    int status;
 };
 
 struct keeping {
@@ -55,7 +62,7 @@ static struct ward *find_ward(const struct keeping *k, uint64_t id, pid_t pid)
     for (struct list *at = k->wards.next; at != &k->wards; at = at->next) {
         struct ward *ward = container_of(at, struct ward, list);
 
-        if (pid ? ward->pid == pid : ward->id == id)
+        if (pid ? ward->pid == pid && !ward->ended : ward->id == id)
             return ward;
     }
     return NULL;
@@ -170,15 +177,22 @@ static void start(struct keeping *k, const struct keeper_message *m, char *texts
         say(KEEPER_FAILED, m->id, -pid);
         return;
     }
-    ward->id = m->id;
-    ward->pid = pid;
+    *ward = (struct ward){.id = m->id, .pid = pid};
     list_push_back(&k->wards, &ward->list);
     say(KEEPER_STARTED, m->id, pid);
 }
 
 /* ---- ending ------------------------------------------------------------------------------------------------------ */
 
-/* All that have ended. A worker's group goes before its number is given back, so that no other can have it meanwhile. */
+static void end_ward(struct ward *ward)
+{
+    say(KEEPER_ENDED, ward->id, ward->status);
+    list_remove(&ward->list);
+    free(ward);
+}
+
+/* All that have ended. The group of a worker that was not asked to goes before its number is given back, so that no other can have
+ * it meanwhile. */
 static void reap(struct keeping *k)
 {
     siginfo_t info = {0};
@@ -187,66 +201,73 @@ static void reap(struct keeping *k)
         struct ward *ward = find_ward(k, 0, info.si_pid);
         int status = 0;
 
-        if (ward)
+        if (ward && !ward->asked)
             kill(-ward->pid, SIGKILL);
         waitpid(info.si_pid, &status, 0);
         if (ward) {
-            say(KEEPER_ENDED, ward->id, status);
-            list_remove(&ward->list);
-            free(ward);
+            ward->status = status;
+            ward->ended = true;
+            if (!ward->asked)
+                end_ward(ward);
         }
         info.si_pid = 0;
     }
 }
 
-/* The parent of a process; 0: it is not to be known. */
-static pid_t parent_of(const char *pid)
+/* Workers that were asked to end, and of whose groups nobody is left. True: there are others. */
+static bool end_groups(struct keeping *k)
 {
-    char path[64], text[512], *at;
-    long parent;
-    ssize_t n;
-    int fd;
+    bool others = false;
+    struct list *next;
 
-    snprintf(path, sizeof path, "/proc/%.20s/stat", pid);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return 0;
-    n = read(fd, text, sizeof text - 1);
-    close(fd);
-    text[n > 0 ? n : 0] = '\0';
-    at = strrchr(text, ')'); /* its name may have anything in it; then its state, then the parent */
-    parent = at && at[1] && at[2] && at[3] ? strtol(at + 4, NULL, 10) : 0;
-    return (pid_t)parent;
-}
+    for (struct list *at = k->wards.next; at != &k->wards; at = next) {
+        struct ward *ward = container_of(at, struct ward, list);
 
-/* Those who became our children because their parents ended, too. */
-static void kill_children(const struct keeping *k)
-{
-    DIR *folder;
-
-    for (struct list *at = k->wards.next; at != &k->wards; at = at->next) {
-        kill(-container_of(at, struct ward, list)->pid, SIGKILL);
-        kill(container_of(at, struct ward, list)->pid, SIGKILL);
+        next = at->next;
+        if (!ward->ended)
+            continue;
+        if (kill(-ward->pid, 0) != 0 && errno == ESRCH)
+            end_ward(ward);
+        else
+            others = true;
     }
-    folder = opendir("/proc");
-    if (!folder)
-        return;
-    for (struct dirent *entry = readdir(folder); entry; entry = readdir(folder))
-        if (isdigit((unsigned char)entry->d_name[0]) && parent_of(entry->d_name) == k->self)
-            kill((pid_t)strtol(entry->d_name, NULL, 10), SIGKILL);
-    closedir(folder);
+    return others;
 }
 
-/* Each that ends leaves its children to us, so that after an end nobody is waited for who was not killed: until there is none. */
+/* To its group. One that we may not kill has become somebody else by a set-uid program. */
+static void signal_ward(struct ward *ward, int number)
+{
+    bool refused = kill(-ward->pid, number) != 0 && errno == EPERM;
+
+    refused = refused || (!ward->ended && kill(ward->pid, 0) != 0 && errno == EPERM);
+    ward->asked = number == SIGTERM;
+    if (refused && number == SIGKILL)
+        say(KEEPER_REFUSED, ward->id, EPERM);
+    if (ward->ended && number == SIGKILL)
+        end_ward(ward);
+}
+
+static void kill_child(pid_t child, void *arg)
+{
+    (void)arg;
+    kill(child, SIGKILL);
+}
+
+/* Each that ends leaves its children to us: until there is none, or those that are left outlive SIGKILL. */
 static void end_all(const struct keeping *k)
 {
-    do {
-        kill_children(k);
-        if (waitpid(-1, NULL, 0) < 0 && errno == ECHILD)
-            return;
-        while (waitpid(-1, NULL, WNOHANG) > 0)
+    for (struct list *at = k->wards.next; at != &k->wards; at = at->next)
+        kill(-container_of(at, struct ward, list)->pid, SIGKILL);
+    for (int ms = 0; ms < END_MS; ms += AGAIN_MS) {
+        pid_t pid;
+
+        children_each(kill_child, NULL);
+        while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
             ;
-    } while (true);
+        if (pid < 0 && errno == ECHILD)
+            return;
+        poll(NULL, 0, AGAIN_MS);
+    }
 }
 
 /* ---- messages ---------------------------------------------------------------------------------------------------- */
@@ -277,7 +298,7 @@ static bool serve(struct keeping *k)
     struct msghdr head = {
         .msg_iov = parts, .msg_iovlen = 2, .msg_control = control, .msg_controllen = sizeof control};
     ssize_t n = recvmsg(KEEPER_FD, &head, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-    const struct ward *ward;
+    struct ward *ward;
     int fds[3];
 
     if (n < 0)
@@ -289,7 +310,9 @@ static bool serve(struct keeping *k)
     if (m.verb == KEEPER_START && !(head.msg_flags & MSG_TRUNC))
         start(k, &m, texts, (size_t)n - sizeof m, fds);
     else if (m.verb == KEEPER_SIGNAL && ward)
-        kill(-ward->pid, m.value);
+        signal_ward(ward, m.value);
+    else if (m.verb == KEEPER_ASK)
+        say(KEEPER_HERE, 0, 0);
     for (int i = 0; i < 3; i++)
         if (fds[i] >= 0)
             close(fds[i]);
@@ -315,10 +338,15 @@ static bool set_signals(struct keeping *k)
 
 static bool prepare(struct keeping *k)
 {
+    char self[16];
+
     list_init(&k->wards);
     k->self = getpid();
     close_range(KEEPER_FD + 1, ~0u, 0);
-    prctl(PR_SET_NAME, "maitred-keeper");
+    prctl(PR_SET_NAME, KEEPER_NAME);
+    snprintf(self, sizeof self, "%d", (int)k->self);
+    if (setenv(KEEPER_VARIABLE, self, 1) != 0)
+        return false;
     k->null = open("/dev/null", O_RDWR | O_CLOEXEC);
     return k->null >= 0 && set_signals(k) && fcntl(KEEPER_FD, F_SETFD, FD_CLOEXEC) == 0 &&
            prctl(PR_SET_CHILD_SUBREAPER, 1) == 0;
@@ -329,7 +357,7 @@ int keeper_main(void)
     struct keeping k = {0};
     int type = 0;
     socklen_t len = sizeof type;
-    bool there = true;
+    bool there = true, groups = false;
 
     if (getsockopt(KEEPER_FD, SOL_SOCKET, SO_TYPE, &type, &len) != 0 || type != SOCK_SEQPACKET) {
         fputs("maitred keeper: this is what maitred starts for its workers; there is no use in starting it "
@@ -343,11 +371,12 @@ int keeper_main(void)
         struct pollfd waits[] = {{KEEPER_FD, POLLIN, 0}, {k.signals, POLLIN, 0}};
         struct signalfd_siginfo info;
 
-        if (poll(waits, 2, -1) < 0 && errno != EINTR)
+        if (poll(waits, 2, groups ? GROUPS_MS : -1) < 0 && errno != EINTR)
             break;
         while (read(k.signals, &info, sizeof info) == sizeof info)
             ;
         reap(&k);
+        groups = end_groups(&k);
         there = !waits[0].revents || serve(&k);
     }
     end_all(&k);

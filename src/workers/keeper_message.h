@@ -7,10 +7,13 @@
 #define KEEPER_MESSAGE_MAX 32768u
 
 enum keeper_verb {
-    KEEPER_START,   /* texts: words, then variables, a NUL after each; with descriptors */
-    KEEPER_SIGNAL,  /* value: the signal */
+    KEEPER_START,  /* texts: words, then variables, a NUL after each; with descriptors */
+    KEEPER_SIGNAL, /* value: the signal */
+    KEEPER_ASK,    /* whether it is there: KEEPER_HERE is the answer */
+    KEEPER_HERE,
     KEEPER_STARTED, /* value: the process */
     KEEPER_FAILED,  /* value: the errno; it did not start */
+    KEEPER_REFUSED, /* value: the errno; it may not be killed */
     KEEPER_ENDED,   /* value: as waitpid has it */
 };
 

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 #define SECOND_US 1e6
 #define ROOM (OUTPUT_LINE_MAX + 64)
 
@@ -47,19 +49,68 @@ static void say_left_out(struct output *output)
     output->left_out = 0;
 }
 
+/* What a terminal obeys rather than shows: C0, DEL and C1; separators of lines, embeddings and overrides of direction (U+2028 to 202E),
+ * and its isolates (U+2066 to 2069). */
+static bool is_obeyed(struct slice character)
+{
+    const unsigned char *c = (const unsigned char *)character.ptr;
+
+    switch (character.len) {
+    case 1:
+        return c[0] < 0x20 || c[0] == 0x7f;
+    case 2:
+        return c[0] == 0xc2 && c[1] < 0xa0;
+    case 3:
+        return c[0] == 0xe2 && ((c[1] == 0x80 && c[2] >= 0xa8 && c[2] <= 0xae) ||
+                                (c[1] == 0x81 && c[2] >= 0xa6 && c[2] <= 0xa9));
+    default:
+        return false;
+    }
+}
+
+/* It never becomes longer. */
+static size_t put_clean(char *text, struct slice line)
+{
+    size_t n = 0;
+
+    while (line.len) {
+        size_t len = (unsigned char)*line.ptr < 0x80 ? 1 : utf8_len(line);
+        struct slice character = slice_take(&line, len ? len : 1);
+
+        if (!len || is_obeyed(character)) {
+            text[n++] = len ? ' ' : '?';
+            continue;
+        }
+        memcpy(text + n, character.ptr, len);
+        n += len;
+    }
+    return n;
+}
+
+/* So many bytes at the end of a line that was cut begin a character, the rest of which has no room. */
+static size_t cut_bytes(const struct output *output)
+{
+    for (size_t n = 1; n < 4 && n <= output->bytes; n++) {
+        unsigned char c = (unsigned char)output->line[output->bytes - n];
+
+        if (c >= 0xc0)
+            return n < (c < 0xe0 ? 2u : c < 0xf0 ? 3u : 4u) ? n : 0;
+        if (c < 0x80)
+            return 0;
+    }
+    return 0;
+}
+
 static void say_line(struct output *output)
 {
     char text[ROOM];
-    int n = (int)output->bytes;
+    size_t cut = output->missing ? cut_bytes(output) : 0;
+    size_t n = put_clean(text, slice_of(output->line, output->bytes - cut));
 
-    memcpy(text, output->line, output->bytes);
-    for (size_t i = 0; i < output->bytes; i++)
-        if (!text[i])
-            text[i] = ' '; /* a NUL would end it for those who print it */
     if (output->missing)
-        n += snprintf(text + n, sizeof text - output->bytes, " [%llu bytes more]",
-                      (unsigned long long)output->missing);
-    output->say(output->arg, slice_of(text, (size_t)n));
+        n += (size_t)snprintf(text + n, sizeof text - n, " [%llu bytes more]",
+                              (unsigned long long)output->missing + cut);
+    output->say(output->arg, slice_of(text, n));
 }
 
 /* ---- lines ------------------------------------------------------------------------------------------------------- */
@@ -111,6 +162,7 @@ static void end_line(struct output *output, uint64_t now_us)
 
 void output_take(struct output *output, struct slice bytes, uint64_t now_us)
 {
+    output->came_us = now_us;
     while (bytes.len) {
         struct slice piece = slice_take(&bytes, slice_find(bytes, '\n'));
         size_t room = OUTPUT_LINE_MAX - output->bytes, n = piece.len < room ? piece.len : room;
@@ -128,13 +180,21 @@ void output_take(struct output *output, struct slice bytes, uint64_t now_us)
 
 uint64_t output_tick(struct output *output, uint64_t now_us)
 {
+    uint64_t part_us = UINT64_MAX, other_us = UINT64_MAX;
+
+    if (output->bytes && now_us - output->came_us >= OUTPUT_PART_US)
+        end_line(output, now_us);
+    if (output->bytes)
+        part_us = output->came_us + OUTPUT_PART_US;
     if (output->repeats && now_us - output->repeats_us >= OUTPUT_SILENCE_US)
         say_repeats(output);
     if (output->left_out && may_say(output, now_us))
         say_left_out(output);
     if (output->left_out)
-        return now_us + (uint64_t)SECOND_US / OUTPUT_PER_S;
-    return output->repeats ? output->repeats_us + OUTPUT_SILENCE_US : UINT64_MAX;
+        other_us = now_us + (uint64_t)SECOND_US / OUTPUT_PER_S;
+    else if (output->repeats)
+        other_us = output->repeats_us + OUTPUT_SILENCE_US;
+    return part_us < other_us ? part_us : other_us;
 }
 
 void output_end(struct output *output, uint64_t now_us)

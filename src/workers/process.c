@@ -9,17 +9,29 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/event.h"
+#include "workers/children.h"
 #include "workers/keeper.h"
 #include "workers/keeper_message.h"
 
 /* How long one that does not take what it is told is waited for, before it is told again. */
 #define AGAIN_US (5 * US_PER_MS)
+/* How often a keeper that is waited for is asked whether it is there, and how often in vain at most. Questions are counted, not
+ * time: one that stood still together with us, as a machine that is suspended does, is not mute. */
+#define ASK_US (2 * US_PER_S)
+#define ASK_MOST (KEEPER_ANSWER_US / ASK_US)
+/* It does one thing after the other: who is started waits here, where others than starts can go first. */
+#define STARTS_AT_ONCE 4u
+/* A keeper that is killed again and again is not started more often. */
+#define ANOTHER_US US_PER_S
+/* How long it takes at most to end what a keeper has left. */
+#define LEFT_US (2 * US_PER_S)
 
 extern char **environ;
 
@@ -28,6 +40,11 @@ struct keeper {
     pid_t pid;
     struct fiber *reader;
     struct list processes; /* that start or run */
+    struct list line;      /* processes that are to be started, the next one first */
+    unsigned starting;     /* of processes */
+    unsigned unanswered;   /* questions since it has said anything */
+    uint64_t asked_us;     /* the last of them */
+    uint64_t opened_us;
     uint64_t last_id;
     bool closing;
 };
@@ -51,10 +68,21 @@ static struct process *find(struct keeper *keeper, uint64_t id)
     return NULL;
 }
 
+/* What it does from now on is nobody's business here; what the keeper says of it is for nobody. */
+static void let_go(struct process *p, const char *why)
+{
+    event_say(EVENT_WORKER_STUCK, SLICE(""), SLICE(""),
+              "%s: process %d has outlived SIGKILL: %s; it is left alone, and another takes its place",
+              p->name, p->pid, why);
+    p->status = SIGKILL;
+    change(p, PROCESS_ENDED);
+}
+
 static void hear(struct keeper *keeper, const struct keeper_message *m)
 {
     struct process *p = find(keeper, m->id);
 
+    keeper->unanswered = 0;
     if (!p)
         return;
     if (m->verb == KEEPER_STARTED) {
@@ -63,6 +91,9 @@ static void hear(struct keeper *keeper, const struct keeper_message *m)
     } else if (m->verb == KEEPER_FAILED) {
         p->error = -m->value;
         change(p, PROCESS_ENDED);
+    } else if (m->verb == KEEPER_REFUSED) {
+        let_go(p, "it runs as another user, as set-uid programs do (sudo, su): end it by hand, and have the "
+                  "command start what may be killed");
     } else if (m->verb == KEEPER_ENDED) {
         p->status = m->value;
         change(p, PROCESS_ENDED);
@@ -95,6 +126,64 @@ static void await_end(pid_t pid)
     }
 }
 
+/* What is left of a keeper that has gone, daemons that its workers made, has become ours. Our other children are not touched: an
+ * entrypoint's, which it had before it became maitred, or what PID 1 gets. */
+struct left {
+    char mark[sizeof KEEPER_VARIABLE + 16];
+    unsigned n;   /* those that are not reaped yet */
+    pid_t marked; /* one that is of it */
+};
+
+/* Who is about to end has no environment any more, and is waited for. */
+static void end_left(pid_t pid, void *arg)
+{
+    struct left *left = arg;
+    char path[64], *variable = NULL;
+    size_t room = 0;
+    bool any = false, marked = false;
+    FILE *file;
+
+    snprintf(path, sizeof path, "/proc/%d/environ", (int)pid);
+    file = fopen(path, "re");
+    if (!file) {
+        left->n += errno == ESRCH;
+        return;
+    }
+    while (!marked && getdelim(&variable, &room, '\0', file) > 0) {
+        any = true;
+        marked = strcmp(variable, left->mark) == 0;
+    }
+    free(variable);
+    fclose(file);
+    left->n += marked || !any;
+    if (!marked)
+        return;
+    left->marked = pid;
+    kill(pid, SIGKILL);
+}
+
+static void end_all_left(pid_t keeper)
+{
+    uint64_t until_us = loop_now_us() + LEFT_US;
+    struct left left;
+
+    for (;;) {
+        left = (struct left){.n = 0};
+        snprintf(left.mark, sizeof left.mark, KEEPER_VARIABLE "=%d", (int)keeper);
+        children_each(end_left, &left);
+        while (waitpid(-1, NULL, WNOHANG) > 0) /* nobody else waits for any while the loop turns */
+            ;
+        if (!left.n || loop_now_us() >= until_us)
+            break;
+        fiber_sleep_until(loop_now_us() + AGAIN_US);
+    }
+    if (left.marked)
+        event_say(
+            EVENT_WORKER_STUCK, SLICE(""), SLICE(""),
+            "process %d, which a worker left behind, has outlived SIGKILL: it is left alone; end it by hand",
+            (int)left.marked);
+}
+
 /* Until the keeper has ended. */
 static void reader_main(void *arg)
 {
@@ -125,6 +214,7 @@ static void reader_main(void *arg)
         lose_processes(keeper);
     }
     await_end(keeper->pid);
+    end_all_left(keeper->pid);
     keeper->pid = 0;
 }
 
@@ -133,7 +223,7 @@ static void reader_main(void *arg)
 /* With nothing of ours but the socket. */
 static int spawn(int socket, pid_t *pid)
 {
-    static char program[] = "maitred", command[] = KEEPER_COMMAND;
+    static char program[] = KEEPER_NAME, command[] = KEEPER_COMMAND;
     char *words[] = {program, command, NULL};
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
@@ -161,6 +251,7 @@ static int open_keeper(struct keeper *keeper)
 
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0)
         return -errno;
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
     error = spawn(pair[1], &keeper->pid);
     close(pair[1]);
     if (!error) {
@@ -192,9 +283,15 @@ static int ensure_keeper(struct keeper *keeper)
             fiber_sleep_until(loop_now_us() + AGAIN_US);
             continue;
         }
+        if (loop_now_us() < keeper->opened_us + ANOTHER_US) {
+            fiber_sleep_until(keeper->opened_us + ANOTHER_US);
+            continue;
+        }
         keeper->reader = NULL;
         fiber_join(reader, NEVER);
     }
+    keeper->opened_us = loop_now_us();
+    keeper->unanswered = 0;
     return open_keeper(keeper);
 }
 
@@ -206,6 +303,7 @@ struct keeper *keeper_create(void)
         return NULL;
     keeper->io.fd = -1;
     list_init(&keeper->processes);
+    list_init(&keeper->line);
     return keeper;
 }
 
@@ -227,10 +325,18 @@ int keeper_pid(const struct keeper *keeper)
 
 /* ---- telling it -------------------------------------------------------------------------------------------------- */
 
-/* It does not do as it is told: it goes, and with it all of its processes; the next one is another's. */
-static void keeper_give_up(struct keeper *keeper)
+/* By whoever waits for it, every now and then. One that is mute goes, and with it all of its processes. */
+static void ask_whether_there(struct keeper *keeper)
 {
-    if (keeper->pid)
+    struct keeper_message m = {.verb = KEEPER_ASK};
+
+    if (keeper->io.fd < 0 || loop_now_us() < keeper->asked_us + ASK_US)
+        return;
+    keeper->asked_us = loop_now_us();
+    if (keeper->unanswered++ < ASK_MOST)
+        send(keeper->io.fd, &m, sizeof m,
+             MSG_NOSIGNAL | MSG_DONTWAIT); /* one that has no room for it has others to take */
+    else
         kill(keeper->pid, SIGKILL);
 }
 
@@ -274,15 +380,12 @@ static void put_fds(const struct process_options *options, struct keeper_message
 /* Until it has room for it. */
 static int tell(struct keeper *keeper, const struct msghdr *head)
 {
-    uint64_t until_us = loop_now_us() + KEEPER_ANSWER_US;
-
     while (keeper->io.fd >= 0) {
         if (sendmsg(keeper->io.fd, head, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
             return 0;
         if (errno != EAGAIN && errno != EINTR)
-            return -errno;
-        if (loop_now_us() >= until_us)
-            keeper_give_up(keeper);
+            return errno == ECONNRESET ? -EPIPE : -errno;
+        ask_whether_there(keeper);
         fiber_sleep_until(loop_now_us() + AGAIN_US);
     }
     return -EPIPE;
@@ -304,16 +407,39 @@ static int tell_start(struct process *p, const struct process_options *options)
     return error;
 }
 
-int process_start(struct process *p, struct keeper *keeper, const struct process_options *options)
+static bool is_unwanted(const struct process_options *options)
 {
-    int error;
+    return options->unwanted && *options->unwanted;
+}
 
-    *p = (struct process){.keeper = keeper, .waiter = fiber_self(), .state = PROCESS_ENDED};
-    list_init(&p->list);
-    error = ensure_keeper(keeper);
+static void call_next(const struct keeper *keeper)
+{
+    if (!list_empty(&keeper->line))
+        fiber_wake(container_of(keeper->line.next, struct process, list)->waiter);
+}
+
+static void await_turn(struct process *p, const struct process_options *options)
+{
+    struct keeper *keeper = p->keeper;
+
+    list_push_back(&keeper->line, &p->list);
+    while (!is_unwanted(options) && (keeper->line.next != &p->list || keeper->starting >= STARTS_AT_ONCE))
+        fiber_park(NEVER);
+    list_remove(&p->list);
+    keeper->starting++;
+    call_next(keeper);
+}
+
+/* In its turn. */
+static int start(struct process *p, const struct process_options *options)
+{
+    struct keeper *keeper = p->keeper;
+    int error = is_unwanted(options) ? -ECANCELED : ensure_keeper(keeper);
+
     if (error)
         return error;
     p->id = ++keeper->last_id;
+    snprintf(p->name, sizeof p->name, "%s", options->name ? options->name : "");
     p->state = PROCESS_STARTING;
     list_push_back(&keeper->processes, &p->list);
     error = tell_start(p, options);
@@ -326,16 +452,30 @@ int process_start(struct process *p, struct keeper *keeper, const struct process
     return p->error;
 }
 
-void process_await(const struct process *p, enum process_state state)
+int process_start(struct process *p, struct keeper *keeper, const struct process_options *options)
+{
+    int error;
+
+    *p = (struct process){.keeper = keeper, .waiter = fiber_self(), .state = PROCESS_ENDED};
+    list_init(&p->list);
+    await_turn(p, options);
+    error = start(p, options);
+    keeper->starting--;
+    call_next(keeper);
+    return error;
+}
+
+void process_await(struct process *p, enum process_state state)
 {
     uint64_t until_us = loop_now_us() + KEEPER_ANSWER_US;
 
     while (p->state == state) {
-        if (loop_now_us() >= until_us) {
-            keeper_give_up(p->keeper);
-            until_us = NEVER;
+        if (state == PROCESS_RUNS && loop_now_us() >= until_us && !p->keeper->unanswered) {
+            let_go(p, "it hangs in the kernel (state D in ps), as when a disk or a network file system does");
+            return;
         }
-        fiber_park(until_us);
+        ask_whether_there(p->keeper);
+        fiber_park(loop_now_us() + ASK_US);
     }
 }
 

@@ -207,11 +207,15 @@ int worker_start_process(struct worker *worker, const struct environment *enviro
                          struct fiber **output)
 {
     int end = -1, error = open_output(worker, &end, output);
-    struct process_options options = {.words = worker_section(worker)->command.words,
-                                      .environment = environment};
+    char name[PROCESS_NAME_MAX];
+    struct process_options options = {.name = name,
+                                      .words = worker_section(worker)->command.words,
+                                      .environment = environment,
+                                      .unwanted = &worker->stopping};
 
     if (error)
         return error;
+    snprintf(name, sizeof name, "workers %s/%u", worker->crew->name, worker->number);
     options.fds[0] = input;
     options.fds[1] = options.fds[2] = end;
     error = process_start(&worker->process, worker->crew->owner->keeper, &options);
@@ -307,6 +311,9 @@ void worker_close_feed(struct worker *worker)
 
 void worker_start_failed(struct worker *worker, int error)
 {
+    if (error == -EPIPE ||
+        error == -ECANCELED) /* the keeper was lost, or it was told to stop: none of its doing */
+        return;
     worker->crew->starts++;
     worker_failed(worker, "%s cannot be started: %s%s", worker_section(worker)->command.words[0],
                   strerror(-error), advice(error));

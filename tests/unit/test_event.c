@@ -119,6 +119,7 @@ static void every_kind_has_its_name_and_level(void **state)
         {EVENT_WORKERS_RESTARTED, "workers-restarted", "info"},
         {EVENT_WORKER_FAILED, "worker-failed", "warning"},
         {EVENT_WORKER_KILLED, "worker-killed", "warning"},
+        {EVENT_WORKER_STUCK, "worker-stuck", "error"},
         {EVENT_KEEPER_LOST, "keeper-lost", "error"},
         {EVENT_GAUGE_FULL, "gauge-full", "warning"},
         {EVENT_GAUGE_OK, "gauge-ok", "info"},

@@ -24,7 +24,7 @@ static int start(struct process *process, int output, const char *command)
     static struct environment environment;
     char sh[] = "sh", c[] = "-c", text[256];
     char *words[] = {sh, c, text, NULL};
-    struct process_options options = {words, &environment, {-1, output, -1}};
+    struct process_options options = {.words = words, .environment = &environment, .fds = {-1, output, -1}};
 
     environment = (struct environment){0};
     environment_add(&environment, "GIVEN", "%s", "a word");
@@ -93,7 +93,7 @@ static void what_cannot_be_started_says_why(void *arg)
     struct environment none = {0}, *full = calloc(1, sizeof *full);
     char missing[] = "/no/such/program", folder[] = "/", sh[] = "sh";
     char *words[] = {missing, NULL}, *others[] = {folder, NULL}, *good[] = {sh, NULL};
-    struct process_options options = {words, &none, {-1, -1, -1}};
+    struct process_options options = {.words = words, .environment = &none, .fds = {-1, -1, -1}};
 
     (void)arg;
     keeper = keeper_create();
@@ -223,7 +223,7 @@ static void no_end_is_lost_however_many_come_at_once(void *arg)
     char cat[] = "cat";
     char *words[] = {cat, NULL};
     int ends[2];
-    struct process_options options = {words, &none, {-1, -1, -1}};
+    struct process_options options = {.words = words, .environment = &none, .fds = {-1, -1, -1}};
 
     (void)arg;
     keeper = keeper_create();

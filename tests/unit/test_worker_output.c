@@ -151,6 +151,65 @@ static void a_nul_is_a_blank(void **state)
     assert_string_equal(said, "a b/");
 }
 
+static void what_is_said_is_utf8_without_controls(void **state)
+{
+    static const struct {
+        const char *written, *said;
+    } rows[] = {
+        {"caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x8d\xb5\n", "caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x8d\xb5/"},
+        {"caf\xe9 ok\n", "caf? ok/"},
+        {"\xc0\xaf\xed\xa0\x80\xf5.\n", "??????./"},
+        {"\xe2\x82.\n", "??./"},
+        {"a\x1b[31mb\x07\tc\x7f\n", "a [31mb  c /"},
+        {"a\xc2\x9b"
+         "31m\xc2\xa0\n",
+         "a 31m\xc2\xa0/"},
+        {"a\xe2\x80\xae"
+         "b\xe2\x80\xa8"
+         "c\xe2\x81\xa6"
+         "d\xe2\x80\x94\n",
+         "a b c d\xe2\x80\x94/"},
+    };
+
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        fresh(state);
+        take(rows[i].written, 0);
+        assert_string_equal(said, rows[i].said);
+    }
+}
+
+static void a_cut_is_between_characters(void **state)
+{
+    char line[OUTPUT_LINE_MAX + 8];
+
+    (void)state;
+    for (size_t before = OUTPUT_LINE_MAX - 4; before <= OUTPUT_LINE_MAX; before++) {
+        size_t whole = before + 4 <= OUTPUT_LINE_MAX ? 4 : 0;
+        char wanted[64];
+
+        fresh(NULL);
+        memset(line, 'x', before);
+        memcpy(line + before, "\xf0\x9f\x8d\xb5yz\n", 8);
+        take(line, 0);
+        snprintf(wanted, sizeof wanted, "x%.*s [%zu bytes more]/", (int)whole, line + before, 6 - whole);
+        assert_string_equal(said + before - 1, wanted);
+    }
+}
+
+static void a_line_without_an_end_is_said_after_a_while(void **state)
+{
+    (void)state;
+    take("Pass", 0);
+    assert_int_equal(output_tick(&output, S / 2), S);
+    take("word? ", S / 2);
+    assert_int_equal(output_tick(&output, S), S / 2 + OUTPUT_PART_US);
+    assert_string_equal(said, "");
+    assert_int_equal(output_tick(&output, S / 2 + OUTPUT_PART_US), UINT64_MAX);
+    assert_string_equal(said, "Password? /");
+    take("\nnext\n", 3 * S);
+    assert_string_equal(said, "Password? /next/");
+}
+
 /* ---- back-off ---------------------------------------------------------------------------------------------------- */
 
 static void a_back_off_doubles_up_to_a_most_and_never_ends(void **state)
@@ -271,6 +330,9 @@ int main(void)
         cmocka_unit_test_setup(a_flood_is_cut_to_its_rate_and_what_is_missing_is_said, fresh),
         cmocka_unit_test_setup(everything_is_said_or_counted, fresh),
         cmocka_unit_test_setup(a_nul_is_a_blank, fresh),
+        cmocka_unit_test(what_is_said_is_utf8_without_controls),
+        cmocka_unit_test(a_cut_is_between_characters),
+        cmocka_unit_test_setup(a_line_without_an_end_is_said_after_a_while, fresh),
         cmocka_unit_test(a_back_off_doubles_up_to_a_most_and_never_ends),
         cmocka_unit_test(those_who_fail_together_do_not_come_back_together),
         cmocka_unit_test(variables_stand_one_after_the_other),

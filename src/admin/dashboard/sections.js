@@ -274,7 +274,7 @@ function databaseSection() {
 // ---- events ----
 
 const EVENT_TONES = {
-    bad: /^(server-down|reload-failed|upgrade-failed|log-failed|worker-failed|worker-killed|keeper-lost)$/,
+    bad: /^(server-down|reload-failed|upgrade-failed|log-failed|worker-failed|worker-killed|worker-stuck|keeper-lost)$/,
     warn: /^(server-ejected|server-drained|name-failed|limit|queue-paused|queue-purged|gauge-full|workers-(paused|set|held))$/,
 };
 
