@@ -201,6 +201,8 @@ static enum queue_verdict judge(const struct filter *f, bool ended_by_us)
 
     if (worker->process.status == 0 && !ended_by_us)
         return VERDICT_ACK;
+    if (worker->process.lost)
+        return VERDICT_RETURN;
     process_status_text(worker->process.status, how);
     if (ended_by_us)
         n = snprintf(line, sizeof line, "%s, after it was told to stop: its message waits again\n", how);

@@ -110,6 +110,7 @@ static void lose_processes(struct keeper *keeper)
             kill(-p->pid, SIGKILL);
         else
             p->error = -EPIPE;
+        p->lost = true;
         p->status = SIGKILL;
         change(p, PROCESS_ENDED);
     }

@@ -32,6 +32,7 @@ struct process {
     int pid;
     char name[PROCESS_NAME_MAX];
     int status;           /* PROCESS_ENDED: as waitpid has it */
+    bool lost;            /* PROCESS_ENDED: with its keeper, which is no fault of its own */
     int error;            /* why it did not start */
     struct fiber *waiter; /* woken when the state changes */
 };

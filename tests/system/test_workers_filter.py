@@ -187,6 +187,20 @@ def test_one_that_is_ended_in_the_middle_has_made_no_attempt(crew):
     assert crew.begun(0) == ["1 0", "1 1"]
 
 
+def test_one_that_is_lost_with_the_keeper_has_made_no_attempt(crew):
+    crew = crew("min = 1  max = 1", general="queue dead {}", queue="retry { attempts = 1 }  dead-letter = dead")
+    crew.publish(until=str(crew.proxy.directory / "gate"))
+    crew.poll(lambda: crew.notes("begin"), "a message at work")
+
+    os.kill(crew.keeper(), signal.SIGKILL)
+
+    crew.poll(lambda: len(crew.begun(0)) == 2, "another try")
+    assert crew.begun(0) == ["1 0", "1 1"]
+    crew.touch("gate")
+    crew.wait_ended([0])
+    assert crew.queue_state("dead")["ready"] == 0
+
+
 def test_one_that_ends_well_because_it_was_told_to_has_not_handled_its_message(crew):
     crew = crew("min = 1  max = 1  stop-timeout = 300ms", "end_well_at_sigterm")
     crew.publish(until=str(crew.proxy.directory / "gate"))
