@@ -161,6 +161,33 @@ static bool admit(const struct admin *admin, struct exchange *x)
     return true;
 }
 
+/* ---- streams ----------------------------------------------------------------------------------------------- */
+
+/* Of the listener's places (server.c); the others are for probes, commands, and pages. */
+#define STREAMS_MAX 64
+
+int admin_stream_begin(struct admin_call *call)
+{
+    int error;
+
+    if (call->admin->n_streams >= STREAMS_MAX) {
+        reply_error(call->x, 503, NULL,
+                    "%d streams of events and requests are open already; close one, or ask for a list "
+                    "now and then",
+                    STREAMS_MAX);
+        return -EBUSY;
+    }
+    error = reply_stream(call->x, SLICE("text/event-stream"));
+    call->admin->n_streams += !error;
+    return error;
+}
+
+void admin_stream_end(struct admin_call *call)
+{
+    call->admin->n_streams--;
+    exchange_end(call->x, NULL);
+}
+
 /* ---- rows -------------------------------------------------------------------------------------------------- */
 
 struct row {

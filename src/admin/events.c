@@ -171,7 +171,6 @@ static void follow(struct admin *admin, struct follower *f)
         if (!error)
             error = send_news(f);
     }
-    exchange_end(f->x, NULL);
 }
 
 /* Where it begins: behind the last event that the client has, or has no interest in. 0, or it is answered. */
@@ -204,7 +203,9 @@ void events_serve(struct admin_call *call)
     }
     f->x = x;
     f->seen = seen;
-    if (reply_stream(x, SLICE("text/event-stream")) == 0)
+    if (admin_stream_begin(call) == 0) {
         follow(call->admin, f);
+        admin_stream_end(call);
+    }
     free(f);
 }

@@ -28,6 +28,7 @@ struct admin {
     struct bell *bell;
     struct requests *requests;
     struct manager *manager; /* NULL: nobody has asked as a user yet */
+    unsigned n_streams;
 };
 
 struct admin_call {
@@ -41,6 +42,9 @@ void state_serve(struct admin_call *call);
 void metrics_serve(struct admin_call *call);
 void events_serve(struct admin_call *call);
 void explain_serve(struct admin_call *call);
+/* A stream of events begins: 0, and an end is due for it; or it is answered, for some places are left to those who ask once. */
+int admin_stream_begin(struct admin_call *call);
+void admin_stream_end(struct admin_call *call);
 /* A name as text, in the exchange's arena; "" without memory. */
 const char *actions_text(struct exchange *x, struct slice name);
 /* 200, {"text": what was done}. */

@@ -112,7 +112,6 @@ static void follow(struct admin *admin, struct watcher *w)
         if (!error)
             error = send_news(w);
     }
-    exchange_end(w->x, NULL);
 }
 
 /* Where it begins: behind what the client has, or with what comes next. False: it is answered. */
@@ -127,19 +126,21 @@ static bool find_beginning(struct watcher *w)
     return false;
 }
 
-static void serve_stream(struct admin *admin, struct exchange *x, const struct request_filter *filter)
+static void serve_stream(struct admin_call *call, const struct request_filter *filter)
 {
     struct watcher *w = malloc(sizeof *w);
 
     if (!w) {
-        reply_no_memory(x);
+        reply_no_memory(call->x);
         return;
     }
-    w->x = x;
-    w->requests = admin->requests;
+    w->x = call->x;
+    w->requests = call->admin->requests;
     w->filter = *filter;
-    if (find_beginning(w) && reply_stream(x, SLICE("text/event-stream")) == 0)
-        follow(admin, w);
+    if (find_beginning(w) && admin_stream_begin(call) == 0) {
+        follow(call->admin, w);
+        admin_stream_end(call);
+    }
     free(w);
 }
 
@@ -163,7 +164,7 @@ void requests_serve(struct admin_call *call)
     else if (requests_want(call->admin->requests) != 0)
         reply_no_memory(call->x);
     else if (wants_stream(call->x))
-        serve_stream(call->admin, call->x, &filter);
+        serve_stream(call, &filter);
     else
         serve_list(call->x, call->admin->requests, &filter);
 }

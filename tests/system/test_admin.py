@@ -1,5 +1,6 @@
 """The admin interface as others meet it: state, metrics, events, actions, and who may ask. (test_explain.py has explain.)"""
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -746,6 +747,23 @@ def test_events_come_as_they_happen(maitred, echo, closed):
         assert [each["id"] for each in events.seen] == list(range(event["id"], event["id"] + 3))
         assert "pool" not in events.seen[-1]
     assert interface.state()["events"][-3:] == events.seen
+
+
+def test_streams_leave_places_to_those_who_ask_once(maitred, echo):
+    proxy = maitred(proxying(echo(), general=admin()))
+    interface = admin_of(proxy)
+    with contextlib.ExitStack() as stack:
+        streams = [stack.enter_context(interface.events(0)) for _ in range(64)]
+        for stream in streams:
+            assert stream.next()["kind"] == "start"
+        for target in ("/api/events", "/api/requests?follow=1"):
+            assert "64 streams" in error_of(interface.get(target), 503)
+        assert interface.get("/readyz").status == 200
+        streams[0].close()
+        end = time.monotonic() + DEADLINE
+        while interface.ask("HEAD", "/api/events").status != 200:
+            assert time.monotonic() < end
+            interface.reload()      # an event, by which it is noticed that one has left
 
 
 def test_events_are_said_from_several_threads(maitred, closed):
