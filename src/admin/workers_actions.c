@@ -32,8 +32,9 @@ void workers_pause(struct admin_call *call)
     if (!crew)
         return;
     crew_pause(crew);
-    snprintf(text, sizeof text, "workers %s: paused; those that run finish what they have, and stop",
-             crew->name);
+    snprintf(text, sizeof text, "workers %s: paused; %s", crew->name,
+             crew->section->command.text ? "those that run finish what they have, and stop"
+                                         : "none are desired, which whoever starts them is told");
     actions_said(call->x, text);
 }
 
@@ -81,6 +82,11 @@ void workers_restart(struct admin_call *call)
 
     if (!crew)
         return;
+    if (!crew->section->command.text) {
+        reply_error(call->x, 409, NULL, "workers %.100s have no command: restart them where they are started",
+                    crew->name);
+        return;
+    }
     crew_restart(crew);
     snprintf(
         text, sizeof text,

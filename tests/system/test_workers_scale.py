@@ -346,3 +346,11 @@ def test_an_upgrade_brings_along_how_many_there_are_and_what_was_told(crew):
     crew.post("/api/workers/crew/pause")
     crew.proxy.upgrade()
     assert crew.get()["state"] == "paused" and not crew.get()["processes"]
+
+
+def test_what_is_started_elsewhere_is_restarted_there(maitred):
+    crew = Crew(maitred(house("workers crew { queue = jobs  max = 4 }")))
+
+    assert "have no command" in crew.post("/api/workers/crew/restart", expect=409)["error"]
+    assert "whoever starts them is told" in crew.post("/api/workers/crew/pause")["text"]
+    assert crew.get("/desired")["desired"] == 0
