@@ -559,6 +559,8 @@ static void get(struct amqp_channel *channel, const struct amqp_method *method)
     if (!amqp_queue_name(channel, method->queue, method->id, &queue) ||
         !amqp_may(channel, ACCESS_READ, false, queue, method->id) || !look(channel, method, queue, &counts))
         return;
+    if (c->pass)
+        amqp_pass_asked(c->pass);
     amqp_flush(c);
     if (amqp_wait_drained(c) != 0 || channel->state != CHANNEL_OPEN)
         return;

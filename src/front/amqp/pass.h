@@ -29,6 +29,7 @@ struct amqp_pass_sight {
     unsigned connections, consumers;
     uint64_t in_flight; /* delivered, and not acknowledged */
     uint64_t handled;   /* deliveries that ended, well or not */
+    uint64_t asked;     /* times that a message was asked for by basic.get, whether there was one or not */
     uint64_t busy_us;   /* in_flight over time */
     bool stopped;       /* amqp_pass_stop has come to all threads */
 };

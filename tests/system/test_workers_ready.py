@@ -1,0 +1,93 @@
+"""Workers that live and take no messages: whether that is noticed, and what becomes of them."""
+import os
+import signal
+
+import pytest
+
+from kit.workers import Crew, house, is_there, section
+
+SOON = "min = 1  max = 1  start-timeout = 3s"
+
+
+@pytest.fixture
+def consumers(maitred):
+    def start(options=SOON, words="", **others):
+        return Crew(maitred(house(section(options, words), **others)))
+    return start
+
+
+def wait_other(crew, pid):
+    """It was killed, and another process has taken its place."""
+    crew.poll(lambda: crew.pids()[-1] != pid, "another process", 20)
+    assert not is_there(pid)
+
+
+# --- consumers
+
+
+def test_a_consumer_that_lost_its_connection_is_not_ready_and_another_takes_its_place(consumers):
+    crew = consumers()
+    crew.publish(then="leave")
+    crew.poll(lambda: crew.notes("hangs"), "a worker without a connection")
+    pid, = crew.pids()
+
+    ids = crew.publish(3)
+    crew.wait(lambda crew: crew["starting"] == 1 and crew["idle"] == 0, "a worker that is not ready")
+    wait_other(crew, pid)
+
+    crew.wait_ended(ids)
+    event, = crew.events("worker-killed")
+    assert "had no consumer of queue jobs" in event["text"] and "AMQP_URL" in event["text"]
+    state = crew.get()
+    assert state["kills"] == state["crashes"] == 1 and "signal 9" in state["processes"][0]["reason"]
+
+
+def test_a_consumer_that_never_consumes_is_killed_and_another_takes_its_place(consumers):
+    crew = consumers(words="hang_once")
+    ids = crew.publish(2)
+    crew.poll(lambda: crew.notes("hangs"), "a worker that does not connect")
+    assert crew.get()["starting"] == 1
+
+    wait_other(crew, crew.pids()[0])
+
+    crew.wait_ended(ids)
+    assert crew.get()["crashes"] == 1
+
+
+def test_a_stopped_consumer_loses_its_channel_by_ack_timeout_and_then_its_place(consumers):
+    crew = consumers(queue="ack-timeout = 1s  retry { first = 10ms  most = 10ms }")
+    crew.wait_running(1)
+    pid, = crew.pids()
+
+    os.kill(pid, signal.SIGSTOP)
+    ids = crew.publish(3)
+    wait_other(crew, pid)
+
+    crew.wait_ended(ids)
+    assert crew.get()["kills"] == 1
+
+
+def test_one_that_consumes_or_has_a_message_is_left_alone_for_ever(consumers):
+    crew = consumers("min = 2  max = 2  start-timeout = 3s")
+    crew.wait_running(2)
+    crew.publish(seconds=6)
+    crew.wait_ended([0])
+
+    state = crew.get()
+    assert state["starts"] == 2 and state["kills"] == state["crashes"] == 0
+
+
+def test_one_that_asks_for_each_message_is_ready_while_it_asks(consumers):
+    crew = consumers(words="ask")
+    crew.wait(lambda crew: crew["idle"] == 1, "a worker that has asked")
+    asked = len(crew.notes("nothing"))
+    crew.poll(lambda: len(crew.notes("nothing")) > asked + 100, "100 questions, in more than five seconds", 30)
+    crew.wait_ended(crew.publish(3))
+
+    assert crew.get()["kills"] == 0
+    pid, = crew.pids()
+
+    crew.publish(then="leave")
+    crew.poll(lambda: crew.notes("hangs"), "a worker without a connection")
+    wait_other(crew, pid)
+    crew.wait_ended(crew.publish())
