@@ -26,6 +26,7 @@ struct push {
     struct fiber *fiber;
     unsigned on_their_way;
     uint64_t handled;             /* total: attempts that ended, well or not */
+    unsigned timeouts;            /* requests in a row that were sent and not answered in time */
     uint64_t busy_us, changed_us; /* on_their_way over time, until it changed last */
     struct list deliveries;       /* under way */
     bool stopping;

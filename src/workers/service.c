@@ -2,7 +2,8 @@
  *
  * A service has a pool of its own, of one server, and a push to that with as many messages on their way as it has slots: so one
  * that comes, ends or is to stop concerns nobody else, and the queue deals its messages out among those that are ready. It is
- * ready once it accepts a connection, or its health path answers; while that fails it is given nothing.
+ * ready once it accepts a connection, or its health path answers; while that fails it is given nothing. One without a health path
+ * is not asked while it has requests: what becomes of those says more, and whoever does one thing at a time would accept nothing.
  * Threads: the control thread's. */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -234,12 +235,37 @@ static void kill_unwell(struct http_worker *s, const char *why)
     process_signal(&s->worker->process, SIGKILL);
 }
 
+/* What it did with its requests. One that was stopped, or hangs, still has connections accepted by the kernel. */
+static bool is_mute(const struct http_worker *s)
+{
+    return !s->health.path && s->push && s->push->timeouts >= FALL;
+}
+
+static bool is_at_work(const struct http_worker *s)
+{
+    return !s->health.path && s->push && s->push->on_their_way;
+}
+
+/* As checker_check. */
+static int ask(const struct http_worker *s, char why[CHECK_WHY_MAX])
+{
+    if (!is_mute(s))
+        return checker_check(&s->health, thread_of(s)->roster->servers[0], why);
+    snprintf(why, CHECK_WHY_MAX, "%u requests in a row had no answer in time", s->push->timeouts);
+    return -ETIMEDOUT;
+}
+
 /* Once. False: there is nothing more to look for. */
 static bool check(struct http_worker *s)
 {
     char why[CHECK_WHY_MAX];
-    int error = checker_check(&s->health, thread_of(s)->roster->servers[0], why);
+    int error;
 
+    if (s->worker->stopping)
+        return false;
+    if (is_at_work(s) && !is_mute(s))
+        return true;
+    error = ask(s, why);
     if (error == -ECANCELED)
         return false;
     if (stream_error_is_ours(error))
@@ -254,17 +280,14 @@ static bool check(struct http_worker *s)
     return false;
 }
 
-/* Until it is cancelled; without a health path once it is ready. */
+/* Until it is cancelled. */
 static void watcher_main(void *arg)
 {
     struct http_worker *s = arg;
 
-    while (check(s)) {
-        if (s->well && !s->health.path)
-            return;
+    while (check(s))
         if (fiber_sleep_until(loop_now_us() + (s->push ? HEALTH_EVERY_US : READY_EVERY_US)) != 0)
             return;
-    }
 }
 
 /* ---- a feed ------------------------------------------------------------------------------------------------------ */

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from kit.workers import Crew, house, is_there, section
+from kit.workers import SERVICE, Crew, house, is_there, section
 
 SOON = "min = 1  max = 1  start-timeout = 3s"
 
@@ -13,6 +13,13 @@ SOON = "min = 1  max = 1  start-timeout = 3s"
 def consumers(maitred):
     def start(options=SOON, words="", **others):
         return Crew(maitred(house(section(options, words), **others)))
+    return start
+
+
+@pytest.fixture
+def services(maitred):
+    def start(options=SOON, words="", **others):
+        return Crew(maitred(house(section(f"kind = http  {options}", words, program=SERVICE), **others)))
     return start
 
 
@@ -91,3 +98,47 @@ def test_one_that_asks_for_each_message_is_ready_while_it_asks(consumers):
     crew.poll(lambda: crew.notes("hangs"), "a worker without a connection")
     wait_other(crew, pid)
     crew.wait_ended(crew.publish())
+
+
+# --- services without a health path
+
+
+def test_a_service_that_closed_its_port_is_not_well_and_another_takes_its_place(services):
+    crew = services()
+    crew.publish(then="deaf")
+    crew.poll(lambda: crew.notes("hangs"), "a service without a port")
+    pid, = crew.pids()
+
+    crew.wait(lambda crew: crew["starting"] == 1 and crew["idle"] == 0, "a service that is not well")
+    ids = crew.publish(3)
+    wait_other(crew, pid)
+
+    crew.wait_ended(ids)
+    assert "not ready at port" in crew.events("worker-killed")[0]["text"]
+    state = crew.get()
+    assert state["kills"] == state["crashes"] == 1
+
+
+def test_a_stopped_service_is_found_by_requests_without_an_answer(services):
+    crew = services(queue="ack-timeout = 1s  retry { attempts = 0  first = 10ms  most = 10ms }")
+    crew.wait_running(1)
+    pid, = crew.pids()
+
+    os.kill(pid, signal.SIGSTOP)
+    ids = crew.publish(2)
+    wait_other(crew, pid)
+
+    crew.wait_ended(ids)
+    assert "requests in a row had no answer in time" in crew.events("worker-killed")[0]["text"]
+
+
+def test_a_service_at_work_that_accepts_nothing_meanwhile_is_left_alone(services):
+    crew = services(words="single")
+
+    ids = crew.publish(2, seconds=9)
+    crew.wait_ended(ids, 40)
+
+    assert crew.begun() == ["1 false /"] * 2
+    state = crew.get()
+    assert state["starts"] == 1 and state["kills"] == state["crashes"] == 0
+    assert "is not well" not in crew.proxy.errors
