@@ -101,6 +101,16 @@ static int choose_port(const struct workers *workers)
 
 /* ---- its pool ---------------------------------------------------------------------------------------------------- */
 
+/* As the queue has it now. One that is to be replaced may be of another queue, and keeps what it has. */
+static void follow_queue(struct http_worker *s)
+{
+    const struct worker *worker = s->worker;
+
+    if (worker->epoch == worker->crew->epoch)
+        s->pool_config.response_timeout_us = s->push_config.timeout_us =
+            worker_message_us(worker->crew->section);
+}
+
 static void configure(struct http_worker *s)
 {
     uint64_t timeout_us = worker_message_us(s->section);
@@ -223,7 +233,8 @@ static void become_unwell(struct http_worker *s, const char *why)
 
 static bool is_unwell_for_long(const struct http_worker *s)
 {
-    return !s->well && !s->worker->stopping && loop_now_us() >= s->unwell_us + s->section->start_timeout_us;
+    return !s->well && !s->worker->stopping &&
+           loop_now_us() >= s->unwell_us + s->worker->crew->section->start_timeout_us;
 }
 
 static void kill_unwell(struct http_worker *s, const char *why)
@@ -330,9 +341,10 @@ static void service_started(struct worker *worker)
 
 static void service_look(const struct worker *worker, struct feed_sight *sight)
 {
-    const struct http_worker *s = worker->fed;
+    struct http_worker *s = worker->fed;
     const struct push *push = s->push;
 
+    follow_queue(s); /* the first look after a reload is part of it */
     *sight = (struct feed_sight){
         .ready = s->well && push && push->consumer,
         .stopped = !push || push->stopping,
