@@ -182,6 +182,8 @@ static enum queue_verdict judge(struct delivering *d, int error, const struct fe
         return put_off(d->delivery, 0, FULL_US);
     if (error == -EHOSTUNREACH || !fetch->sent)
         return put_off(d->delivery, 0, DOWN_US);
+    if (error == -ECONNRESET && d->push->forgives)
+        return put_off(d->delivery, 0, 0);
     return VERDICT_RETRY;
 }
 

@@ -30,6 +30,7 @@ struct push {
     uint64_t busy_us, changed_us; /* on_their_way over time, until it changed last */
     struct list deliveries;       /* under way */
     bool stopping;
+    bool forgives; /* its servers are ended by us: a request that they break off was no attempt */
     void (*ended)(struct push *push); /* the owner's: it has been taken out of nothing, and is to be freed */
     void *owner;
 };

@@ -358,8 +358,10 @@ static void service_stop(struct worker *worker)
 {
     struct http_worker *s = worker->fed;
 
-    if (s->push)
-        push_stop(s->push);
+    if (!s->push)
+        return;
+    s->push->forgives = true;
+    push_stop(s->push);
 }
 
 /* What was on its way has been attempted: its connection is closed. Only who keeps one open for a process that has gone is broken

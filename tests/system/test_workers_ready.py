@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from kit.workers import SERVICE, Crew, house, is_there, section
+from kit.workers import PROGRAM, SERVICE, Crew, house, is_there, section
 
 SOON = "min = 1  max = 1  start-timeout = 3s"
 
@@ -142,3 +142,84 @@ def test_a_service_at_work_that_accepts_nothing_meanwhile_is_left_alone(services
     state = crew.get()
     assert state["starts"] == 1 and state["kills"] == state["crashes"] == 0
     assert "is not well" not in crew.proxy.errors
+
+
+# --- those that maitred ends in the middle of a message
+
+LAST = "retry { attempts = 1 }  dead-letter = dead"
+KINDS = pytest.mark.parametrize("kind, program", [("consumer", PROGRAM), ("http", SERVICE)])
+
+
+@pytest.fixture
+def at_work(maitred):
+    """A worker that does not end by itself, in the middle of a message that has one attempt."""
+    def start(kind, program, options="stop-timeout = 300ms", **others):
+        words = section(f"kind = {kind}  min = 1  max = 1  {options}", "ignore_sigterm", program=program)
+        crew = Crew(maitred(house(words, "queue dead {}", queue=LAST, **others)))
+        crew.publish(until=str(crew.proxy.directory / "gate"))
+        crew.poll(lambda: crew.notes("begin"), "a message at work")
+        return crew
+    return start
+
+
+def wait_done(crew):
+    """Its last attempt was not used up."""
+    crew.touch("gate")
+    crew.wait_ended([0], 20)
+    assert crew.queue_state("dead")["ready"] == 0
+
+
+@KINDS
+def test_one_that_is_killed_at_the_end_of_stop_timeout_has_made_no_attempt(at_work, kind, program):
+    crew = at_work(kind, program)
+
+    crew.post("/api/workers/crew/pause")
+    crew.wait(lambda crew: not crew["processes"], "no process")
+    crew.wait_queue(lambda queue: queue["ready"] == 1, "a message that waits again")
+    assert crew.get()["kills"] == 1
+
+    crew.post("/api/workers/crew/resume")
+    wait_done(crew)
+
+
+@KINDS
+def test_one_that_is_replaced_by_a_reload_has_made_no_attempt(at_work, kind, program):
+    crew = at_work(kind, program)
+
+    changed = section(f"kind = {kind}  min = 1  max = 1  slots = 2  stop-timeout = 300ms", program=program)
+    crew.proxy.reload(house(changed, "queue dead {}", queue=LAST))
+    crew.poll(lambda: len(crew.notes("begin")) == 2, "another delivery")
+
+    wait_done(crew)
+
+
+@KINDS
+def test_one_that_a_drain_cut_off_has_made_no_attempt(at_work, kind, program):
+    crew = at_work(kind, program, drain="1s")
+
+    crew.proxy.terminate()
+    assert crew.proxy.wait() == 0
+    crew.touch("gate")
+    crew.proxy.start_again()
+
+    wait_done(crew)
+
+
+@KINDS
+def test_one_that_an_upgrade_cut_off_has_made_no_attempt(at_work, kind, program):
+    crew = at_work(kind, program, drain="1s")
+
+    crew.proxy.upgrade()
+    crew.poll(lambda: len(crew.notes("begin")) == 2, "another delivery", 20)
+
+    wait_done(crew)
+
+
+@KINDS
+def test_one_that_crashes_has_made_an_attempt(at_work, kind, program):
+    crew = at_work(kind, program)
+
+    os.kill(crew.pids()[0], signal.SIGKILL)
+
+    crew.wait_queue(lambda queue: queue["ready"] == 1, "a dead letter", "dead")
+    assert len(crew.notes("begin")) == 1

@@ -83,10 +83,12 @@ void amqp_consumers_end(struct amqp_channel *channel)
     amqp_window_end(channel);
 }
 
+/* Its process is ended by us, so that what it has then has not failed. */
 static void consumer_stop(struct amqp_consumer *consumer)
 {
     consumer->stopped = true;
     return_unwritten(consumer);
+    queue_consumer_forgive(consumer->consumer);
     queue_consumer_stop(consumer->consumer);
 }
 
