@@ -87,10 +87,13 @@ static void check_effects(struct config_problems *problems, const struct config_
     if (workers->kind != WORKER_HTTP) {
         config_refuse_idle(problems, item, "path", "kind = http");
         config_refuse_idle(problems, item, "health", "kind = http");
-        config_refuse_idle(problems, item, "start-timeout", "kind = http");
     }
-    if (!config_item_option(item, "command"))
+    if (workers->kind == WORKER_FILTER)
+        config_refuse_idle(problems, item, "start-timeout", "kind = consumer or http");
+    if (!config_item_option(item, "command")) {
+        config_refuse_idle(problems, item, "start-timeout", "command");
         config_refuse_idle(problems, item, "stop-timeout", "command");
+    }
     if (slots && !slots->bad && workers->kind == WORKER_FILTER && workers->slots != 1)
         config_problem(problems, slots->place,
                        "a filter has one message at a time; remove slots, and say by max how many run");

@@ -198,7 +198,7 @@ struct config_workers {
     const char *path; /* WORKER_HTTP; NULL: that of the request, or "/" where there was none */
     const char
         *health; /* WORKER_HTTP: path that answers while it is well; NULL: to accept a connection is enough */
-    uint64_t start_timeout_us;      /* WORKER_HTTP: until it is ready for the first time */
+    uint64_t start_timeout_us;      /* how long it may be without being ready; not WORKER_FILTER */
     const struct config_amqp *amqp; /* WORKER_CONSUMER with a command: the listener that it is to use */
 };
 

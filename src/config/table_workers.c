@@ -69,8 +69,9 @@ static const struct config_row workers_rows[] = {
      .help = "Path by which a worker of kind http says that it is well: it gets messages while that answers "
              "200 to 399."},
     TIME("start-timeout", "60s", 100 * MS, DAY, NULL, config_workers, start_timeout_us,
-         "How long a worker of kind http may take to be ready, or be unwell, before it is killed and started "
-         "again."),
+         "How long a worker of kind consumer or http may take to be ready, or not be ready any more, before "
+         "it is killed and started again. A consumer is ready while it consumes from its queue, or asks it "
+         "for messages."),
 };
 
 const struct config_table config_table_workers = {

@@ -163,8 +163,17 @@ static enum queue_verdict judge_answer(struct delivering *d, const struct fetch 
     return is_deadly(d->aim.config, fetch->status) ? VERDICT_REJECT : VERDICT_RETRY;
 }
 
+static void count_timeout(struct push *push, int error, const struct fetch *fetch)
+{
+    if (!error)
+        push->timeouts = 0;
+    else
+        push->timeouts += error == -ETIMEDOUT && fetch->sent;
+}
+
 static enum queue_verdict judge(struct delivering *d, int error, const struct fetch *fetch)
 {
+    count_timeout(d->push, error, fetch);
     if (!error)
         return judge_answer(d, fetch);
     if (error == -ECANCELED)
@@ -173,6 +182,8 @@ static enum queue_verdict judge(struct delivering *d, int error, const struct fe
         return put_off(d->delivery, 0, FULL_US);
     if (error == -EHOSTUNREACH || !fetch->sent)
         return put_off(d->delivery, 0, DOWN_US);
+    if (error == -ECONNRESET && d->push->forgives)
+        return put_off(d->delivery, 0, 0);
     return VERDICT_RETRY;
 }
 

@@ -26,9 +26,11 @@ struct push {
     struct fiber *fiber;
     unsigned on_their_way;
     uint64_t handled;             /* total: attempts that ended, well or not */
+    unsigned timeouts;            /* requests in a row that were sent and not answered in time */
     uint64_t busy_us, changed_us; /* on_their_way over time, until it changed last */
     struct list deliveries;       /* under way */
     bool stopping;
+    bool forgives; /* its servers are ended by us: a request that they break off was no attempt */
     void (*ended)(struct push *push); /* the owner's: it has been taken out of nothing, and is to be freed */
     void *owner;
 };

@@ -423,6 +423,12 @@ void queue_consumer_stop(struct queue_consumer *consumer)
     adjust(consumer, ADJUST_STOP, 0);
 }
 
+void queue_consumer_forgive(struct queue_consumer *consumer)
+{
+    consumer->options.counts_loss = false;
+    adjust(consumer, ADJUST_OPTIONS, 0);
+}
+
 void queue_hold(struct queue_consumer *consumer, uint64_t hold_us)
 {
     adjust(consumer, ADJUST_HOLD, hold_us);

@@ -140,6 +140,8 @@ void queue_unsubscribe(struct queue_consumer *consumer);
 int queue_take(struct queue_consumer *consumer, uint64_t *left);
 /* It gets nothing any more but what is on its way; what was not settled stays with it. */
 void queue_consumer_stop(struct queue_consumer *consumer);
+/* What it leaves behind from now on is no attempt, whatever counts_loss said. */
+void queue_consumer_forgive(struct queue_consumer *consumer);
 void queue_consumer_change(struct queue_consumer *consumer, const struct queue_consumer_options *options);
 /* Of one whose message was acknowledged when it was delivered, or whose consumer ends. NULL is allowed. */
 void queue_delivery_free(struct queue_delivery *delivery);

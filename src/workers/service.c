@@ -2,7 +2,8 @@
  *
  * A service has a pool of its own, of one server, and a push to that with as many messages on their way as it has slots: so one
  * that comes, ends or is to stop concerns nobody else, and the queue deals its messages out among those that are ready. It is
- * ready once it accepts a connection, or its health path answers; while that fails it is given nothing.
+ * ready once it accepts a connection, or its health path answers; while that fails it is given nothing. One without a health path
+ * is not asked while it has requests: what becomes of those says more, and whoever does one thing at a time would accept nothing.
  * Threads: the control thread's. */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -99,6 +100,16 @@ static int choose_port(const struct workers *workers)
 }
 
 /* ---- its pool ---------------------------------------------------------------------------------------------------- */
+
+/* As the queue has it now. One that is to be replaced may be of another queue, and keeps what it has. */
+static void follow_queue(struct http_worker *s)
+{
+    const struct worker *worker = s->worker;
+
+    if (worker->epoch == worker->crew->epoch)
+        s->pool_config.response_timeout_us = s->push_config.timeout_us =
+            worker_message_us(worker->crew->section);
+}
 
 static void configure(struct http_worker *s)
 {
@@ -222,7 +233,8 @@ static void become_unwell(struct http_worker *s, const char *why)
 
 static bool is_unwell_for_long(const struct http_worker *s)
 {
-    return !s->well && !s->worker->stopping && loop_now_us() >= s->unwell_us + s->section->start_timeout_us;
+    return !s->well && !s->worker->stopping &&
+           loop_now_us() >= s->unwell_us + s->worker->crew->section->start_timeout_us;
 }
 
 static void kill_unwell(struct http_worker *s, const char *why)
@@ -234,12 +246,37 @@ static void kill_unwell(struct http_worker *s, const char *why)
     process_signal(&s->worker->process, SIGKILL);
 }
 
+/* What it did with its requests. One that was stopped, or hangs, still has connections accepted by the kernel. */
+static bool is_mute(const struct http_worker *s)
+{
+    return !s->health.path && s->push && s->push->timeouts >= FALL;
+}
+
+static bool is_at_work(const struct http_worker *s)
+{
+    return !s->health.path && s->push && s->push->on_their_way;
+}
+
+/* As checker_check. */
+static int ask(const struct http_worker *s, char why[CHECK_WHY_MAX])
+{
+    if (!is_mute(s))
+        return checker_check(&s->health, thread_of(s)->roster->servers[0], why);
+    snprintf(why, CHECK_WHY_MAX, "%u requests in a row had no answer in time", s->push->timeouts);
+    return -ETIMEDOUT;
+}
+
 /* Once. False: there is nothing more to look for. */
 static bool check(struct http_worker *s)
 {
     char why[CHECK_WHY_MAX];
-    int error = checker_check(&s->health, thread_of(s)->roster->servers[0], why);
+    int error;
 
+    if (s->worker->stopping)
+        return false;
+    if (is_at_work(s) && !is_mute(s))
+        return true;
+    error = ask(s, why);
     if (error == -ECANCELED)
         return false;
     if (stream_error_is_ours(error))
@@ -254,17 +291,14 @@ static bool check(struct http_worker *s)
     return false;
 }
 
-/* Until it is cancelled; without a health path once it is ready. */
+/* Until it is cancelled. */
 static void watcher_main(void *arg)
 {
     struct http_worker *s = arg;
 
-    while (check(s)) {
-        if (s->well && !s->health.path)
-            return;
+    while (check(s))
         if (fiber_sleep_until(loop_now_us() + (s->push ? HEALTH_EVERY_US : READY_EVERY_US)) != 0)
             return;
-    }
 }
 
 /* ---- a feed ------------------------------------------------------------------------------------------------------ */
@@ -307,9 +341,10 @@ static void service_started(struct worker *worker)
 
 static void service_look(const struct worker *worker, struct feed_sight *sight)
 {
-    const struct http_worker *s = worker->fed;
+    struct http_worker *s = worker->fed;
     const struct push *push = s->push;
 
+    follow_queue(s); /* the first look after a reload is part of it */
     *sight = (struct feed_sight){
         .ready = s->well && push && push->consumer,
         .stopped = !push || push->stopping,
@@ -323,8 +358,10 @@ static void service_stop(struct worker *worker)
 {
     struct http_worker *s = worker->fed;
 
-    if (s->push)
-        push_stop(s->push);
+    if (!s->push)
+        return;
+    s->push->forgives = true;
+    push_stop(s->push);
 }
 
 /* What was on its way has been attempted: its connection is closed. Only who keeps one open for a process that has gone is broken

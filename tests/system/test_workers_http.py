@@ -331,6 +331,21 @@ def test_another_path_takes_over_one_by_one_and_loses_nothing(crew):
     assert crew.begun()[-1] == "1 false /new"
 
 
+@pytest.mark.parametrize("before, after, seconds, attempts", [("1s", "1m", 3, ["1 false /"]), ("1m", "1s", 20, ["1 false /", "2 true /"])])
+def test_another_ack_timeout_holds_for_the_next_request_and_nothing_is_restarted(crew, before, after, seconds, attempts):
+    def queue(timeout):
+        return f"ack-timeout = {timeout}  retry {{ first = 10ms  most = 10ms }}"
+    crew = crew("min = 1  max = 1  slots = 2", queue=queue(before))
+    crew.wait_running(1)
+
+    crew.proxy.reload(house(section("kind = http  min = 1  max = 1  slots = 2", program=SERVICE), queue=queue(after)))
+    crew.publish(seconds=seconds)
+
+    crew.poll(lambda: crew.ended() or len(crew.begun(0)) > 1, "its end, or another attempt")
+    assert crew.begun(0) == attempts
+    assert len(crew.pids()) == 1
+
+
 # --- upgrade
 
 

@@ -147,7 +147,7 @@ static const struct {
     {"workers", "gauge", "queue = q"},
     {"workers", "path", "queue = q kind = http"},
     {"workers", "health", "queue = q kind = http"},
-    {"workers", "start-timeout", "queue = q kind = http"},
+    {"workers", "start-timeout", "queue = q command = w"},
     {"gauge", "unit", "full = 1"},
     {"gauge", "expires", "full = 1"},
     {"tcp", "idle-timeout", "pool = web"},

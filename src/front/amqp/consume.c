@@ -83,10 +83,12 @@ void amqp_consumers_end(struct amqp_channel *channel)
     amqp_window_end(channel);
 }
 
+/* Its process is ended by us, so that what it has then has not failed. */
 static void consumer_stop(struct amqp_consumer *consumer)
 {
     consumer->stopped = true;
     return_unwritten(consumer);
+    queue_consumer_forgive(consumer->consumer);
     queue_consumer_stop(consumer->consumer);
 }
 
@@ -559,6 +561,8 @@ static void get(struct amqp_channel *channel, const struct amqp_method *method)
     if (!amqp_queue_name(channel, method->queue, method->id, &queue) ||
         !amqp_may(channel, ACCESS_READ, false, queue, method->id) || !look(channel, method, queue, &counts))
         return;
+    if (c->pass)
+        amqp_pass_asked(c->pass);
     amqp_flush(c);
     if (amqp_wait_drained(c) != 0 || channel->state != CHANNEL_OPEN)
         return;

@@ -28,7 +28,7 @@ struct amqp_pass_part {
     struct list connections; /* amqp_connection.passing */
     bool stopped;
     /* The thread writes, any may read. */
-    struct counter n_connections, n_consumers, in_flight, handled;
+    struct counter n_connections, n_consumers, in_flight, handled, asked;
     struct counter busy_us, counted_us; /* in_flight over time, until then */
 };
 
@@ -135,6 +135,11 @@ void amqp_pass_consumes(struct amqp_pass_part *part, bool more)
         counter_add(&part->n_consumers, 1);
     else
         counter_sub(&part->n_consumers, 1);
+}
+
+void amqp_pass_asked(struct amqp_pass_part *part)
+{
+    counter_add(&part->asked, 1);
 }
 
 /* ---- rounds ------------------------------------------------------------------------------------------------------ */
@@ -287,6 +292,7 @@ void amqp_pass_look(struct amqp_pass *pass, struct amqp_pass_sight *sight)
         sight->consumers += (unsigned)counter_get(&part->n_consumers);
         sight->in_flight += in_flight;
         sight->handled += counter_get(&part->handled);
+        sight->asked += counter_get(&part->asked);
         busy_us += counter_get(&part->busy_us) + (now_us > since_us ? in_flight * (now_us - since_us) : 0);
     }
     if (pass->busy_us < busy_us) /* a thread may have been between two of its numbers */

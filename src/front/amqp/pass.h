@@ -29,6 +29,7 @@ struct amqp_pass_sight {
     unsigned connections, consumers;
     uint64_t in_flight; /* delivered, and not acknowledged */
     uint64_t handled;   /* deliveries that ended, well or not */
+    uint64_t asked;     /* times that a message was asked for by basic.get, whether there was one or not */
     uint64_t busy_us;   /* in_flight over time */
     bool stopped;       /* amqp_pass_stop has come to all threads */
 };
@@ -39,7 +40,7 @@ struct amqp_pass *amqp_pass_create(struct mailbox *const *mailboxes, unsigned n_
 /* Once, in a fiber: waits until all threads know it. -ECANCELED: it is revoked. */
 int amqp_pass_issue(struct amqp_pass *pass);
 void amqp_pass_look(struct amqp_pass *pass, struct amqp_pass_sight *sight);
-/* Once. What is on its way to its clients goes back; they may acknowledge what they have. */
+/* Once. What is on its way to its clients goes back; they may acknowledge what they have, and what they leave behind is no attempt. */
 void amqp_pass_stop(struct amqp_pass *pass);
 /* Once, issued or not; it is gone. */
 void amqp_pass_revoke(struct amqp_pass *pass);

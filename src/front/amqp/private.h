@@ -300,6 +300,7 @@ bool amqp_pass_is_stopped(const struct amqp_pass_part *part);
 void amqp_pass_took(struct amqp_pass_part *part);
 void amqp_pass_gave(struct amqp_pass_part *part, uint64_t n);
 void amqp_pass_consumes(struct amqp_pass_part *part, bool more);
+void amqp_pass_asked(struct amqp_pass_part *part);
 
 /* ---- registry.c -------------------------------------------------------------------------------------------------- */
 

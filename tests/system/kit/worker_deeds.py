@@ -74,6 +74,21 @@ def end_slowly():
     signal.signal(signal.SIGTERM, clean_up)
 
 
+def hang():
+    note("hangs")
+    while True:
+        signal.pause()
+
+
+def hang_once():
+    """The first process that does it."""
+    try:
+        os.close(os.open(beside_ledger("hung"), os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return
+    hang()
+
+
 def close_output():
     os.close(1)
     os.close(2)
