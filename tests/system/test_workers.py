@@ -200,7 +200,7 @@ def test_a_drain_ends_in_time_whatever_a_worker_does(crew):
     crew.proxy.terminate()
     assert crew.proxy.wait() == 0
 
-    assert time.monotonic() - since < 5
+    assert time.monotonic() - since < 10    # less than stop-timeout
     assert not any(map(is_there, crew.pids()))
     assert "killed, as it did not end" in crew.proxy.errors
 

@@ -313,7 +313,7 @@ def test_a_drain_ends_in_time_and_what_was_cut_off_comes_again(crew):
     crew.proxy.terminate()
     assert crew.proxy.wait() == 0
 
-    assert time.monotonic() - since < 5
+    assert time.monotonic() - since < 10    # less than stop-timeout
     assert not any(map(is_there, crew.pids()))
     crew.touch("gate")
     crew.proxy.start_again()

@@ -107,7 +107,13 @@ def test_a_line_without_an_end_is_cut_and_strange_bytes_stay_in_it(maitred, tmp_
 
 
 def test_a_fork_that_keeps_the_output_open_does_not_keep_the_worker(maitred, tmp_path):
-    program = script(tmp_path / "fork", "#!/bin/sh\nsetsid sleep 600 &\necho $! > $(dirname $0)/stray\nexit 1\n")
+    program = script(tmp_path / "fork", """#!/bin/sh
+cd "$(dirname "$0")"
+rm -f stray
+setsid sh -c 'echo $$ > stray; exec sleep 600' &
+until [ -s stray ]; do sleep 0.01; done     # it has left the group
+exit 1
+""")
     crew = start(maitred, program)
 
     crew.wait(lambda crew: crew["crashes"] >= 2, "two ends", 15)
