@@ -11,6 +11,7 @@ Environment: PORT          where maitred listens (8080)
 """
 import ctypes
 import errno
+import fcntl
 import http.client
 import os
 import pathlib
@@ -136,11 +137,12 @@ class House:
     that he calls take_signals(): waiting for a process is waiting for signals."""
 
     told = "what it wrote above"    # where maitred's log is
+    folder = "build/diner"          # LOGS, where that is not given
     cooking = {}    # by kind: the milliseconds that a request takes a cook, where that is not what server.py says
 
     def __init__(self):
         self.processes = []
-        self.maitred, self.logs = path("MAITRED", "build/maitred"), path("LOGS", "build/diner")
+        self.maitred, self.logs = path("MAITRED", "build/maitred"), path("LOGS", self.folder)
         os.chdir(TREE)
         self.port = number("PORT", "8080", 1, 65535)
         prefix = number("SERVERS", "90", 11, 654)
@@ -162,12 +164,20 @@ class House:
                 raise Trouble(f"port {wanted} is taken, and a server of the diner wants it; for 9101, 9102 and so on: "
                               f"SERVERS=91 {sys.argv[0]}")
 
+    def open_folder(self):
+        """Makes it, and keeps out whoever has the same one in mind: what is in it is one diner's."""
+        os.makedirs(self.logs, exist_ok=True)
+        self.lock = os.open(self.logs, os.O_RDONLY | os.O_DIRECTORY)    # until this process ends
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Trouble(f"another diner, which is open, has its queue and its database in {self.logs}; for another "
+                          f"folder: LOGS=FOLDER {sys.argv[0]}") from None
+
     def check_database(self):
         try:
             database.open_folder()
             database.check()
-        except OSError as error:
-            raise Trouble(f"cannot write there: {error}; for another folder: LOGS=FOLDER {sys.argv[0]}") from None
         except database.Trouble as error:
             raise Trouble(f"the database cannot be used: {error}") from None
 
@@ -187,8 +197,12 @@ class House:
 
     def open(self):
         self.check_ports()
-        self.check_database()
-        open(f"{self.logs}/servers.log", "w").close()
+        try:
+            self.open_folder()
+            self.check_database()
+            open(f"{self.logs}/servers.log", "w").close()
+        except OSError as error:
+            raise Trouble(f"cannot write there: {error}; for another folder: LOGS=FOLDER {sys.argv[0]}") from None
         for number in range(len(SERVERS)):
             self.processes.append(self.start_server(number))
         for process, port in zip(self.processes, self.ports):

@@ -1,7 +1,9 @@
 """`maitred demo` as somebody sees it: while it tells a step, the admin address says that it is so. Nothing of it stays."""
+import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -10,8 +12,9 @@ import time
 import pytest
 
 from kit.admin import Admin
-from kit.diner import Diner, left_running
-from kit.process import BINARY, ROOT, run
+from kit.diner import Diner, free_prefix, left_running
+from kit.process import BINARY, ROOT, free_port, run
+from kit.wire import connect, request
 
 STEP_SECONDS = 5
 END_SECONDS, SETTLE_SECONDS = 20, 60
@@ -19,8 +22,8 @@ SERVERS = ("01", "02", "03")
 
 
 class Demo(Diner):
-    def __init__(self, folder, *options, **settings):
-        super().__init__(folder, BINARY, "demo", "--seconds", str(STEP_SECONDS), *options, seconds=400, **settings)
+    def __init__(self, folder, *options, program=(BINARY, "demo"), **settings):
+        super().__init__(folder, *program, "--seconds", str(STEP_SECONDS), *options, seconds=400, **settings)
         self.admin = Admin(("127.0.0.1", int(f"{self.servers}00")))
 
     def begin(self, title):
@@ -233,6 +236,51 @@ def test_at_a_terminal_enter_goes_on_and_nothing_else(opened):
     os.write(master, b"q\n")
     assert demo.process.wait(END_SECONDS) == 0
     os.close(master)
+
+
+def script_in(folder, is_tree):
+    """The command for a copy of it, as in a source tree or as installed, with no LOGS: the folder is its own choice."""
+    shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+    if is_tree:
+        (folder / "meson.build").touch()
+    return "env", "-u", "LOGS", folder / "examples" / "diner" / "demo"
+
+
+def again(demo, program, **environment):
+    """Another one with the ports of demo, unless environment says otherwise."""
+    return subprocess.run(program, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL, env={
+        **os.environ, "PORT": str(demo.port), "SERVERS": str(demo.servers), "MAITRED": str(BINARY), **environment})
+
+
+def answered(demo, method, target, body=b""):
+    peer = connect(("127.0.0.1", demo.port))
+    try:
+        return peer.ask(request(method, target, body=body), method)
+    finally:
+        peer.close()
+
+
+def test_a_second_one_leaves_the_first_alone(opened, tmp_path):
+    program = script_in(tmp_path, is_tree=True)
+    (tmp_path / "build" / "demo" / "state").mkdir(parents=True)
+    (tmp_path / "build" / "demo" / "state" / "old").touch()
+    demo = opened("--seconds", "60", program=program)
+    demo.begin("A quiet evening")
+    assert not (tmp_path / "build" / "demo" / "state" / "old").exists()
+
+    second = again(demo, program)
+    assert second.returncode == 1 and f"demo: port {demo.port} is taken" in second.stderr
+    prefix = free_prefix()
+    third = again(demo, program, PORT=str(free_port()), SERVERS=str(prefix))
+    assert third.returncode == 1, third
+    assert third.stderr.startswith("demo: another diner, which is open, has its queue and its database in build/demo; ")
+    assert "for another folder: LOGS=FOLDER " in third.stderr
+
+    order = json.loads(answered(demo, "POST", "/orders", b"2=pies").body)["id"]
+    end = time.monotonic() + END_SECONDS
+    while answered(demo, "GET", f"/api/orders/{order}").status != 200:
+        assert time.monotonic() < end, "the order is not cooked"
+        time.sleep(0.1)
 
 
 def test_what_it_does_not_know_is_an_error():
