@@ -283,6 +283,20 @@ def test_a_second_one_leaves_the_first_alone(opened, tmp_path):
         time.sleep(0.1)
 
 
+def test_where_it_is_installed_nothing_stays_on_disk(opened, tmp_path, monkeypatch):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    program = script_in(tmp_path, is_tree=False)
+    demo = opened(program=program)
+    demo.begin("A quiet evening")
+    folder, = (tmp_path / "tmp").iterdir()
+    assert (folder / "maitred.log").exists()
+    assert again(demo, program).returncode == 1
+    assert list((tmp_path / "tmp").iterdir()) == [folder]
+    assert demo.close(signal.SIGINT) == 0
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
 def test_what_it_does_not_know_is_an_error():
     for options in (["--step", "0"], ["--step", "99"], ["--seconds", "0"], ["--nothing"]):
         wrong = run("demo", *options)
