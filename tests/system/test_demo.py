@@ -238,6 +238,21 @@ def test_at_a_terminal_enter_goes_on_and_nothing_else(opened):
     os.close(master)
 
 
+def test_before_the_first_step_there_is_none(opened):
+    master, slave = pty.openpty()
+    demo = opened(stdin=slave)
+    os.close(slave)
+    demo.begin("A quiet evening")
+    demo.wait_line("Enter goes on")
+    os.write(master, b"b\n")
+    demo.result()
+    assert demo.wait_line(r"^\d+/\d+  ").endswith("A quiet evening")
+    demo.wait_line("Enter goes on")
+    os.write(master, b"q\n")
+    assert demo.process.wait(END_SECONDS) == 0
+    os.close(master)
+
+
 def script_in(folder, is_tree):
     """The command for a copy of it, as in a source tree or as installed, with no LOGS: the folder is its own choice."""
     shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
