@@ -174,6 +174,14 @@ class House:
             raise Trouble(f"another diner, which is open, has its queue and its database in {self.logs}; for another "
                           f"folder: LOGS=FOLDER {sys.argv[0]}") from None
 
+    def check_pika(self):
+        """Workers that speak AMQP would end at once without it, again and again."""
+        try:
+            import pika  # noqa: F401
+        except ImportError as error:
+            raise Trouble(f"the workers need pika, a module of Python ({error}); on Debian: "
+                          "apt-get install python3-pika") from None
+
     def check_database(self):
         try:
             database.open_folder()
@@ -196,6 +204,7 @@ class House:
         return Process("maitred", f"the front door, port {self.port}", self.maitred, "run", CONFIG, **streams)
 
     def open(self):
+        self.check_pika()
         self.check_ports()
         try:
             self.open_folder()

@@ -312,6 +312,29 @@ def test_where_it_is_installed_nothing_stays_on_disk(opened, tmp_path, monkeypat
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
+PIKA_FOR_SOME = """import sys
+if sys.argv[0].endswith("thumbnailer.py"):
+    raise ImportError("not for you")
+"""
+
+
+def test_without_pika_it_does_not_open(tmp_path, monkeypatch):
+    (tmp_path / "pika.py").write_text("raise ImportError('there is none')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    wrong = subprocess.run([BINARY, "demo"], capture_output=True, text=True, timeout=20)
+    assert wrong.returncode == 1
+    assert wrong.stderr == ("demo: the workers need pika, a module of Python (there is none); "
+                            "on Debian: apt-get install python3-pika\n")
+
+
+def test_workers_that_crash_are_told_with_the_reason(opened, tmp_path, monkeypatch):
+    (tmp_path / "pika.py").write_text(PIKA_FOR_SOME)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    demo = opened("--step", "8")
+    demo.begin("Workers are called in")
+    assert re.search("photos waited; workers thumbnailer crash: .*exit", demo.result())
+
+
 def test_what_it_does_not_know_is_an_error():
     for options in (["--step", "0"], ["--step", "99"], ["--seconds", "0"], ["--nothing"]):
         wrong = run("demo", *options)
