@@ -47,7 +47,7 @@ class Closed(Exception):
 # --- the environment, which maitred.conf and all processes read too -------------------------------
 
 def number(name, default, least, most):
-    text = os.environ.setdefault(name, default)
+    text = os.environ[name] = os.environ.get(name) or default
     if not text.isdecimal() or not least <= int(text) <= most:
         raise Trouble(f"{name}={text}: it is a number from {least} to {most}")
     return int(text)
@@ -60,13 +60,29 @@ def path(name, default):
 
 
 def is_taken(host, port):
-    with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    """host "": any address, of either family."""
+    for family in (socket.AF_INET,) if host else (socket.AF_INET, socket.AF_INET6):
         try:
-            sock.bind((host, port))
-        except OSError as error:
-            return error.errno == errno.EADDRINUSE
+            with socket.socket(family) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                sock.bind((host, port))
+        except OSError as error:        # others: there may be no IPv6
+            if error.errno == errno.EADDRINUSE:
+                return True
     return False
+
+
+def say(*lines):
+    """Closed: nobody reads it any more."""
+    try:
+        print(*lines, sep="\n", flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)        # what was not written is written at the end once more
+        if isinstance(error, BrokenPipeError):
+            raise Closed from None
+        raise Trouble(f"cannot write to standard output: {error.strerror}") from None
 
 
 # --- processes ------------------------------------------------------------------------------------
@@ -154,8 +170,13 @@ class House:
             raise Trouble(f"{self.maitred} is not there; `make build` makes it")
 
     def check_ports(self):
-        for name, host, wanted in (("PORT", "", self.port), ("ADMIN", "127.0.0.1", self.admin),
-                                   ("AMQP", "127.0.0.1", self.amqp)):
+        listeners = ("PORT", "", self.port), ("ADMIN", "127.0.0.1", self.admin), ("AMQP", "127.0.0.1", self.amqp)
+        owners = {port: "a server of the diner" for port in self.ports}
+        for name, _, wanted in listeners:
+            if wanted in owners:
+                raise Trouble(f"{name}={wanted}: {owners[wanted]} has that port; {name} needs one of its own")
+            owners[wanted] = name
+        for name, host, wanted in listeners:
             if is_taken(host, wanted):
                 raise Trouble(f"port {wanted} is taken (`ss -ltnp` shows by whom); for another: "
                               f"{name}={wanted + 1} {sys.argv[0]}")
@@ -225,7 +246,7 @@ class House:
         while True:
             for process in [process for process in here if process.has_ended()]:
                 here.remove(process)
-                print(f"{process.name} (pid {process.pid}) has ended", flush=True)
+                say(f"{process.name} (pid {process.pid}) has ended")
             if self.processes[-1] not in here:
                 raise Trouble("without maitred there is no diner")
             wait_for_signal()

@@ -5,6 +5,7 @@ import pty
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -310,6 +311,41 @@ def test_where_it_is_installed_nothing_stays_on_disk(opened, tmp_path, monkeypat
     assert list((tmp_path / "tmp").iterdir()) == [folder]
     assert demo.close(signal.SIGINT) == 0
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_port_of_another_part_is_refused():
+    prefix = free_prefix()
+    for settings, part in ((dict(PORT=f"{prefix}01"), f"PORT={prefix}01: a server of the diner"),
+                           (dict(AMQP=f"{prefix}00", PORT=""), f"AMQP={prefix}00: ADMIN"),
+                           (dict(PORT="80808"), "PORT=80808: it is a number from 1 to 65535")):
+        wrong = subprocess.run([BINARY, "demo"], capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL, env={
+            **os.environ, "PORT": str(free_port()), "SERVERS": str(prefix), **settings})
+        assert wrong.returncode == 1 and wrong.stderr.startswith(f"demo: {part}"), wrong
+
+
+def test_a_port_is_taken_also_where_only_ipv6_has_it():
+    try:
+        sock = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError as error:
+        pytest.skip(f"no IPv6: {error}")
+    with sock:
+        port = sock.getsockname()[1]
+        wrong = subprocess.run([BINARY, "demo"], capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL, env={
+            **os.environ, "PORT": str(port), "SERVERS": str(free_prefix())})
+    assert wrong.returncode == 1 and wrong.stderr.startswith(f"demo: port {port} is taken"), wrong
+
+
+@pytest.mark.parametrize("command, status, told", [
+    ("head -1", 0, ""), (None, 1, "demo: cannot write to standard output: No space left on device\n")])
+def test_it_ends_when_nobody_can_read_it(tmp_path, command, status, told):
+    """As a story into a pipe that is closed, or onto a full disk."""
+    demo = f"'{BINARY}' demo --seconds 1 " + (f"| {command}" if command else "> /dev/full")
+    ended = subprocess.run(["bash", "-o", "pipefail", "-c", demo], capture_output=True, text=True, timeout=60,
+                           stdin=subprocess.DEVNULL, env={
+                               **os.environ, "PORT": str(free_port()), "SERVERS": str(free_prefix()),
+                               "LOGS": str(tmp_path / "logs"), "MAITRED": str(BINARY)})
+    assert (ended.returncode, ended.stderr) == (status, told)
+    assert not left_running(tmp_path / "logs")
 
 
 PIKA_FOR_SOME = """import sys
