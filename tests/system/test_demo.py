@@ -9,6 +9,7 @@ import socket
 import subprocess
 import threading
 import time
+import zlib
 
 import pytest
 
@@ -252,6 +253,20 @@ def test_before_the_first_step_there_is_none(opened):
     os.write(master, b"q\n")
     assert demo.process.wait(END_SECONDS) == 0
     os.close(master)
+
+
+def test_the_tables_that_readme_counts_are_those_of_the_default_ports():
+    """Which they are follows from the servers' names, so those of a test's own ports are others."""
+    environment = {name: value for name, value in os.environ.items() if name != "SERVERS"}
+    tables = [str(table) for table in range(300)]
+    ring = subprocess.run([BINARY, "ring", "examples/diner/maitred.conf", "menus", *tables], cwd=ROOT, env=environment,
+                          capture_output=True, text=True, timeout=20, check=True).stdout
+    owners = dict(re.findall(r"^(\d+) +127.0.0.1:(\d+)$", ring, re.MULTILINE))
+    assert list(owners) == tables
+    hashes = [zlib.crc32(table.encode()) for table in tables]
+    modulo = sum(each % 3 != (0, 2)[each % 2] for each in hashes)     # of three servers the second leaves
+    assert (f"of 300 tables {list(owners.values()).count('9002')} have another server with the hash ring, "
+            f"{modulo} with a hash modulo N") in (ROOT / "README.md").read_text()
 
 
 def script_in(folder, is_tree):
