@@ -331,6 +331,28 @@ def test_a_refusal_is_said_in_the_dialog(page, house):
     assert [each for each in shown.errors() if "404" not in each] == []
 
 
+def test_a_reload_tells_its_errors_and_its_warnings(browser, maitred, echo):
+    proxy = maitred(proxying(echo(), general=admin()))
+    good = proxy.config.read_text()
+    browser.open(f"http://127.0.0.1:{proxy.port9}/#process")
+    browser.wait_text("#section-body", "Reload the configuration")
+    proxy.config.write_text(f"{good}\nnonsense = 1\nfoolish = 2\n")
+    browser.click("Reload the configuration…")
+    browser.click("Reload it", "dialog")
+    browser.wait_text("#dialog-error", f"{proxy.config}:", "nonsense")
+    lines = browser.text("#dialog-error").splitlines()
+    assert len(lines) > 2 and all(re.search(r"\.conf:\d+: ", line) for line in lines[1:]), lines
+    proxy.config.write_text(good)
+    browser.click("Reload it", "dialog")
+    browser.wait_text("#said", "there was nothing to take up")
+    proxy.config.write_text(good.replace("threads = 1", "threads = 2", 1))
+    browser.click("Reload the configuration…")
+    browser.click("Reload it", "dialog")
+    browser.wait_text("#said", "warning: ", "threads")
+    assert len(browser.text("#said").splitlines()) == 2
+    assert [each for each in browser.errors() if "status of 4" not in each] == []
+
+
 # --- who may see it, and when it is not there
 
 def test_a_token_is_asked_for_and_forgotten(browser, maitred, echo):
