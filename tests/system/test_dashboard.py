@@ -211,6 +211,33 @@ def test_the_tail_shows_the_requests_that_the_filter_wants(page, house):
     assert "/wrong/fish" not in shown.text("#section-body tbody")
 
 
+def test_a_request_is_shown_once_however_slowly_they_are_told(page, house):
+    """The filter changes, and before the answer comes it is time to ask again."""
+    shown = page("requests")
+    shown.wait("return fetch('/api/requests').then((answer) => answer.ok)")
+    for dish in range(4):
+        house.proxy.get(f"/once/{dish}")
+    shown.wait_text("#section-body tbody", "/once/3")
+    shown.run("""const real = window.fetch;
+        const open = new Promise((done) => { window.openGate = done; });
+        window.fetch = async (path, options) => {
+            const answer = await real(path, options);
+
+            if (path.startsWith("/api/requests"))
+                await open;
+            return answer;
+        };
+        const filter = document.querySelector("#section-body input");
+        filter.value = "/once/";
+        filter.dispatchEvent(new Event("input", {bubbles: true}))""")
+    shown.wait("return document.querySelector('#as-of').innerText !== arguments[0]", shown.text("#as-of"))
+    shown.run("openGate()")
+    house.proxy.get("/once/late")
+    shown.wait_text("#section-body tbody", "/once/late")
+    rows = shown.run("return [...document.querySelectorAll('#section-body tbody td.main')].map((cell) => cell.innerText)")
+    assert len(rows) == len(set(rows)) == 5, rows
+
+
 def test_members_that_are_not_told_are_not_missed(page, house):
     """As by an older maitred, after this page was loaded from a newer one."""
     shown = page()
