@@ -104,6 +104,7 @@ def test_the_picture_has_what_the_house_has(page, house):
     shown.wait_text("#node-workers", "cooks", "1 of 1 up")
     assert not shown.is_seen("#node-database") and not shown.is_seen("#edge-database")
     shown.wait_text("#edge-users", "/s", "p95", "errors")
+    assert not shown.is_seen("#edge-push") and "load balancer" not in shown.text("#edge-queue")
     assert "cooks" not in shown.text("#node-servers")
 
 
@@ -114,6 +115,24 @@ def test_what_there_is_not_is_not_drawn(browser, maitred, echo):
     for name in ("queue", "workers", "database"):
         assert not browser.is_seen(f"#node-{name}") and not browser.is_seen(f"#edge-{name}")
     assert not browser.is_seen("#tab-queues") and browser.is_seen("#tab-servers")
+    assert browser.errors() == []
+
+
+def test_what_a_queue_pushes_to_servers_is_no_request_of_the_balancer(browser, maitred, echo):
+    """Nor is it work of the workers, of which there are none here."""
+    proxy = maitred(top(f'state = "{{dir}}/state"\nstate-segment = 1m\n{admin()}') +
+                    listener('route "/" { pool = cooks }  route "/orders" { queue = orders }') + pool("cooks", echo()) +
+                    queue("orders", "push { pool = cooks }"))
+    browser.open(f"http://127.0.0.1:{proxy.port9}/", width=390, height=844)
+    fill(proxy, "/orders", 200, size=64, streams=4)
+    browser.wait_text("#edge-push", "message queue to servers", "/s", "errors")
+    browser.wait("return parseFloat(document.querySelector('#edge-push .rate').innerText) > 10")
+    browser.wait_text("#edge-queue", "load balancer to message queue")
+    browser.wait_text("#edge-servers", "load balancer to servers", "0/s")
+    assert not browser.is_seen("#edge-workers")
+    assert browser.run("return document.querySelector('#edge-push').ariaLabel") == "From message queue to servers"
+    proxy.get("/")
+    browser.wait_text("#edge-servers", "0.1/s")
     assert browser.errors() == []
 
 
