@@ -176,6 +176,28 @@ def test_the_bottleneck_is_marked_with_figures_and_relief(browser, troubled):
     assert browser.errors() == []
 
 
+def test_a_bottleneck_that_is_over_is_told_as_past(browser, maitred):
+    """And it is not read out again, for nothing else is it now."""
+    crew = Crew(maitred(workers_house(section("gauge = db"), "gauge db { full = 20  unit = connections }")))
+    browser.open(f"http://127.0.0.1:{crew.proxy.port9}/")
+    tell_gauge(crew, "db", 21)
+    browser.wait_text("#bottleneck", "The bottleneck: database db", "db is full", seconds=15)
+    browser.wait_text("#node-database", "the bottleneck")
+    announced = browser.run("return document.getElementById('announcer').textContent")
+    assert announced.startswith("The bottleneck: database db. db is full")
+    tell_gauge(crew, "db", 1)
+    browser.wait_text("#bottleneck", "It was the bottleneck: database db", "s ago: db is full: 21 of 20 connections", seconds=15)
+    assert browser.run("return document.getElementById('announcer').textContent") == announced
+    browser.wait_text("#node-database", "was the bottleneck", "1 connections")
+    for dark in (False, True):
+        browser.command("Emulation.setEmulatedMedia", features=[
+            {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        assert [each for each in browser.run(CONTRASTS) if each["ratio"] < each["needed"]] == []
+    browser.wait_text("#bottleneck", "No bottleneck", seconds=15)
+    assert not browser.is_seen("#node-database .tag")
+    assert browser.errors() == []
+
+
 def test_workers_are_set_and_paused_and_a_gauge_is_drawn(browser, maitred):
     crew = Crew(maitred(workers_house(section("min = 1  max = 3  gauge = db"), "gauge db { full = 20  unit = connections }")))
     browser.open(f"http://127.0.0.1:{crew.proxy.port9}/#workers")
