@@ -118,6 +118,12 @@ def test_what_there_is_not_is_not_drawn(browser, maitred, echo):
     assert browser.errors() == []
 
 
+def rates_of_listeners(shown):
+    """By kind, or route, from the table of listeners."""
+    return dict(shown.run("""return [...document.querySelectorAll("#section-body tbody tr")]
+        .map((row) => [".reason", "[data-label=Rate] span"].map((cell) => row.querySelector(cell).innerText))"""))
+
+
 def test_what_a_queue_pushes_to_servers_is_no_request_of_the_balancer(browser, maitred, echo):
     """Nor is it work of the workers, of which there are none here."""
     proxy = maitred(top(f'state = "{{dir}}/state"\nstate-segment = 1m\n{admin()}') +
@@ -133,6 +139,9 @@ def test_what_a_queue_pushes_to_servers_is_no_request_of_the_balancer(browser, m
     assert browser.run("return document.querySelector('#edge-push').ariaLabel") == "From message queue to servers"
     proxy.get("/")
     browser.wait_text("#edge-servers", "0.1/s")
+    browser.run("location.hash = 'listeners'")
+    browser.wait_text("#section-body tbody", "http")
+    assert rates_of_listeners(browser)["http"].endswith("/s")
     assert browser.errors() == []
 
 
@@ -218,6 +227,10 @@ def test_workers_are_set_and_paused_and_a_gauge_is_drawn(browser, maitred):
     browser.wait_text("dialog", "The 2 that run get no new messages", "Queue jobs fills up meanwhile")
     browser.click("Pause them", "dialog")
     browser.wait_text("#node-workers", "0 of 0 running", "paused")
+    browser.run("location.hash = 'listeners'")
+    browser.wait_text("#section-body tbody", "amqp")
+    assert rates_of_listeners(browser) == {"admin": "–", "amqp": "–"}
+    browser.run("location.hash = 'workers'")
     browser.click("Resume workers crew")
     browser.click("Resume them", "dialog")
     browser.wait_text("#node-workers", "1 of 1 running")
@@ -277,6 +290,35 @@ def test_a_request_is_shown_once_however_slowly_they_are_told(page, house):
     shown.wait_text("#section-body tbody", "/once/late")
     rows = shown.run("return [...document.querySelectorAll('#section-body tbody td.main')].map((cell) => cell.innerText)")
     assert len(rows) == len(set(rows)) == 5, rows
+
+
+def test_an_address_that_leads_nowhere_leads_to_the_first_section(page):
+    shown = page("nowhere")
+    shown.wait_text("#section-title", "Servers")
+    for section, title in (("process", "Process"), ("details", "Process"), ("toString", "Servers"), ("queues/mail", "Queues"),
+                           ("gone/mail", "Servers")):
+        shown.run("location.hash = arguments[0]", section)
+        shown.wait_text("#section-title", title)
+        shown.wait("return document.querySelectorAll('nav [aria-current]').length === 1")
+
+
+def test_from_a_queue_that_nobody_reads_nothing_drains(page):
+    """What went until a moment ago is still in its rates."""
+    shown = page("queues/mail")
+    shown.run("""const real = window.fetch;
+        window.fetch = async (path, options) => {
+            const answer = await real(path, options);
+
+            if (path !== "/api/state")
+                return answer;
+            const state = await answer.json();
+
+            Object.assign(state.queues.find((queue) => queue.name === "mail"), {state: "unread", ready: 7, drains_in: 11});
+            return new Response(JSON.stringify(state));
+        }""")
+    shown.wait_text("#section-body tbody", "unread", "7", "does not drain")
+    shown.wait_text("#node-queue", "7 ready", "does not drain")
+    assert "drains in" not in shown.text("#node-queue") and "in 11 s" not in shown.text("#section-body")
 
 
 def test_members_that_are_not_told_are_not_missed(page, house):
@@ -498,6 +540,14 @@ def test_a_narrow_window_is_not_scrolled_sideways(browser, troubled, width):
         assert shown.run("""return [...document.querySelectorAll("main *")].filter((each) => each.checkVisibility() &&
             !each.closest(".unseen, svg") && each.getBoundingClientRect().right > innerWidth + 1)
             .map((each) => each.outerHTML)""") == [], section
+
+
+def test_on_a_phone_buttons_stand_beside_each_other(page):
+    shown = page(width=390, height=844)
+    shown.wait_text("#section-body tbody", "Drain", "Weight")
+    tops = shown.run("""return [...document.querySelectorAll("#section-body tbody tr:first-child td.actions button")]
+        .map((button) => button.getBoundingClientRect().top)""")
+    assert len(tops) == 2 and tops[0] == tops[1]
 
 
 def test_the_keyboard_alone_drains_a_server(page, house):

@@ -92,13 +92,15 @@ function makeTabs() {
     }
 }
 
-// "#servers/web": the section servers, filtered by web.
+// "#servers/web": the section servers, filtered by web. One that there is not is the first; a place on the page is none.
 function goToSection(moveFocus) {
     const [name, filter] = location.hash.slice(1).split("/");
 
-    if (!Object.hasOwn(sections, name || "servers"))
+    const isSection = Object.hasOwn(sections, name);
+
+    if (name && !isSection && $(name) && $("section-body").hasChildNodes())
         return;
-    current = name || "servers";
+    current = isSection ? name : "servers";
     setText($("section-title"), sections[current].title);
     $("section-body").replaceChildren(sections[current].node);
     for (const tab of $("tabs").querySelectorAll("a"))

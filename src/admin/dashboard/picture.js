@@ -32,8 +32,12 @@ function worstFirst(items, weightOf) {
 
 const toneWeight = (state) => ({bad: 2, warn: 1})[toneOf(state)] ?? 0;
 
+const STANDING = new Set(["unread", "paused"]);     // a queue from which nothing goes, whatever went a moment ago
+
 // Seconds until a queue is empty: 0, null for never.
 function drainsIn(queue) {
+    if (STANDING.has(queue.state) && queue.ready > 0)
+        return null;
     if (queue.drains_in !== undefined)
         return queue.drains_in;
     const net = queue.rates.acked + queue.rates.dead - queue.rates.published;
