@@ -11,6 +11,7 @@ Environment: PORT          where maitred listens (8080)
 """
 import ctypes
 import errno
+import fcntl
 import http.client
 import os
 import pathlib
@@ -46,7 +47,7 @@ class Closed(Exception):
 # --- the environment, which maitred.conf and all processes read too -------------------------------
 
 def number(name, default, least, most):
-    text = os.environ.setdefault(name, default)
+    text = os.environ[name] = os.environ.get(name) or default
     if not text.isdecimal() or not least <= int(text) <= most:
         raise Trouble(f"{name}={text}: it is a number from {least} to {most}")
     return int(text)
@@ -59,13 +60,29 @@ def path(name, default):
 
 
 def is_taken(host, port):
-    with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    """host "": any address, of either family."""
+    for family in (socket.AF_INET,) if host else (socket.AF_INET, socket.AF_INET6):
         try:
-            sock.bind((host, port))
-        except OSError as error:
-            return error.errno == errno.EADDRINUSE
+            with socket.socket(family) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                sock.bind((host, port))
+        except OSError as error:        # others: there may be no IPv6
+            if error.errno == errno.EADDRINUSE:
+                return True
     return False
+
+
+def say(*lines):
+    """Closed: nobody reads it any more."""
+    try:
+        print(*lines, sep="\n", flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)        # what was not written is written at the end once more
+        if isinstance(error, BrokenPipeError):
+            raise Closed from None
+        raise Trouble(f"cannot write to standard output: {error.strerror}") from None
 
 
 # --- processes ------------------------------------------------------------------------------------
@@ -136,11 +153,12 @@ class House:
     that he calls take_signals(): waiting for a process is waiting for signals."""
 
     told = "what it wrote above"    # where maitred's log is
+    folder = "build/diner"          # LOGS, where that is not given
     cooking = {}    # by kind: the milliseconds that a request takes a cook, where that is not what server.py says
 
     def __init__(self):
         self.processes = []
-        self.maitred, self.logs = path("MAITRED", "build/maitred"), path("LOGS", "build/diner")
+        self.maitred, self.logs = path("MAITRED", "build/maitred"), path("LOGS", self.folder)
         os.chdir(TREE)
         self.port = number("PORT", "8080", 1, 65535)
         prefix = number("SERVERS", "90", 11, 654)
@@ -152,8 +170,13 @@ class House:
             raise Trouble(f"{self.maitred} is not there; `make build` makes it")
 
     def check_ports(self):
-        for name, host, wanted in (("PORT", "", self.port), ("ADMIN", "127.0.0.1", self.admin),
-                                   ("AMQP", "127.0.0.1", self.amqp)):
+        listeners = ("PORT", "", self.port), ("ADMIN", "127.0.0.1", self.admin), ("AMQP", "127.0.0.1", self.amqp)
+        owners = {port: "a server of the diner" for port in self.ports}
+        for name, _, wanted in listeners:
+            if wanted in owners:
+                raise Trouble(f"{name}={wanted}: {owners[wanted]} has that port; {name} needs one of its own")
+            owners[wanted] = name
+        for name, host, wanted in listeners:
             if is_taken(host, wanted):
                 raise Trouble(f"port {wanted} is taken (`ss -ltnp` shows by whom); for another: "
                               f"{name}={wanted + 1} {sys.argv[0]}")
@@ -162,12 +185,28 @@ class House:
                 raise Trouble(f"port {wanted} is taken, and a server of the diner wants it; for 9101, 9102 and so on: "
                               f"SERVERS=91 {sys.argv[0]}")
 
+    def open_folder(self):
+        """Makes it, and keeps out whoever has the same one in mind: what is in it is one diner's."""
+        os.makedirs(self.logs, exist_ok=True)
+        self.lock = os.open(self.logs, os.O_RDONLY | os.O_DIRECTORY)    # until this process ends
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Trouble(f"another diner, which is open, has its queue and its database in {self.logs}; for another "
+                          f"folder: LOGS=FOLDER {sys.argv[0]}") from None
+
+    def check_pika(self):
+        """Workers that speak AMQP would end at once without it, again and again."""
+        try:
+            import pika  # noqa: F401
+        except ImportError as error:
+            raise Trouble(f"the workers need pika, a module of Python ({error}); on Debian: "
+                          "apt-get install python3-pika") from None
+
     def check_database(self):
         try:
             database.open_folder()
             database.check()
-        except OSError as error:
-            raise Trouble(f"cannot write there: {error}; for another folder: LOGS=FOLDER {sys.argv[0]}") from None
         except database.Trouble as error:
             raise Trouble(f"the database cannot be used: {error}") from None
 
@@ -186,9 +225,14 @@ class House:
         return Process("maitred", f"the front door, port {self.port}", self.maitred, "run", CONFIG, **streams)
 
     def open(self):
+        self.check_pika()
         self.check_ports()
-        self.check_database()
-        open(f"{self.logs}/servers.log", "w").close()
+        try:
+            self.open_folder()
+            self.check_database()
+            open(f"{self.logs}/servers.log", "w").close()
+        except OSError as error:
+            raise Trouble(f"cannot write there: {error}; for another folder: LOGS=FOLDER {sys.argv[0]}") from None
         for number in range(len(SERVERS)):
             self.processes.append(self.start_server(number))
         for process, port in zip(self.processes, self.ports):
@@ -202,7 +246,7 @@ class House:
         while True:
             for process in [process for process in here if process.has_ended()]:
                 here.remove(process)
-                print(f"{process.name} (pid {process.pid}) has ended", flush=True)
+                say(f"{process.name} (pid {process.pid}) has ended")
             if self.processes[-1] not in here:
                 raise Trouble("without maitred there is no diner")
             wait_for_signal()

@@ -157,10 +157,11 @@ class Crew:
     """What was seen of workers."""
 
     def __init__(self, name="thumbnailer"):
-        self.name, self.most, self.now, self.was_held = name, 0, 0, False
+        self.name, self.most, self.now, self.was_held, self.crash = name, 0, 0, False, ""
 
     def look(self, state):
         found = named(state["workers"], self.name)
+        self.crash = f"; workers {self.name} crash: {found['reason']}" if found["state"] == "crashing" else ""
         self.now, self.least = found["running"], found["min"]
         self.most = max(self.most, self.now)
         self.was_held = self.was_held or found["state"] == "held"
@@ -175,17 +176,20 @@ def call_workers(stage):
 
     def fewer():
         look(stage.admin.state())
-        return crew.now < crew.most
+        return crew.now < crew.most or crew.crash
     crew.look(stage.admin.state())
     began_with = crew.now
     stage.wish("100 POST /photos photo-#.jpg")
     stage.rest(1, look)
     table = stage.wish()
+    waited = f"; up to {photos.most:,} photos waited"
+    if crew.crash:
+        return took(table) + waited + crew.crash
     stage.say(f"   {crew.now} workers now. No more photos: what waits is done, and after {COOLDOWN} of too little to do "
               "the first goes.")
     stage.wait(SETTLE_SECONDS, fewer)
-    return (took(table) + f"; up to {photos.most:,} photos waited; workers went from {began_with} to {crew.most}, then to "
-            f"{crew.now}, and go on to {crew.least}")
+    return (took(table) + waited + f"; workers went from {began_with} to {crew.most}, then to {crew.now}, and go on to "
+            f"{crew.least}" + crew.crash)
 
 
 def set_slow(stage, ms):
@@ -209,14 +213,15 @@ def slow_database(stage):
     def is_marked():
         return look(stage.admin.state())["bottleneck"]["layer"] == "database" and crew.was_held
     stage.rest(1, look)
-    marked = stage.wait(SETTLE_SECONDS, is_marked) > 0
+    marked = stage.wait(SETTLE_SECONDS, lambda: crew.crash or is_marked()) > 0 and not crew.crash
     table = stage.wish()
     held = f"workers are held at {crew.now} of 8" if crew.was_held else f"{crew.now} workers"
     set_slow(stage, 0)
     stage.say("   The database is as fast as before.")
-    stage.wait(SETTLE_SECONDS, lambda: look(stage.admin.state()) and photos.now == 0)
+    stage.wait(SETTLE_SECONDS, lambda: look(stage.admin.state()) and (photos.now == 0 or crew.crash))
     return (took(table) + f"; {highest:.0f} of 20 connections (full from {full:.0f} on), {held}; the page's bottleneck is "
-            f"{'the database' if marked else 'not the database'}; up to {photos.most:,} photos waited, now {photos.now:,}")
+            f"{'the database' if marked else 'not the database'}; up to {photos.most:,} photos waited, now {photos.now:,}"
+            + crew.crash)
 
 
 class Step(typing.NamedTuple):

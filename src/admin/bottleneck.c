@@ -179,8 +179,12 @@ static void settle(struct bottleneck_thing *thing, uint64_t now_us, const struct
         thing->stands |= now_us - thing->since_us >= BOTTLENECK_HOLD_US;
         return;
     }
-    if (!thing->finding || (thing->stands && now_us - thing->found_us < BOTTLENECK_END_US))
+    if (!thing->finding)
         return;
+    if (thing->stands && now_us - thing->found_us < BOTTLENECK_END_US) {
+        thing->finding->ended_s = (double)(now_us - thing->found_us) / US_PER_S;
+        return;
+    }
     free(thing->finding);
     thing->finding = NULL;
     thing->stands = false;

@@ -51,6 +51,7 @@ struct bottleneck_finding {
     char pool[BOTTLENECK_NAME_MAX]; /* of a server, or that a queue is pushed to; else "" */
     char text[2 * BOTTLENECK_LINE_MAX];
     struct bottleneck_lines figures, relief;
+    double ended_s; /* how long ago it was found last, while it stands all the same; 0: at the last tick */
 };
 
 /* ---- what it is told --------------------------------------------------------------------------------------- */

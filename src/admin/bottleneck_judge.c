@@ -35,6 +35,52 @@ static double per_second(const struct trend *trend, unsigned lane)
     return trend->n < 2 ? 0 : trend_rise(trend, lane) / trend_seconds(trend);
 }
 
+/* Times look as on the dashboard: "98 ms", "1.3 s", "3 min 20 s". */
+struct time_text {
+    char at[48];
+};
+
+static struct time_text tenths_text(double value, const char *unit)
+{
+    double tenths = round(value * 10);
+    struct time_text text;
+
+    snprintf(text.at, sizeof text.at, "%.*f %s", fmod(tenths, 10) == 0 ? 0 : 1, tenths / 10, unit);
+    return text;
+}
+
+static struct time_text latency_text(double us)
+{
+    double ms = us / US_PER_MS;
+
+    if (ms >= 1000)
+        return tenths_text(ms / 1000, "s");
+    return tenths_text(ms < 10 ? ms : round(ms), "ms");
+}
+
+static struct time_text duration_text(double seconds)
+{
+    static const struct {
+        const char *name;
+        unsigned s;
+    } units[] = {{"d", 86400}, {"h", 3600}, {"min", 60}, {"s", 1}};
+    unsigned long long whole = (unsigned long long)llround(seconds), rest;
+    struct time_text text;
+    size_t i = 0;
+
+    if (seconds < 10)
+        return tenths_text(seconds, "s");
+    while (whole < units[i].s)
+        i++;
+    rest = units[i].s > 1 ? whole % units[i].s / units[i + 1].s : 0;
+    if (rest)
+        snprintf(text.at, sizeof text.at, "%llu %s %llu %s", whole / units[i].s, units[i].name, rest,
+                 units[i + 1].name);
+    else
+        snprintf(text.at, sizeof text.at, "%llu %s", whole / units[i].s, units[i].name);
+    return text;
+}
+
 /* ---- all servers of a pool --------------------------------------------------------------------------------- */
 
 struct pool_sum {
@@ -94,7 +140,7 @@ static void say_load(const struct bottleneck_thing *thing, const struct bottlene
     if (refused > 0)
         bottleneck_say(&finding->figures, "%.1f/s are refused: the line is full, or takes too long", refused);
     if (!isnan(pool->p95_us))
-        bottleneck_say(&finding->figures, "%.1f/s, p95 %.0f ms", pool->rate, pool->p95_us / US_PER_MS);
+        bottleneck_say(&finding->figures, "%.1f/s, p95 %s", pool->rate, latency_text(pool->p95_us).at);
 }
 
 static void say_busy(const struct bottleneck_thing *thing, const struct bottleneck_pool *pool,
@@ -189,8 +235,8 @@ bool bottleneck_judge_pool(const struct bottleneck_thing *thing, const struct bo
              sum.usable == 1 ? "the server" : "all servers", pool->name,
              pool->p95_us / fmin(thing->least_us[0], thing->least_us[1]));
     say_busy(thing, pool, &sum, finding);
-    bottleneck_say(&finding->figures, "at its best in the last hour: p95 %.0f ms",
-                   fmin(thing->least_us[0], thing->least_us[1]) / US_PER_MS);
+    bottleneck_say(&finding->figures, "at its best in the last hour: p95 %s",
+                   latency_text(fmin(thing->least_us[0], thing->least_us[1])).at);
     return true;
 }
 
@@ -253,8 +299,8 @@ static bool is_slower(const struct bottleneck_pool *pool, const struct bottlenec
         return false;
     snprintf(finding->text, sizeof finding->text, "server %.*s of pool %.100s is slow, and others are not",
              SERVER(server), pool->name);
-    bottleneck_say(&finding->figures, "p95 %.0f ms; at %u other%s %.0f ms or less",
-                   server->p95_us / US_PER_MS, fast, plural(fast), most_us / US_PER_MS);
+    bottleneck_say(&finding->figures, "p95 %s; at %u other%s %s or less", latency_text(server->p95_us).at,
+                   fast, plural(fast), latency_text(most_us).at);
     return true;
 }
 
@@ -298,7 +344,11 @@ bool bottleneck_judge_server(const struct bottleneck_thing *thing, const struct 
     snprintf(finding->name, sizeof finding->name, "%.*s", (int)server->name.len, server->name.ptr);
     set_name(finding->pool, pool->name);
     bottleneck_say(&finding->figures, "%u of %u servers of the pool are usable", sum.usable, sum.meant);
-    bottleneck_say(&finding->figures, "%u requests are at it, %u at all", server->active, sum.in_flight);
+    if (sum.in_flight)
+        bottleneck_say(&finding->figures, "%u request%s under way in the pool, %u of them at this server",
+                       sum.in_flight, sum.in_flight == 1 ? " is" : "s are", server->active);
+    else
+        bottleneck_say(&finding->figures, "no request is under way in the pool");
     bottleneck_say(&finding->relief, "look at its log and its machine");
     if (server->usable)
         bottleneck_say(&finding->relief, "drain it, so that the others take its requests");
@@ -333,7 +383,7 @@ static void say_growth(const struct bottleneck_thing *thing, const struct bottle
         bottleneck_say(&finding->figures, "%.1f/s are turned away or dropped: it is at its limit",
                        turned_away);
     if (!isnan(queue->oldest_age_s))
-        bottleneck_say(&finding->figures, "the oldest has waited %.0f s", queue->oldest_age_s);
+        bottleneck_say(&finding->figures, "the oldest has waited %s", duration_text(queue->oldest_age_s).at);
 }
 
 static void say_workers(const struct bottleneck_queue *queue, const char *does,

@@ -1,5 +1,7 @@
 /* bottleneck_state.c - what bottleneck.h is told of the running system, and what it says as a member of GET /api/state. */
+#include <assert.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "admin/model.h"
@@ -234,8 +236,25 @@ static void put_finding(struct json *json, const struct bottleneck_finding *find
     put_name(json, "name", finding->name);
     put_name(json, "pool", finding->pool);
     PUT_TEXT(json, "text", finding->text);
+    json_key(json, "ended_s");
+    if (finding->ended_s > 0)
+        json_put_double(json, finding->ended_s);
+    else
+        json_put_null(json);
     put_lines(json, "figures", &finding->figures);
     put_lines(json, "relief", &finding->relief);
+}
+
+/* One that is over does not say "is". */
+static void put_other(struct json *json, const struct bottleneck_finding *finding)
+{
+    char text[sizeof finding->text + 40];
+    int n = finding->ended_s > 0
+                ? snprintf(text, sizeof text, "until %.0f s ago: %s", finding->ended_s, finding->text)
+                : snprintf(text, sizeof text, "%s", finding->text);
+
+    assert(n > 0 && (size_t)n < sizeof text);
+    json_put_string(json, slice_from_text(text));
 }
 
 /* Of a copy: while it is written, which may wait, the next tick may come. */
@@ -259,7 +278,7 @@ void bottleneck_put(struct json *json, const struct bottleneck *bottleneck)
     json_key(json, "others");
     json_put_array(json);
     for (size_t i = 1; i <= n; i++)
-        json_put_string(json, slice_from_text(copy[i].text));
+        put_other(json, &copy[i]);
     json_put_end(json);
     json_put_end(json);
     free(copy);

@@ -104,6 +104,7 @@ def test_the_picture_has_what_the_house_has(page, house):
     shown.wait_text("#node-workers", "cooks", "1 of 1 up")
     assert not shown.is_seen("#node-database") and not shown.is_seen("#edge-database")
     shown.wait_text("#edge-users", "/s", "p95", "errors")
+    assert not shown.is_seen("#edge-push") and "load balancer" not in shown.text("#edge-queue")
     assert "cooks" not in shown.text("#node-servers")
 
 
@@ -114,6 +115,33 @@ def test_what_there_is_not_is_not_drawn(browser, maitred, echo):
     for name in ("queue", "workers", "database"):
         assert not browser.is_seen(f"#node-{name}") and not browser.is_seen(f"#edge-{name}")
     assert not browser.is_seen("#tab-queues") and browser.is_seen("#tab-servers")
+    assert browser.errors() == []
+
+
+def rates_of_listeners(shown):
+    """By kind, or route, from the table of listeners."""
+    return dict(shown.run("""return [...document.querySelectorAll("#section-body tbody tr")]
+        .map((row) => [".reason", "[data-label=Rate] span"].map((cell) => row.querySelector(cell).innerText))"""))
+
+
+def test_what_a_queue_pushes_to_servers_is_no_request_of_the_balancer(browser, maitred, echo):
+    """Nor is it work of the workers, of which there are none here."""
+    proxy = maitred(top(f'state = "{{dir}}/state"\nstate-segment = 1m\n{admin()}') +
+                    listener('route "/" { pool = cooks }  route "/orders" { queue = orders }') + pool("cooks", echo()) +
+                    queue("orders", "push { pool = cooks }"))
+    browser.open(f"http://127.0.0.1:{proxy.port9}/", width=390, height=844)
+    fill(proxy, "/orders", 200, size=64, streams=4)
+    browser.wait_text("#edge-push", "message queue to servers", "/s", "errors")
+    browser.wait("return parseFloat(document.querySelector('#edge-push .rate').innerText) > 10")
+    browser.wait_text("#edge-queue", "load balancer to message queue")
+    browser.wait_text("#edge-servers", "load balancer to servers", "0/s")
+    assert not browser.is_seen("#edge-workers")
+    assert browser.run("return document.querySelector('#edge-push').ariaLabel") == "From message queue to servers"
+    proxy.get("/")
+    browser.wait_text("#edge-servers", "0.1/s")
+    browser.run("location.hash = 'listeners'")
+    browser.wait_text("#section-body tbody", "http")
+    assert rates_of_listeners(browser)["http"].endswith("/s")
     assert browser.errors() == []
 
 
@@ -157,6 +185,28 @@ def test_the_bottleneck_is_marked_with_figures_and_relief(browser, troubled):
     assert browser.errors() == []
 
 
+def test_a_bottleneck_that_is_over_is_told_as_past(browser, maitred):
+    """And it is not read out again, for nothing else is it now."""
+    crew = Crew(maitred(workers_house(section("gauge = db"), "gauge db { full = 20  unit = connections }")))
+    browser.open(f"http://127.0.0.1:{crew.proxy.port9}/")
+    tell_gauge(crew, "db", 21)
+    browser.wait_text("#bottleneck", "The bottleneck: database db", "db is full", seconds=15)
+    browser.wait_text("#node-database", "the bottleneck")
+    announced = browser.run("return document.getElementById('announcer').textContent")
+    assert announced.startswith("The bottleneck: database db. db is full")
+    tell_gauge(crew, "db", 1)
+    browser.wait_text("#bottleneck", "It was the bottleneck: database db", "s ago: db is full: 21 of 20 connections", seconds=15)
+    assert browser.run("return document.getElementById('announcer').textContent") == announced
+    browser.wait_text("#node-database", "was the bottleneck", "1 connections")
+    for dark in (False, True):
+        browser.command("Emulation.setEmulatedMedia", features=[
+            {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        assert [each for each in browser.run(CONTRASTS) if each["ratio"] < each["needed"]] == []
+    browser.wait_text("#bottleneck", "No bottleneck", seconds=15)
+    assert not browser.is_seen("#node-database .tag")
+    assert browser.errors() == []
+
+
 def test_workers_are_set_and_paused_and_a_gauge_is_drawn(browser, maitred):
     crew = Crew(maitred(workers_house(section("min = 1  max = 3  gauge = db"), "gauge db { full = 20  unit = connections }")))
     browser.open(f"http://127.0.0.1:{crew.proxy.port9}/#workers")
@@ -177,6 +227,10 @@ def test_workers_are_set_and_paused_and_a_gauge_is_drawn(browser, maitred):
     browser.wait_text("dialog", "The 2 that run get no new messages", "Queue jobs fills up meanwhile")
     browser.click("Pause them", "dialog")
     browser.wait_text("#node-workers", "0 of 0 running", "paused")
+    browser.run("location.hash = 'listeners'")
+    browser.wait_text("#section-body tbody", "amqp")
+    assert rates_of_listeners(browser) == {"admin": "–", "amqp": "–"}
+    browser.run("location.hash = 'workers'")
     browser.click("Resume workers crew")
     browser.click("Resume them", "dialog")
     browser.wait_text("#node-workers", "1 of 1 running")
@@ -209,6 +263,62 @@ def test_the_tail_shows_the_requests_that_the_filter_wants(page, house):
     house.proxy.get("/wrong/soup/again")
     shown.wait_text("#section-body tbody", "/wrong/soup/again", "500", "web")
     assert "/wrong/fish" not in shown.text("#section-body tbody")
+
+
+def test_a_request_is_shown_once_however_slowly_they_are_told(page, house):
+    """The filter changes, and before the answer comes it is time to ask again."""
+    shown = page("requests")
+    shown.wait("return fetch('/api/requests').then((answer) => answer.ok)")
+    for dish in range(4):
+        house.proxy.get(f"/once/{dish}")
+    shown.wait_text("#section-body tbody", "/once/3")
+    shown.run("""const real = window.fetch;
+        const open = new Promise((done) => { window.openGate = done; });
+        window.fetch = async (path, options) => {
+            const answer = await real(path, options);
+
+            if (path.startsWith("/api/requests"))
+                await open;
+            return answer;
+        };
+        const filter = document.querySelector("#section-body input");
+        filter.value = "/once/";
+        filter.dispatchEvent(new Event("input", {bubbles: true}))""")
+    shown.wait("return document.querySelector('#as-of').innerText !== arguments[0]", shown.text("#as-of"))
+    shown.run("openGate()")
+    house.proxy.get("/once/late")
+    shown.wait_text("#section-body tbody", "/once/late")
+    rows = shown.run("return [...document.querySelectorAll('#section-body tbody td.main')].map((cell) => cell.innerText)")
+    assert len(rows) == len(set(rows)) == 5, rows
+
+
+def test_an_address_that_leads_nowhere_leads_to_the_first_section(page):
+    shown = page("nowhere")
+    shown.wait_text("#section-title", "Servers")
+    for section, title in (("process", "Process"), ("details", "Process"), ("toString", "Servers"), ("queues/mail", "Queues"),
+                           ("gone/mail", "Servers")):
+        shown.run("location.hash = arguments[0]", section)
+        shown.wait_text("#section-title", title)
+        shown.wait("return document.querySelectorAll('nav [aria-current]').length === 1")
+
+
+def test_from_a_queue_that_nobody_reads_nothing_drains(page):
+    """What went until a moment ago is still in its rates."""
+    shown = page("queues/mail")
+    shown.run("""const real = window.fetch;
+        window.fetch = async (path, options) => {
+            const answer = await real(path, options);
+
+            if (path !== "/api/state")
+                return answer;
+            const state = await answer.json();
+
+            Object.assign(state.queues.find((queue) => queue.name === "mail"), {state: "unread", ready: 7, drains_in: 11});
+            return new Response(JSON.stringify(state));
+        }""")
+    shown.wait_text("#section-body tbody", "unread", "7", "does not drain")
+    shown.wait_text("#node-queue", "7 ready", "does not drain")
+    assert "drains in" not in shown.text("#node-queue") and "in 11 s" not in shown.text("#section-body")
 
 
 def test_members_that_are_not_told_are_not_missed(page, house):
@@ -331,6 +441,28 @@ def test_a_refusal_is_said_in_the_dialog(page, house):
     assert [each for each in shown.errors() if "404" not in each] == []
 
 
+def test_a_reload_tells_its_errors_and_its_warnings(browser, maitred, echo):
+    proxy = maitred(proxying(echo(), general=admin()))
+    good = proxy.config.read_text()
+    browser.open(f"http://127.0.0.1:{proxy.port9}/#process")
+    browser.wait_text("#section-body", "Reload the configuration")
+    proxy.config.write_text(f"{good}\nnonsense = 1\nfoolish = 2\n")
+    browser.click("Reload the configuration…")
+    browser.click("Reload it", "dialog")
+    browser.wait_text("#dialog-error", f"{proxy.config}:", "nonsense")
+    lines = browser.text("#dialog-error").splitlines()
+    assert len(lines) > 2 and all(re.search(r"\.conf:\d+: ", line) for line in lines[1:]), lines
+    proxy.config.write_text(good)
+    browser.click("Reload it", "dialog")
+    browser.wait_text("#said", "there was nothing to take up")
+    proxy.config.write_text(good.replace("threads = 1", "threads = 2", 1))
+    browser.click("Reload the configuration…")
+    browser.click("Reload it", "dialog")
+    browser.wait_text("#said", "warning: ", "threads")
+    assert len(browser.text("#said").splitlines()) == 2
+    assert [each for each in browser.errors() if "status of 4" not in each] == []
+
+
 # --- who may see it, and when it is not there
 
 def test_a_token_is_asked_for_and_forgotten(browser, maitred, echo):
@@ -408,6 +540,14 @@ def test_a_narrow_window_is_not_scrolled_sideways(browser, troubled, width):
         assert shown.run("""return [...document.querySelectorAll("main *")].filter((each) => each.checkVisibility() &&
             !each.closest(".unseen, svg") && each.getBoundingClientRect().right > innerWidth + 1)
             .map((each) => each.outerHTML)""") == [], section
+
+
+def test_on_a_phone_buttons_stand_beside_each_other(page):
+    shown = page(width=390, height=844)
+    shown.wait_text("#section-body tbody", "Drain", "Weight")
+    tops = shown.run("""return [...document.querySelectorAll("#section-body tbody tr:first-child td.actions button")]
+        .map((button) => button.getBoundingClientRect().top)""")
+    assert len(tops) == 2 and tops[0] == tops[1]
 
 
 def test_the_keyboard_alone_drains_a_server(page, house):

@@ -1,17 +1,22 @@
 """`maitred demo` as somebody sees it: while it tells a step, the admin address says that it is so. Nothing of it stays."""
+import json
 import os
 import pty
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
+import zlib
 
 import pytest
 
 from kit.admin import Admin
-from kit.diner import Diner, left_running
-from kit.process import BINARY, ROOT, run
+from kit.diner import Diner, free_prefix, left_running
+from kit.process import BINARY, ROOT, free_port, run
+from kit.wire import connect, request
 
 STEP_SECONDS = 5
 END_SECONDS, SETTLE_SECONDS = 20, 60
@@ -19,8 +24,8 @@ SERVERS = ("01", "02", "03")
 
 
 class Demo(Diner):
-    def __init__(self, folder, *options, **settings):
-        super().__init__(folder, BINARY, "demo", "--seconds", str(STEP_SECONDS), *options, seconds=400, **settings)
+    def __init__(self, folder, *options, program=(BINARY, "demo"), **settings):
+        super().__init__(folder, *program, "--seconds", str(STEP_SECONDS), *options, seconds=400, **settings)
         self.admin = Admin(("127.0.0.1", int(f"{self.servers}00")))
 
     def begin(self, title):
@@ -233,6 +238,152 @@ def test_at_a_terminal_enter_goes_on_and_nothing_else(opened):
     os.write(master, b"q\n")
     assert demo.process.wait(END_SECONDS) == 0
     os.close(master)
+
+
+def test_before_the_first_step_there_is_none(opened):
+    master, slave = pty.openpty()
+    demo = opened(stdin=slave)
+    os.close(slave)
+    demo.begin("A quiet evening")
+    demo.wait_line("Enter goes on")
+    os.write(master, b"b\n")
+    demo.result()
+    assert demo.wait_line(r"^\d+/\d+  ").endswith("A quiet evening")
+    demo.wait_line("Enter goes on")
+    os.write(master, b"q\n")
+    assert demo.process.wait(END_SECONDS) == 0
+    os.close(master)
+
+
+def test_the_tables_that_readme_counts_are_those_of_the_default_ports():
+    """Which they are follows from the servers' names, so those of a test's own ports are others."""
+    environment = {name: value for name, value in os.environ.items() if name != "SERVERS"}
+    tables = [str(table) for table in range(300)]
+    ring = subprocess.run([BINARY, "ring", "examples/diner/maitred.conf", "menus", *tables], cwd=ROOT, env=environment,
+                          capture_output=True, text=True, timeout=20, check=True).stdout
+    owners = dict(re.findall(r"^(\d+) +127.0.0.1:(\d+)$", ring, re.MULTILINE))
+    assert list(owners) == tables
+    hashes = [zlib.crc32(table.encode()) for table in tables]
+    modulo = sum(each % 3 != (0, 2)[each % 2] for each in hashes)     # of three servers the second leaves
+    assert (f"of 300 tables {list(owners.values()).count('9002')} have another server with the hash ring, "
+            f"{modulo} with a hash modulo N") in (ROOT / "README.md").read_text()
+
+
+def script_in(folder, is_tree):
+    """The command for a copy of it, as in a source tree or as installed, with no LOGS: the folder is its own choice."""
+    shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+    if is_tree:
+        (folder / "meson.build").touch()
+    return "env", "-u", "LOGS", folder / "examples" / "diner" / "demo"
+
+
+def again(demo, program, **environment):
+    """Another one with the ports of demo, unless environment says otherwise."""
+    return subprocess.run(program, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL, env={
+        **os.environ, "PORT": str(demo.port), "SERVERS": str(demo.servers), "MAITRED": str(BINARY), **environment})
+
+
+def answered(demo, method, target, body=b""):
+    peer = connect(("127.0.0.1", demo.port))
+    try:
+        return peer.ask(request(method, target, body=body), method)
+    finally:
+        peer.close()
+
+
+def test_a_second_one_leaves_the_first_alone(opened, tmp_path):
+    program = script_in(tmp_path, is_tree=True)
+    (tmp_path / "build" / "demo" / "state").mkdir(parents=True)
+    (tmp_path / "build" / "demo" / "state" / "old").touch()
+    demo = opened("--seconds", "60", program=program)
+    demo.begin("A quiet evening")
+    assert not (tmp_path / "build" / "demo" / "state" / "old").exists()
+
+    second = again(demo, program)
+    assert second.returncode == 1 and f"demo: port {demo.port} is taken" in second.stderr
+    prefix = free_prefix()
+    third = again(demo, program, PORT=str(free_port()), SERVERS=str(prefix))
+    assert third.returncode == 1, third
+    assert third.stderr.startswith("demo: another diner, which is open, has its queue and its database in build/demo; ")
+    assert "for another folder: LOGS=FOLDER " in third.stderr
+
+    order = json.loads(answered(demo, "POST", "/orders", b"2=pies").body)["id"]
+    end = time.monotonic() + END_SECONDS
+    while answered(demo, "GET", f"/api/orders/{order}").status != 200:
+        assert time.monotonic() < end, "the order is not cooked"
+        time.sleep(0.1)
+
+
+def test_where_it_is_installed_nothing_stays_on_disk(opened, tmp_path, monkeypatch):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    program = script_in(tmp_path, is_tree=False)
+    demo = opened(program=program)
+    demo.begin("A quiet evening")
+    folder, = (tmp_path / "tmp").iterdir()
+    assert (folder / "maitred.log").exists()
+    assert again(demo, program).returncode == 1
+    assert list((tmp_path / "tmp").iterdir()) == [folder]
+    assert demo.close(signal.SIGINT) == 0
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_port_of_another_part_is_refused():
+    prefix = free_prefix()
+    for settings, part in ((dict(PORT=f"{prefix}01"), f"PORT={prefix}01: a server of the diner"),
+                           (dict(AMQP=f"{prefix}00", PORT=""), f"AMQP={prefix}00: ADMIN"),
+                           (dict(PORT="80808"), "PORT=80808: it is a number from 1 to 65535")):
+        wrong = subprocess.run([BINARY, "demo"], capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL, env={
+            **os.environ, "PORT": str(free_port()), "SERVERS": str(prefix), **settings})
+        assert wrong.returncode == 1 and wrong.stderr.startswith(f"demo: {part}"), wrong
+
+
+def test_a_port_is_taken_also_where_only_ipv6_has_it():
+    try:
+        sock = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError as error:
+        pytest.skip(f"no IPv6: {error}")
+    with sock:
+        port = sock.getsockname()[1]
+        wrong = subprocess.run([BINARY, "demo"], capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL, env={
+            **os.environ, "PORT": str(port), "SERVERS": str(free_prefix())})
+    assert wrong.returncode == 1 and wrong.stderr.startswith(f"demo: port {port} is taken"), wrong
+
+
+@pytest.mark.parametrize("command, status, told", [
+    ("head -1", 0, ""), (None, 1, "demo: cannot write to standard output: No space left on device\n")])
+def test_it_ends_when_nobody_can_read_it(tmp_path, command, status, told):
+    """As a story into a pipe that is closed, or onto a full disk."""
+    demo = f"'{BINARY}' demo --seconds 1 " + (f"| {command}" if command else "> /dev/full")
+    ended = subprocess.run(["bash", "-o", "pipefail", "-c", demo], capture_output=True, text=True, timeout=60,
+                           stdin=subprocess.DEVNULL, env={
+                               **os.environ, "PORT": str(free_port()), "SERVERS": str(free_prefix()),
+                               "LOGS": str(tmp_path / "logs"), "MAITRED": str(BINARY)})
+    assert (ended.returncode, ended.stderr) == (status, told)
+    assert not left_running(tmp_path / "logs")
+
+
+PIKA_FOR_SOME = """import sys
+if sys.argv[0].endswith("thumbnailer.py"):
+    raise ImportError("not for you")
+"""
+
+
+def test_without_pika_it_does_not_open(tmp_path, monkeypatch):
+    (tmp_path / "pika.py").write_text("raise ImportError('there is none')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    wrong = subprocess.run([BINARY, "demo"], capture_output=True, text=True, timeout=20)
+    assert wrong.returncode == 1
+    assert wrong.stderr == ("demo: the workers need pika, a module of Python (there is none); "
+                            "on Debian: apt-get install python3-pika\n")
+
+
+def test_workers_that_crash_are_told_with_the_reason(opened, tmp_path, monkeypatch):
+    (tmp_path / "pika.py").write_text(PIKA_FOR_SOME)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    demo = opened("--step", "8")
+    demo.begin("Workers are called in")
+    assert re.search("photos waited; workers thumbnailer crash: .*exit", demo.result())
 
 
 def test_what_it_does_not_know_is_an_error():

@@ -166,6 +166,28 @@ static void it_has_to_hold_for_four_seconds_and_to_end_for_ten(void **state)
     assert_none();
 }
 
+static void what_is_told_and_does_not_hold_any_more_says_since_when(void **state)
+{
+    (void)state;
+    gauge.value = 20;
+    servers[0].usable = false;
+    servers[0].down = true;
+    ticks(HOLD_TICKS + 1);
+    assert_int_equal(layer(), BOTTLENECK_DATABASE);
+    assert_true(bottleneck_shown(&bottleneck)->ended_s == 0);
+    assert_true(bottleneck_other(&bottleneck, 0)->ended_s == 0);
+    gauge.value = 19;
+    tick();
+    assert_true(bottleneck_shown(&bottleneck)->ended_s == 2);
+    ticks(END_TICKS - 2);
+    assert_int_equal(layer(), BOTTLENECK_DATABASE);
+    assert_true(bottleneck_shown(&bottleneck)->ended_s == 8);
+    assert_true(bottleneck_other(&bottleneck, 0)->ended_s == 0);
+    gauge.value = 20;
+    tick();
+    assert_true(bottleneck_shown(&bottleneck)->ended_s == 0);
+}
+
 static void what_comes_and_goes_before_it_stands_is_none(void **state)
 {
     (void)state;
@@ -462,6 +484,50 @@ static void a_server_that_is_slower_than_others_is_one(void **state)
     assert_none();
 }
 
+/* "1.3 s", and not "1332 ms". */
+static void times_are_as_on_the_dashboard(void **state)
+{
+    static const struct {
+        double us;
+        const char *text;
+    } cases[] = {{999 * MS, "p95 999 ms; at 2 others 20 ms or less"},
+                 {1000 * MS, "p95 1 s; at 2 others 20 ms or less"},
+                 {1332 * MS, "p95 1.3 s; at 2 others 20 ms or less"},
+                 {72.4 * MS, "p95 72 ms; at 2 others 20 ms or less"}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        servers[0].p95_us = cases[i].us;
+        ticks(4);
+        assert_told(BOTTLENECK_SERVER, "one:80", "is slow", cases[i].text, "drain it");
+    }
+    servers[1].p95_us = servers[2].p95_us = 3.96 * MS;
+    tick();
+    assert_told(BOTTLENECK_SERVER, "one:80", "is slow", "at 2 others 4 ms or less", "drain it");
+    servers[1].p95_us = servers[2].p95_us = 3.94 * MS;
+    tick();
+    assert_told(BOTTLENECK_SERVER, "one:80", "is slow", "at 2 others 3.9 ms or less", "drain it");
+}
+
+static void the_requests_at_a_server_are_told_of_those_in_the_pool(void **state)
+{
+    (void)state;
+    servers[0].usable = false;
+    servers[0].down = true;
+    servers[0].active = 0;
+    ticks(4);
+    assert_told(BOTTLENECK_SERVER, "one:80", "is down",
+                "4 requests are under way in the pool, 0 of them at this server", "log");
+    servers[0].active = 1;
+    servers[1].active = servers[2].active = 0;
+    tick();
+    assert_told(BOTTLENECK_SERVER, "one:80", "is down",
+                "1 request is under way in the pool, 1 of them at this server", "log");
+    servers[0].active = 0;
+    tick();
+    assert_told(BOTTLENECK_SERVER, "one:80", "is down", "no request is under way in the pool", "log");
+}
+
 static void of_two_servers_one_may_be_slow_and_of_three_two_not(void **state)
 {
     (void)state;
@@ -518,6 +584,15 @@ static void a_queue_that_grows_is_one(void **state)
     assert_told(BOTTLENECK_QUEUE, "orders", "grows", "180 wait and 0 are in work; +120 in 12 s",
                 "workers section");
     assert_told(BOTTLENECK_QUEUE, "orders", "grows", "the oldest has waited 9 s", "cache");
+    queue.oldest_age_s = 200.4;
+    grow(1, 20);
+    assert_told(BOTTLENECK_QUEUE, "orders", "grows", "the oldest has waited 3 min 20 s", "cache");
+    queue.oldest_age_s = 7260;
+    grow(1, 20);
+    assert_told(BOTTLENECK_QUEUE, "orders", "grows", "the oldest has waited 2 h 1 min", "cache");
+    queue.oldest_age_s = 86400;
+    grow(1, 20);
+    assert_told(BOTTLENECK_QUEUE, "orders", "grows", "the oldest has waited 1 d", "cache");
     grow(END_TICKS + 3, 0);
     assert_none();
 }
@@ -771,6 +846,7 @@ int main(void)
         ONE(where_all_is_well_there_is_none),
         ONE(it_is_due_every_two_seconds),
         ONE(it_has_to_hold_for_four_seconds_and_to_end_for_ten),
+        ONE(what_is_told_and_does_not_hold_any_more_says_since_when),
         ONE(what_comes_and_goes_before_it_stands_is_none),
         ONE(what_stands_and_falters_goes_on),
         ONE(what_is_not_there_any_more_is_forgotten),
@@ -792,6 +868,8 @@ int main(void)
         ONE(errors_at_more_than_half_of_the_servers_are_the_pools),
         ONE(a_lone_server_that_fails_is_its_pool),
         ONE(a_server_that_is_slower_than_others_is_one),
+        ONE(times_are_as_on_the_dashboard),
+        ONE(the_requests_at_a_server_are_told_of_those_in_the_pool),
         ONE(of_two_servers_one_may_be_slow_and_of_three_two_not),
         ONE(slowness_of_a_few_requests_is_none),
         ONE(a_lone_server_is_all_of_them),

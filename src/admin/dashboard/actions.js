@@ -25,6 +25,13 @@ function say(text) {
     setText($("said"), `${clock(Date.now())} ${text}`);
 }
 
+// A line each, where there are several.
+function textOfAnswer({text, changes, warnings = []}) {
+    const done = changes ? changes.join("; ") || "there was nothing to take up" : "done";
+
+    return [text ?? done, ...warnings.map((warning) => `warning: ${warning}`)].join("\n");
+}
+
 async function doAction(refresh) {
     const action = doing.action;
     const values = Object.fromEntries((action.fields ?? []).map(({name, element}) => [name, element.value]));
@@ -36,7 +43,7 @@ async function doAction(refresh) {
 
         if (doing.action === action)
             $("dialog").close();
-        say(answer.text ?? answer.changes?.join("; ") ?? "done");
+        say(textOfAnswer(answer));
     } catch (error) {
         setText($("dialog-error"), error instanceof Refused ? error.message
             : "maitred did not answer; it may have happened all the same");
@@ -259,7 +266,7 @@ function workersActions(workers) {
 function reloadFile(state) {
     confirmAction({
         title: "Reload the configuration?",
-        text: [`${state.config.file} is read again. When it has an error, nothing changes and the error is told here. ` +
+        text: [`${state.config.file} is read again. When it has errors, nothing changes and they are told here. ` +
             "Otherwise what differs is taken up; requests that are under way end as they began."],
         button: "Reload it",
         send: () => "/api/reload",

@@ -61,17 +61,19 @@ function showTexts(list, texts) {
 function showBottleneck() {
     const found = state.bottleneck;
     const none = found?.layer === "none";
+    const isOver = isNumber(found?.ended_s);
 
     $("bottleneck").hidden = !found;
     if (!found)
         return;
-    const title = none ? "No bottleneck" : `The bottleneck: ${[found.layer, found.name,
-        found.pool && found.pool !== found.name && `of pool ${found.pool}`].filter(Boolean).join(" ")}`;
+    const subject = [found.layer, found.name, found.pool && found.pool !== found.name && `of pool ${found.pool}`]
+        .filter(Boolean).join(" ");
+    const title = none ? "No bottleneck" : `${isOver ? "It was the bottleneck" : "The bottleneck"}: ${subject}`;
 
-    $("bottleneck").className = `notice ${none ? "calm" : "tight"}`;
-    announce("bottleneck", title, `${title}. ${found.text}`);
+    $("bottleneck").className = `notice ${none ? "calm" : isOver ? "past" : "tight"}`;
+    announce("bottleneck", subject, `${title}. ${found.text}`);
     setText($("bottleneck-title"), title);
-    setText($("bottleneck-text"), found.text);
+    setText($("bottleneck-text"), isOver ? `until ${duration(found.ended_s)} ago: ${found.text}` : found.text);
     showTexts($("bottleneck-figures"), found.figures ?? []);
     showTexts($("bottleneck-others"), (found.others ?? []).map((other) => `Also: ${other}`));
     showTexts($("bottleneck-relief"), found.relief ?? []);
@@ -90,13 +92,15 @@ function makeTabs() {
     }
 }
 
-// "#servers/web": the section servers, filtered by web.
+// "#servers/web": the section servers, filtered by web. One that there is not is the first; a place on the page is none.
 function goToSection(moveFocus) {
     const [name, filter] = location.hash.slice(1).split("/");
 
-    if (!Object.hasOwn(sections, name || "servers"))
+    const isSection = Object.hasOwn(sections, name);
+
+    if (name && !isSection && $(name) && $("section-body").hasChildNodes())
         return;
-    current = name || "servers";
+    current = isSection ? name : "servers";
     setText($("section-title"), sections[current].title);
     $("section-body").replaceChildren(sections[current].node);
     for (const tab of $("tabs").querySelectorAll("a"))

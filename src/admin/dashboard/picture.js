@@ -4,7 +4,8 @@ const ROWS_MAX = 8;         // of a node; the rest is one line, and in the table
 
 // ---- what belongs where ----
 
-// The pools that requests are sent to; a pool that only takes a queue's messages is among the workers.
+// The pools that requests are sent to; a pool that only takes a queue's messages is among the workers. The queues whose messages
+// are pushed to one of the former, and the others.
 function poolsByRole(state) {
     const pushed = new Set(state.queues.map((queue) => queue.push));
     const routed = new Set();
@@ -16,7 +17,11 @@ function poolsByRole(state) {
     }
     const isWorker = (pool) => pushed.has(pool.name) && !routed.has(pool.name);
 
-    return {servers: state.pools.filter((pool) => !isWorker(pool)), workers: state.pools.filter(isWorker)};
+    const servers = state.pools.filter((pool) => !isWorker(pool));
+    const isPushed = (queue) => servers.some((pool) => pool.name === queue.push);
+
+    return {servers, workers: state.pools.filter(isWorker),
+        pushed: state.queues.filter(isPushed), taken: state.queues.filter((queue) => !isPushed(queue))};
 }
 
 // Worst first, then as they came; the order of those that are alike does not change.
@@ -27,8 +32,12 @@ function worstFirst(items, weightOf) {
 
 const toneWeight = (state) => ({bad: 2, warn: 1})[toneOf(state)] ?? 0;
 
+const STANDING = new Set(["unread", "paused"]);     // a queue from which nothing goes, whatever went a moment ago
+
 // Seconds until a queue is empty: 0, null for never.
 function drainsIn(queue) {
+    if (STANDING.has(queue.state) && queue.ready > 0)
+        return null;
     if (queue.drains_in !== undefined)
         return queue.drains_in;
     const net = queue.rates.acked + queue.rates.dead - queue.rates.published;
@@ -61,7 +70,7 @@ function edgeView(node, from, to) {
     node.setAttribute("role", "group");
     node.setAttribute("aria-label", `From ${from} to ${to}`);
     node.append(h("span", {class: "arrow", "aria-hidden": "true"}),
-        h("dl", {}, ...lines));
+        h("div", {}, h("p", {class: "ends", "aria-hidden": "true"}, `${from} to ${to}`), h("dl", {}, ...lines)));
     return {
         // {rate, p95 (ms), p95Name, errors (per second), errorsHelp}; null: nobody measured it, undefined: nobody can.
         update(flow, absent = false) {
@@ -92,6 +101,12 @@ function flowOf(items) {
     };
 }
 
+// To the servers: what clients want of them. A request that is tried twice is one here, and what a queue pushes there is none.
+function serversFlow(state) {
+    return flowOf(state.listeners.flatMap((listener) => listener.pool ? [listener]
+        : (listener.routes ?? []).filter((route) => /^pool /.test(route.action))));
+}
+
 // Into the queue: what its clients wait for is the answer that it is on disk.
 function storeFlow(state) {
     const routes = state.listeners.flatMap((listener) => listener.routes ?? [])
@@ -106,15 +121,22 @@ function storeFlow(state) {
     };
 }
 
+// Out of queues.
+function deliveryFlow(queues) {
+    return {
+        rate: sumOf(queues, (queue) => queue.rates.delivered),
+        errors: sumOf(queues, (queue) => queue.rates.redelivered + queue.rates.dead),
+        errorsHelp: "delivered again, or dead",
+    };
+}
+
 function workFlow(state, pools) {
     const times = highestOf(state.workers, (workers) => workers.service_time_ms);
 
     return {
-        rate: sumOf(state.queues, (queue) => queue.rates.delivered),
-        p95: pools.length ? highestOf(pools, p95Of) : times,
-        p95Name: pools.length ? "p95" : "takes",
-        errors: sumOf(state.queues, (queue) => queue.rates.redelivered + queue.rates.dead),
-        errorsHelp: "delivered again, or dead",
+        ...deliveryFlow(pools.taken),
+        p95: pools.workers.length ? highestOf(pools.workers, p95Of) : times,
+        p95Name: pools.workers.length ? "p95" : "takes",
     };
 }
 
@@ -321,7 +343,7 @@ function nodeView(id) {
     const node = $(id);
     const sum = node.querySelector(".sum");
     const rows = node.querySelector(".rows");
-    const tag = h("p", {class: "tag", hidden: true}, "the bottleneck");
+    const tag = h("p", {class: "tag", hidden: true});
 
     node.querySelector("h3").after(tag);
     node.addEventListener("click", (event) => {        // the whole node leads where its heading does
@@ -330,11 +352,14 @@ function nodeView(id) {
     });
     return {
         rows,
-        update(words, tone, absent, bottleneck) {
+        // bottleneck: whether it is; isOver: it was, until a moment ago
+        update(words, tone, absent, bottleneck, isOver) {
             setText(sum, words);
             sum.className = `sum ${tone}`;
             node.classList.toggle("absent", absent);
             node.classList.toggle("bottleneck", bottleneck);
+            node.classList.toggle("past", bottleneck && isOver);
+            setText(tag, isOver ? "was the bottleneck" : "the bottleneck");
             tag.hidden = !bottleneck;
         },
     };
@@ -349,11 +374,12 @@ function bottleneckNode(found, pools) {
 
 const NODES = ["users", "balancer", "servers", "queue", "workers", "database"];
 
-// By the node that an edge leads to; the picture in page.html has them.
+// By the node that an edge leads to, but for one; the picture in page.html has them.
 const EDGES = {
     balancer: ["edge-users", "users", "load balancer"],
     servers: ["edge-servers", "load balancer", "servers"],
     queue: ["edge-queue", "load balancer", "message queue"],
+    push: ["edge-push", "message queue", "servers"],        // leads back: what is pushed to those who serve requests, too
     workers: ["edge-workers", "message queue", "workers"],
     database: ["edge-database", "workers", "database"],
 };
@@ -420,18 +446,20 @@ class Picture {
         const pools = poolsByRole(state);
 
         this.marked = bottleneckNode(state.bottleneck, pools);
+        this.isOver = isNumber(state.bottleneck?.ended_s);
         this.showUsers(state.connections);
         this.showBalancer(state);
-        this.showServers(pools.servers);
+        this.showServers(state, pools.servers);
         this.showQueues(state);
-        this.showWorkers(state, pools.workers);
+        this.edges.push.update(deliveryFlow(pools.pushed), !pools.pushed.length);
+        this.showWorkers(state, pools);
         this.showDatabase(state);
     }
 
     // A node and the edge that leads to it.
     show(name, flow, words, tone, absent) {
         this.edges[name].update(flow, absent);
-        this.nodes[name].update(words, tone, absent, this.marked === name);
+        this.nodes[name].update(words, tone, absent, this.marked === name, this.isOver);
         return this.nodes[name].rows;
     }
 
@@ -451,11 +479,11 @@ class Picture {
             listenerRow, "listeners", "listener");
     }
 
-    showServers(pools) {
+    showServers(state, pools) {
         const tone = ["", "warn", "bad"][highestOf(pools, (pool) => toneWeight(pool.state)) ?? 0];
         const words = upText(pools.flatMap((pool) => pool.servers));
 
-        showRows(this.show("servers", flowOf(pools), words, tone, !pools.length),
+        showRows(this.show("servers", serversFlow(state), words, tone, !pools.length),
             worstFirst(pools, (pool) => toneWeight(pool.state)), (pool) => pool.name, poolRow, "servers", "pool");
     }
 
@@ -467,10 +495,10 @@ class Picture {
     }
 
     showWorkers(state, pools) {
-        const rows = workerRows(state, pools);
-        const tone = [...state.workers, ...pools].some((item) => isTrouble(item.state)) ? "warn" : "";
+        const rows = workerRows(state, pools.workers);
+        const tone = [...state.workers, ...pools.workers].some((item) => isTrouble(item.state)) ? "warn" : "";
 
-        showRows(this.show("workers", workFlow(state, pools), workersWords(state, pools), tone, !rows.length),
+        showRows(this.show("workers", workFlow(state, pools), workersWords(state, pools.workers), tone, !rows.length),
             rows, (row) => row.key, workerRow, "workers", "row");
     }
 

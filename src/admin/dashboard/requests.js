@@ -40,6 +40,7 @@ class RequestsSection {
     held = false;
     process = null;     // whose ids they are
     asked = 0;          // which filter an answer is for
+    underWay = null;    // the one that an answer is to come for: the same twice would be the same rows twice
 
     constructor() {
         this.fields = requestFields();
@@ -72,6 +73,9 @@ class RequestsSection {
         const filter = Object.fromEntries(this.fields.map(({name, element}) => [name, element.value.trim()]));
         const mine = this.asked;
 
+        if (this.underWay === mine)
+            return;
+        this.underWay = mine;
         try {
             const answer = await ask(pathOf(["requests"], {...filter, max: TAIL_ROWS, since: this.newest}));
 
@@ -80,6 +84,9 @@ class RequestsSection {
         } catch (error) {
             if (error instanceof Refused && mine === this.asked)
                 setText(this.trouble, error.message);
+        } finally {
+            if (this.underWay === mine)
+                this.underWay = null;
         }
     }
 

@@ -93,14 +93,17 @@ function serversSection() {
 
 // ---- listeners ----
 
+// Nobody counts the requests of the others.
+const isCounted = (row) => row.route || row.listener.kind === "http" || row.listener.kind === "tcp";
+
 function listenersSection() {
     const columns = [
         nameColumn("Listener", (row) => row.listener.name, (row) => row.route ? `route ${row.name}` : row.listener.kind),
         {title: "Goes to", cell: textCell((row) => row.route ? row.action : row.pool ? `pool ${row.pool}` : "",
             (row) => row.place ?? null)},
-        numberColumn("Rate", (row) => row.rate, rate),
+        numberColumn("Rate", (row) => isCounted(row) ? row.rate : null, rate),
         ...latencyColumns,
-        numberColumn("Errors", (row) => row.error_rate, rate, "answers with 5xx; of a tcp listener, clients without a server"),
+        numberColumn("Errors", (row) => isCounted(row) ? row.error_rate : null, rate, "answers with 5xx; of a tcp listener, clients without a server"),
         {title: "Answers", help: "since the start", cell: textCell((row) => Object.entries(row.statuses ?? {})
             .filter(([, n]) => n > 0).map(([name, n]) => `${count(n)} ${name}`).join(", ") || NONE)},
         numberColumn("Clients", (row) => row.connections?.open, count),

@@ -8,7 +8,7 @@ const SHARE_OF_TIME = 0.1;          // a large state is asked for less often, so
 
 const TOKEN_KEY = "maitred-token";
 
-// What it said no to, in its own words.
+// What it said no to, in its own words; those of a configuration are a line each.
 class Refused extends Error {
     constructor(status, text) {
         super(text);
@@ -28,7 +28,7 @@ async function ask(path, method = "GET") {
     const answer = await response.json().catch(() => ({}));
 
     if (!response.ok)
-        throw new Refused(response.status, answer.error ?? `it answered ${response.status}`);
+        throw new Refused(response.status, [answer.error ?? `it answered ${response.status}`, ...answer.problems ?? []].join("\n"));
     return answer;
 }
 
