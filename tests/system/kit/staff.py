@@ -176,7 +176,7 @@ class Staff:
     def keeper(self):
         """The pid of the process that has them, which is there as soon as they are."""
         self.hired()
-        return next(pid for pid, command in diner.left_running(self.logs).items() if command.startswith("maitred keeper"))
+        return next(pid for pid, command in diner.left_running(self.logs).items() if command.startswith("workers-keeper"))
 
     def set(self, name, count):
         """There are so many of them; those that were more have finished what they had."""
