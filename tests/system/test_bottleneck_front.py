@@ -26,7 +26,7 @@ def test_where_all_keep_up_there_is_none(kitchen):
     with repeating(proxy.get, 2, pause=0.02):
         told = teller.look()
         assert told == {"layer": "none", "name": None, "pool": None, "text": "nothing holds anything up", "figures": [],
-                        "relief": [], "others": []}
+                        "ended_s": None, "relief": [], "others": []}
         teller.stays(25)
 
 
