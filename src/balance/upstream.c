@@ -104,16 +104,27 @@ static bool is_quiet(struct upstream *upstream)
     return true;
 }
 
-void upstream_keep(struct upstream *upstream)
+static bool may_be_kept(const struct upstream *upstream, const struct kept *kept, uint64_t now_us)
 {
     const struct config_pool *config = upstream->pt->config;
+
+    return kept && !server_wants_proxy(upstream->server) && kept->count < config->max_idle &&
+           (!config->max_requests || upstream->n_requests < config->max_requests) &&
+           (!config->max_age_us || now_us - upstream->born_us < config->max_age_us);
+}
+
+void upstream_keep(struct upstream *upstream)
+{
     struct kept *kept = kept_of(upstream->pt, upstream->server);
     uint64_t now_us = loop_now_us();
+    bool may_be, is;
 
     upstream->n_requests++;
-    if (!kept || server_wants_proxy(upstream->server) || kept->count >= config->max_idle ||
-        (config->max_requests && upstream->n_requests >= config->max_requests) ||
-        (config->max_age_us && now_us - upstream->born_us >= config->max_age_us) || !is_quiet(upstream)) {
+    may_be = may_be_kept(upstream, kept, now_us);
+    is = may_be && is_quiet(upstream);
+    if (may_be && !is)
+        server_note_hasty(upstream->server, now_us); /* it closed along with the answer */
+    if (!is) {
         upstream_close(upstream);
         return;
     }

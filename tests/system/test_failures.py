@@ -221,6 +221,29 @@ def test_kept_connections_that_died_never_cost_a_request(maitred, echo):
     assert origin.targets == [f"/{number}" for number in range(300)]
 
 
+def test_a_server_that_closed_along_with_its_answer_is_not_asked_what_cannot_be_repeated_on_a_kept_connection(maitred, scripted):
+    """It says nothing of it; the next one that it closes may be one that a POST was just sent on."""
+    def serve_and_close(connection):
+        REQUEST(connection)
+        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)      # the answer and the end come together
+        connection.send(answer(b"first"))
+        connection.sock.shutdown(socket.SHUT_WR)
+        connection.read_to_end()
+
+    def serve_one(connection):
+        REQUEST(connection)
+        connection.send(answer(b"second"))
+        connection.read_some()      # and closes, whatever it was
+
+    def serve(connection):
+        REQUEST(connection)
+        connection.send(answer(b"third"))
+    peer = maitred(proxying(scripted([serve_and_close, serve_one, serve]), options="retries = 0")).client()
+    assert peer.ask(request()).body == b"first"
+    assert peer.ask(request()).body == b"second"
+    assert peer.ask(request("POST", body=b"once")).body == b"third"
+
+
 def test_connections_to_a_server_are_used_again(maitred, echo):
     origin = echo()
     proxy = maitred(proxying(origin))
