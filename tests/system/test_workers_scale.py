@@ -234,7 +234,7 @@ def test_the_state_has_all_that_is_promised_of_workers(crew):
                             "backing_off", "min", "max", "slots", "in_flight", "service_time_ms", "arrival_rate", "handled_rate", "handled",
                             "starts", "crashes", "kills", "by_hand", "decision", "processes"}
     assert set(section["decision"]) == {"time", "from", "to", "text"}
-    assert section["place"] == f"{crew.proxy.config}:8" and section["service_time_ms"] is None
+    assert section["place"] == f"{crew.proxy.config}:9" and section["service_time_ms"] is None
     for number, process in enumerate(section["processes"], 1):
         assert set(process) == {"number", "pid", "state", "since", "in_flight", "handled", "restarts", "port", "reason"}
         assert (process["number"], process["port"], process["restarts"], process["reason"]) == (number, None, 0, "")

@@ -24,7 +24,7 @@ from kit.wire import DEADLINE, TimedOut
 PEERS = [name for name in os.environ.get("AMQP_PEERS", "maitred").split(",") if name]
 SECONDS = 60        # what a test may take
 CONFIGURATION = (
-    top('state = "{dir}/state"', threads=2) + admin() +
+    top('state = "{dir}/state"\nstate-segment = 1m', threads=2) + admin() +
     'amqp "127.0.0.1:{port}" {\n'
     '    user "guest" { password = "guest"  administrator = true }\n'
     '    user "limited" { password = "limited"  configure = "^mine"  write = "^mine"  read = "^mine" }\n'

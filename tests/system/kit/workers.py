@@ -19,7 +19,7 @@ def command(words="", program=PROGRAM):
 
 def house(workers, general="", drain="5s", threads=2, queue=""):
     """A queue jobs, its listener, and these sections."""
-    return (top('state = "{dir}/state"', threads, drain) + admin() + 'amqp "127.0.0.1:{port}" { user "guest" { password = "guest" } }\n'
+    return (top('state = "{dir}/state"\nstate-segment = 1m', threads, drain) + admin() + 'amqp "127.0.0.1:{port}" { user "guest" { password = "guest" } }\n'
             f"queue jobs {{ {queue} }}\n{general}\n{workers}\n")
 
 
