@@ -317,7 +317,8 @@ static int try_program(const char *path)
 /* Whether a process could be started, as exec would look: no message is taken for a program that is not there. */
 static int find_program(const char *name)
 {
-    struct slice folders = slice_from_text(getenv("PATH") ? getenv("PATH") : "/bin:/usr/bin"), folder;
+    const char *path_list = getenv("PATH");
+    struct slice folders = slice_from_text(path_list ? path_list : "/bin:/usr/bin"), folder;
     int error = -ENOENT;
 
     if (strchr(name, '/'))
