@@ -12,6 +12,9 @@ import threading
 from kit.wire import DEADLINE, Peer, PeerGone, TimedOut, answer
 
 
+IDLE_SECONDS = 50       # as servers do, it closes a connection that is kept and not used for so long
+
+
 class Origin:
     """Listens at once; each connection runs handler(connection) in a thread of its own and is closed after it.
 
@@ -286,7 +289,7 @@ class EchoOrigin(Origin):
         super().__init__(self._serve, address, name)
 
     def _serve(self, connection):
-        while True:
+        while connection.readable(IDLE_SECONDS):
             request = REQUEST(connection)
             while not self._gate.wait(0.2):
                 if self.stopped.is_set():
