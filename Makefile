@@ -182,4 +182,4 @@ test-system-tsan: build/tsan/build.ninja ## system tests of several threads: the
 		tests/system/test_enqueue.py tests/system/test_push.py tests/system/test_queues_by_hand.py tests/system/test_durability.py \
 		tests/system/test_amqp_many.py tests/system/test_amqp_consume.py tests/system/test_amqp_publish.py \
 		tests/system/test_amqp_reload.py tests/system/test_amqp_and_http.py tests/system/test_amqp_bodies.py tests/system/test_workers.py \
-		tests/system/test_workers_http.py tests/system/test_workers_filter.py
+		tests/system/test_workers_http.py
