@@ -117,14 +117,14 @@ void upstream_keep(struct upstream *upstream)
 {
     struct kept *kept = kept_of(upstream->pt, upstream->server);
     uint64_t now_us = loop_now_us();
-    bool may_be, is;
 
     upstream->n_requests++;
-    may_be = may_be_kept(upstream, kept, now_us);
-    is = may_be && is_quiet(upstream);
-    if (may_be && !is)
-        server_note_hasty(upstream->server, now_us); /* it closed along with the answer */
-    if (!is) {
+    if (!may_be_kept(upstream, kept, now_us)) {
+        upstream_close(upstream);
+        return;
+    }
+    if (!is_quiet(upstream)) { /* it closed along with the answer */
+        server_note_hasty(upstream->server, now_us);
         upstream_close(upstream);
         return;
     }

@@ -83,13 +83,14 @@ static int open_pass(struct consuming *c, const char *name, const char *secret)
 static int consumer_open(struct worker *worker, struct environment *environment)
 {
     char secret[2 * SECRET_BYTES + 1], name[128], host[CONSUMER_HOST_MAX];
-    struct consuming *c = calloc(1, sizeof *c);
+    struct consuming *c;
     int error;
 
-    if (!c || !make_secret(secret)) {
-        free(c);
-        return c ? -EIO : -ENOMEM;
-    }
+    if (!make_secret(secret))
+        return -EIO;
+    c = calloc(1, sizeof *c);
+    if (!c)
+        return -ENOMEM;
     c->worker = worker;
     c->alive_us = loop_now_us();
     /* The end of the secret is no secret then: 12 of 48 digits. */
